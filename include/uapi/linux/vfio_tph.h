@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * User interface of vfio_tph: PCIe TLP Processing Hints (TPH) for VFIO devices.
+ *
+ * A vfio_tph device is a vfio-pci device with a TPH Requester capability that
+ * the user may drive. ST Mode Select and Requester Enable are set through
+ * config space; what needs the kernel's help is a device feature below, used
+ * with the VFIO_DEVICE_FEATURE ioctl.
+ *
+ * A steering tag (ST) has 8 bits, an extended one (XST) 16, and the two are
+ * separate namespaces: a call says which one it means, and never gets the other.
+ *
+ * Register names are those of PCIe r6.2, sections 7.9.13 and 7.5.3.15.
+ */
+#ifndef _UAPI_LINUX_VFIO_TPH_H
+#define _UAPI_LINUX_VFIO_TPH_H
+
+#include <linux/types.h>
+#include <linux/vfio.h>
+
+/* Feature indices: a private range, above what vfio itself gives out. */
+#define VFIO_DEVICE_FEATURE_TPH			0x5450	/* GET */
+#define VFIO_DEVICE_FEATURE_TPH_ST		0x5451	/* SET */
+#define VFIO_DEVICE_FEATURE_TPH_RESOLVE		0x5452	/* GET */
+#define VFIO_DEVICE_FEATURE_DMA_BUF_TPH		0x5453	/* SET */
+
+/*
+ * All of them, also for PROBE:
+ *
+ *   -EOPNOTSUPP  TPH is not usable on this device, or its policy leaves this out
+ *   -EINVAL      an operation that the feature does not have, a reserved field
+ *                or an unknown flag that is not 0, argsz too short
+ *   -EFAULT      user memory that cannot be read or written
+ */
+
+/* What a source of a steering tag is. */
+#define VFIO_TPH_SOURCE_NONE		0	/* value 0; tag 0, clears an entry */
+#define VFIO_TPH_SOURCE_CPU		1	/* value is a logical CPU number */
+#define VFIO_TPH_SOURCE_DMABUF		2	/* value is a dma-buf's fd */
+#define VFIO_TPH_SOURCE_LITERAL		3	/* value is the tag itself */
+
+/**
+ * struct vfio_tph_source - where a steering tag comes from
+ * @type: VFIO_TPH_SOURCE_*
+ * @flags: VFIO_TPH_SOURCE_MEM_PM with VFIO_TPH_SOURCE_CPU, else 0
+ * @reserved: 0
+ * @value: depends on @type
+ */
+struct vfio_tph_source {
+	__u8	type;
+	__u8	flags;
+#define VFIO_TPH_SOURCE_MEM_PM		(1 << 0) /* persistent, not volatile memory */
+	__u16	reserved;
+	__u32	value;
+};
+
+/**
+ * struct vfio_device_feature_tph - what the device has on offer
+ * @flags: VFIO_TPH_FLAG_*
+ * @st_entries: entries that VFIO_DEVICE_FEATURE_TPH_ST can address, 0 if none
+ * @modes: VFIO_TPH_MODE_*, the ST modes that may be selected
+ * @policy: VFIO_TPH_POLICY_*, set by the administrator
+ *
+ * VFIO_DEVICE_FEATURE_TPH, GET.
+ */
+struct vfio_device_feature_tph {
+	__u32	flags;
+#define VFIO_TPH_FLAG_EXTENDED		(1 << 0) /* extended tags are usable */
+#define VFIO_TPH_FLAG_ST_CAP		(1 << 1) /* ST table in the capability */
+#define VFIO_TPH_FLAG_ST_MSIX		(1 << 2) /* ST table in the MSI-X table */
+#define VFIO_TPH_FLAG_ST		(1 << 3) /* TPH_ST is available */
+#define VFIO_TPH_FLAG_RESOLVE_ST	(1 << 4) /* TPH_RESOLVE discloses tags */
+#define VFIO_TPH_FLAG_LITERAL		(1 << 5) /* LITERAL sources are accepted */
+#define VFIO_TPH_FLAG_COMPLETER		(1 << 6) /* the device is a TPH completer */
+#define VFIO_TPH_FLAG_COMPLETER_EXT	(1 << 7) /* ... and an extended one */
+	__u16	st_entries;
+	__u8	modes;
+#define VFIO_TPH_MODE_NS		(1 << 0) /* No ST */
+#define VFIO_TPH_MODE_IV		(1 << 1) /* Interrupt Vector */
+#define VFIO_TPH_MODE_DS		(1 << 2) /* Device Specific */
+	__u8	policy;
+#define VFIO_TPH_POLICY_NO_ST		0	/* no steering tags */
+#define VFIO_TPH_POLICY_IV_ST		1	/* tags by CPU or dma-buf, unseen */
+#define VFIO_TPH_POLICY_DS_ST		2	/* ... and seen */
+#define VFIO_TPH_POLICY_LITERAL		3	/* any tag */
+};
+
+/* In the flags of TPH_ST and TPH_RESOLVE: extended tags are meant. */
+#define VFIO_DEVICE_TPH_EXTENDED	(1 << 0)
+
+/**
+ * struct vfio_device_feature_tph_st - program entries of the ST table
+ * @flags: VFIO_DEVICE_TPH_EXTENDED or 0
+ * @index: first entry
+ * @count: number of entries, at least 1
+ * @fault: written when a source is refused: its position in @sources
+ * @reserved: 0
+ * @sources: one source for each entry
+ *
+ * VFIO_DEVICE_FEATURE_TPH_ST, SET. All entries are written, or none is. The
+ * requester is disabled meanwhile, and afterwards what it was.
+ *
+ *   -ENXIO       Requester Enable is 00b or the mode is No ST; an MSI-X vector
+ *                in the range is not allocated
+ *   -EOPNOTSUPP  extended tags while Requester Enable is 01b or on a path that
+ *                has none; a source that has no tag in the namespace asked for
+ *   -EPERM       LITERAL below VFIO_TPH_POLICY_LITERAL
+ *   -EINVAL      a malformed source, a CPU that is not present, not a dma-buf
+ *   -EBADF       bad dma-buf fd
+ *   -EIO         the device stopped answering, or cannot be reached; TPH is off
+ */
+struct vfio_device_feature_tph_st {
+	__u32	flags;
+	__u16	index;
+	__u16	count;
+	__u32	fault;
+	__u32	reserved;
+	struct vfio_tph_source sources[];
+};
+
+/**
+ * struct vfio_tph_resolution - a source, and what was found for it
+ * @source: in: VFIO_TPH_SOURCE_CPU or VFIO_TPH_SOURCE_DMABUF
+ * @st: out: the tag, if @flags says that it is valid
+ * @ph: out: the processing hint, 0 to 3
+ * @flags: out: VFIO_TPH_RESOLUTION_*; in: 0
+ * @reserved: 0
+ */
+struct vfio_tph_resolution {
+	struct vfio_tph_source source;
+	__u16	st;
+	__u8	ph;
+	__u8	flags;
+#define VFIO_TPH_RESOLUTION_ST		(1 << 0) /* @st is valid */
+#define VFIO_TPH_RESOLUTION_PH_IGNORED	(1 << 1) /* the completer ignores the hint */
+	__u32	reserved;
+};
+
+#define VFIO_TPH_RESOLVE_MAX		4096
+
+/**
+ * struct vfio_device_feature_tph_resolve - look hints up, write nothing
+ * @flags: VFIO_DEVICE_TPH_EXTENDED or 0
+ * @count: number of entries, 1 to VFIO_TPH_RESOLVE_MAX
+ * @fault: written when a source is refused: its position in @entries
+ * @reserved: 0
+ * @entries: the sources, and room for what is found
+ *
+ * VFIO_DEVICE_FEATURE_TPH_RESOLVE, GET. For a driver that puts hints into its
+ * own descriptors. One refused source refuses the call, with no result written.
+ */
+struct vfio_device_feature_tph_resolve {
+	__u32	flags;
+	__u32	count;
+	__u32	fault;
+	__u32	reserved;
+	struct vfio_tph_resolution entries[];
+};
+
+/**
+ * struct vfio_device_feature_dma_buf_tph - publish hints for own BAR memory
+ * @dmabuf_fd: from VFIO_DEVICE_FEATURE_DMA_BUF of this device
+ * @flags: VFIO_DMA_BUF_TPH_*; 0 withdraws what was published
+ * @steering_tag_ext: the extended tag, if VFIO_DMA_BUF_TPH_ST_EXT
+ * @steering_tag: the tag, if VFIO_DMA_BUF_TPH_ST
+ * @ph: processing hint, 0 to 3
+ *
+ * VFIO_DEVICE_FEATURE_DMA_BUF_TPH, SET. Replaces everything published before.
+ */
+struct vfio_device_feature_dma_buf_tph {
+	__s32	dmabuf_fd;
+	__u32	flags;
+#define VFIO_DMA_BUF_TPH_ST		(1 << 0)
+#define VFIO_DMA_BUF_TPH_ST_EXT		(1 << 1)
+	__u16	steering_tag_ext;
+	__u8	steering_tag;
+	__u8	ph;
+};
+
+#endif /* _UAPI_LINUX_VFIO_TPH_H */

@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# What the build scripts share: messages, the cache, and steps that are either
+# whole or absent.
+
+# Unpacked once, built once: nothing in here is edited, only replaced.
+# VFIO_TPH_CACHE moves the cache, for a check from an empty one.
+cache=${VFIO_TPH_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio_tph}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(dirname "$here")
+
+say() { printf '  %-8s %s\n' "$1" "$2" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# key FILE...: a short name for the contents of the files.
+key() { cat "$@" | sha256sum | cut -c1-16; }
+
+# need_space DIR GIB: fails early, not in the middle of a build.
+need_space()
+{
+	local free
+
+	mkdir -p "$1" || die "cannot create $1"
+	free=$(df --output=avail -BG "$1" | tail -n 1 | tr -dc 0-9)
+	[ "$free" -ge "$2" ] ||
+		die "$1 has $free GiB free, $2 GiB are needed (VFIO_TPH_CACHE moves the cache)"
+}
+
+# run_logged LOG COMMAND...: shows that something moves, keeps the whole output,
+# and shows its end on failure.
+run_logged()
+{
+	local log=$1 status=0
+
+	shift
+	if [ "${V:-0}" != 0 ]; then
+		"$@" 2>&1 | tee "$log" >&2
+		return "${PIPESTATUS[0]}"
+	fi
+	"$@" >"$log" 2>&1 &
+	local pid=$!
+	local start=$SECONDS
+	while kill -0 "$pid" 2>/dev/null; do
+		if [ $(((SECONDS - start) % 20)) = 19 ]; then
+			say "..." "$((SECONDS - start)) s: $(tail -n 1 "$log" | cut -c1-70)"
+		fi
+		sleep 1
+	done
+	wait "$pid" || status=$?
+	[ "$status" = 0 ] || { tail -n 25 "$log" >&2; say "LOG" "$log"; }
+	return "$status"
+}
+
+# As root, whoever asks: chroot and mount namespaces need it.
+as_root()
+{
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo --preserve-env=VFIO_TPH_CACHE,V "$@"
+	else
+		die "run this as root, or install sudo"
+	fi
+}
