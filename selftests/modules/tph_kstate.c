@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * tph_kstate - what the kernel and the firmware think of TPH, for tests
+ *
+ * debugfs tph_kstate/device takes one request per open, and the answer is read
+ * from the same open file:
+ *
+ *   exec 3<>/sys/kernel/debug/tph_kstate/device
+ *   echo 0000:01:00.0 >&3
+ *   cat <&3
+ *   tph_cap=0x160 tph_enabled=0 tph_mode=0 tph_req_type=0 current_state=0
+ *
+ * tph_cap is the offset that the PCI core found, current_state a pci_power_t.
+ * On a device that no driver is bound to, a request may also act, the way an
+ * in-kernel driver would, and leave state behind for the next driver:
+ *
+ *   0000:01:00.0 enable MODE		pcie_enable_tph()
+ *   0000:01:00.0 disable		pcie_disable_tph()
+ *   0000:01:00.0 set INDEX TAG		pcie_tph_set_st_entry()
+ *
+ * The write fails with that call's error; the answer is the state after it.
+ *
+ * debugfs tph_kstate/dsm_evaluations is how often the _DSM of the SSDT beside
+ * the tests (guest/tph.asl) was asked for a CPU's tags since boot.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/acpi.h>
+#include <linux/cleanup.h>
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/pci-tph.h>
+
+#define DSM_COUNTER "\\_SB.PCI0.TPHN"
+
+static int act(struct pci_dev *pdev, const char *request)
+{
+	unsigned int index;
+	int mode;
+	u16 tag;
+
+	/* Held, so that no driver binds in the middle. */
+	guard(device)(&pdev->dev);
+	if (pdev->dev.driver)
+		return -EBUSY;
+
+	if (sscanf(request, "enable %i", &mode) == 1)
+		return pcie_enable_tph(pdev, mode);
+	if (sscanf(request, "set %i %hi", &index, &tag) == 2)
+		return pcie_tph_set_st_entry(pdev, index, tag);
+	if (sysfs_streq(request, "disable")) {
+		pcie_disable_tph(pdev);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static ssize_t device_write(struct file *file, const char __user *user,
+			    size_t count, loff_t *pos)
+{
+	unsigned int domain, bus, slot, func;
+	struct pci_dev *pdev;
+	int parsed = 0;
+	char *text;
+	int ret = 0;
+
+	text = simple_transaction_get(file, user, count);
+	if (IS_ERR(text))
+		return PTR_ERR(text);
+
+	if (sscanf(text, "%x:%x:%x.%x %n", &domain, &bus, &slot, &func, &parsed) != 4 ||
+	    domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
+		return -EINVAL;
+	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
+	if (!pdev)
+		return -ENODEV;
+
+	if (text[parsed])
+		ret = act(pdev, text + parsed);
+	if (!ret)
+		simple_transaction_set(file,
+			scnprintf(text, SIMPLE_TRANSACTION_LIMIT,
+				  "tph_cap=%#x tph_enabled=%u tph_mode=%u tph_req_type=%u current_state=%d\n",
+				  pdev->tph_cap, pdev->tph_enabled, pdev->tph_mode,
+				  pdev->tph_req_type, (__force int)pdev->current_state));
+	pci_dev_put(pdev);
+	return ret ?: count;
+}
+
+static const struct file_operations device_fops = {
+	.owner = THIS_MODULE,
+	.write = device_write,
+	.read = simple_transaction_read,
+	.release = simple_transaction_release,
+};
+
+static int dsm_evaluations_get(void *data, u64 *value)
+{
+	unsigned long long count;
+
+	if (ACPI_FAILURE(acpi_evaluate_integer(NULL, DSM_COUNTER, NULL, &count)))
+		return -ENODEV;
+	*value = count;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(dsm_evaluations_fops, dsm_evaluations_get, NULL, "%llu\n");
+
+static struct dentry *debugfs;
+
+static int __init tph_kstate_init(void)
+{
+	debugfs = debugfs_create_dir(KBUILD_MODNAME, NULL);
+	debugfs_create_file("device", 0600, debugfs, NULL, &device_fops);
+	debugfs_create_file_unsafe("dsm_evaluations", 0400, debugfs, NULL,
+				   &dsm_evaluations_fops);
+	return 0;
+}
+
+static void __exit tph_kstate_exit(void)
+{
+	debugfs_remove(debugfs);
+}
+
+module_init(tph_kstate_init);
+module_exit(tph_kstate_exit);
+MODULE_DESCRIPTION("Shows the PCI core's TPH state, for tests");
+MODULE_LICENSE("GPL");
