@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The bench of one test: the devices that there are, those that it has taken, and the checks that
+//! it ends with.
+
+use std::cell::RefCell;
+use std::fs::{self, OpenOptions};
+use std::rc::Rc;
+
+use tph_protocol::Client;
+use tph_uapi::pci_regs::*;
+
+use crate::endpoint::{Control, Endpoint};
+use crate::module::{Gate, VFIO_TPH};
+use crate::pci::Bdf;
+use crate::root_port;
+use crate::skip;
+use crate::tph;
+
+/// The devices of the test VM, by name: written by its init.
+const DEVICES: &str = "/run/tph-devices";
+const CONTROL: &str = "/dev/virtio-ports/tph.control";
+
+/// What a test wants of a device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Want {
+    /// Whether it has a TPH Requester capability.
+    pub tph: bool,
+    /// The least number of ST entries in the capability.
+    pub entries: u16,
+    /// Extended TPH Requester Supported.
+    pub extended: bool,
+    /// Below a root port, or a root complex integrated endpoint.
+    pub root_port: Option<bool>,
+}
+
+impl Want {
+    /// A device without TPH.
+    pub const NO_TPH: Want = Want {
+        tph: false,
+        entries: 0,
+        extended: false,
+        root_port: None,
+    };
+    /// A device below a root port with extended TPH and a table of some size in the capability.
+    pub const TABLE: Want = Want {
+        tph: true,
+        entries: 8,
+        extended: true,
+        root_port: Some(true),
+    };
+    /// A root complex integrated endpoint, the same otherwise.
+    pub const RCIEP: Want = Want {
+        root_port: Some(false),
+        ..Want::TABLE
+    };
+
+    fn fits(&self, bdf: &Bdf) -> bool {
+        let config = bdf.config();
+        let links = tph::chain(|offset| config.dword(offset));
+        let link = links
+            .iter()
+            .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH);
+        let Some(link) = link else {
+            return !self.tph;
+        };
+        let capability = config.dword(link.offset + PCI_TPH_CAP as u16);
+        self.tph
+            && tph::claimed_entries(capability) >= self.entries
+            && (!self.extended || capability & PCI_TPH_CAP_EXT_TPH != 0)
+            && self
+                .root_port
+                .is_none_or(|below| bdf.root_port().is_some() == below)
+    }
+}
+
+/// The bench of one test.
+pub struct Bench {
+    known: Vec<(Bdf, Option<String>)>,
+    control: Option<Control>,
+    taken: Vec<Rc<Endpoint>>,
+}
+
+impl Bench {
+    /// A bench with these devices, or else those of the test VM.
+    pub fn new(devices: &[Bdf]) -> Self {
+        let emulated: Vec<(String, Bdf)> = fs::read_to_string(DEVICES)
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| {
+                let mut words = line.split_whitespace();
+                Some((words.next()?.to_owned(), Bdf::unchecked(words.next()?)))
+            })
+            .collect();
+        let known = if devices.is_empty() {
+            let all = emulated.into_iter();
+            all.map(|(name, bdf)| (bdf, Some(name))).collect()
+        } else {
+            let name = |bdf: &Bdf| emulated.iter().find(|(_, e)| e == bdf).map(|e| e.0.clone());
+            devices.iter().map(|bdf| (bdf.clone(), name(bdf))).collect()
+        };
+        Self {
+            known,
+            control: None,
+            taken: Vec::new(),
+        }
+    }
+
+    /// The emulator's channel can be opened once: one client for all endpoints.
+    fn control(&mut self) -> Control {
+        self.control
+            .get_or_insert_with(|| {
+                let port = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open(CONTROL)
+                    .unwrap_or_else(|error| panic!("{CONTROL}: {error}"));
+                Rc::new(RefCell::new(Client::new(port)))
+            })
+            .clone()
+    }
+
+    fn endpoint(&mut self, index: usize) -> Rc<Endpoint> {
+        let (bdf, name) = self.known[index].clone();
+        if let Some(taken) = self.taken.iter().find(|taken| taken.bdf == bdf) {
+            return taken.clone();
+        }
+        let emulated = name.map(|name| (name, self.control()));
+        let endpoint = Rc::new(Endpoint::new(bdf, emulated));
+        if endpoint.is_emulated() {
+            if let Some(port) = endpoint.bdf.root_port() {
+                if root_port::completer(&port) != root_port::EXTENDED {
+                    endpoint.set_root_port(root_port::EXTENDED);
+                }
+            }
+            endpoint.clear_violations();
+        }
+        self.taken.push(endpoint.clone());
+        endpoint
+    }
+
+    /// A device as it is, whatever drives it. The test is left out if there is none.
+    pub fn pick(&mut self, want: &Want) -> Rc<Endpoint> {
+        let fits = (0..self.known.len()).find(|&index| {
+            let bdf = &self.known[index].0;
+            self.taken.iter().all(|taken| taken.bdf != *bdf) && want.fits(bdf)
+        });
+        match fits {
+            Some(index) => self.endpoint(index),
+            None => skip!("no device for {want:?}"),
+        }
+    }
+
+    /// Two devices on one bus, so that a reset of the bus hits both.
+    pub fn pick_pair(&mut self, want: &Want) -> (Rc<Endpoint>, Rc<Endpoint>) {
+        for first in 0..self.known.len() {
+            for second in first + 1..self.known.len() {
+                let (a, b) = (&self.known[first].0, &self.known[second].0);
+                let same_bus = a.bus_devfn().0 == b.bus_devfn().0 && a.root_port().is_some();
+                if same_bus && want.fits(a) && want.fits(b) {
+                    return (self.endpoint(first), self.endpoint(second));
+                }
+            }
+        }
+        skip!("no two devices on one bus for {want:?}")
+    }
+
+    /// A device driven by vfio_tph, loaded with `gate`.
+    pub fn take(&mut self, gate: Gate, want: &Want) -> Rc<Endpoint> {
+        let endpoint = self.pick(want);
+        bind(&endpoint, gate);
+        endpoint
+    }
+
+    /// What every test ends with.
+    pub fn check(&mut self) {
+        for endpoint in &self.taken {
+            endpoint.check();
+        }
+    }
+
+    /// Undoes what the test has changed.
+    pub fn put_back(&mut self) {
+        for endpoint in self.taken.drain(..) {
+            endpoint.put_back();
+        }
+    }
+}
+
+/// Has vfio_tph, loaded with `gate`, drive a device.
+pub fn bind(endpoint: &Endpoint, gate: Gate) {
+    gate.load();
+    endpoint
+        .bdf
+        .bind(VFIO_TPH)
+        .unwrap_or_else(|error| panic!("{error}"));
+}

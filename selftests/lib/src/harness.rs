@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Runs a program's tests and reports them as KTAP, version 1.
+//!
+//! A test is a function; a panic fails it, [`skip!`](crate::skip) leaves it out with a reason. After
+//! each test the [`Bench`] it was given makes the checks that every test ends with.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::bench::Bench;
+use crate::child;
+use crate::pci::Bdf;
+
+/// One test.
+pub struct Test {
+    /// Its name, which starts with the requirement that it proves.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&mut Bench),
+}
+
+/// The table of a program's tests: `tests![r1_one_thing, r2_another]`.
+#[macro_export]
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => {
+        &[$($crate::harness::Test { name: stringify!($test), run: $test }),*]
+    };
+}
+
+/// Leaves the running test out; the arguments are the reason, as for `format!`.
+#[macro_export]
+macro_rules! skip {
+    ($($why:tt)*) => {
+        ::std::panic::panic_any($crate::harness::Skip(format!($($why)*)))
+    };
+}
+
+/// Why a test was left out.
+pub struct Skip(pub String);
+
+/// Longest time for one test: one that hangs must not take the report of all others with it.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+#[derive(Parser)]
+#[command(about = "A kselftest of vfio_tph; prints KTAP.")]
+struct Arguments {
+    /// Device to test, repeatable; by default the emulated endpoints of the test VM
+    #[arg(long = "device", value_name = "BDF")]
+    devices: Vec<Bdf>,
+    /// Only print the names of the tests
+    #[arg(long)]
+    list: bool,
+    /// Run the tests whose name contains one of these words
+    #[arg(value_name = "WORD")]
+    words: Vec<String>,
+}
+
+thread_local! {
+    static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps where and why the thread that runs tests panics; other threads report through it.
+fn catch_messages() {
+    panic::set_hook(Box::new(|info| {
+        let text = payload_text(info.payload());
+        let place = info.location().map_or(String::new(), |l| l.to_string());
+        MESSAGE.with_borrow_mut(|message| *message = format!("{place}: {text}"));
+    }));
+}
+
+fn payload_text(payload: &dyn Any) -> String {
+    if let Some(Skip(why)) = payload.downcast_ref::<Skip>() {
+        why.clone()
+    } else if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "panic with a payload that is no text".to_owned()
+    }
+}
+
+enum Outcome {
+    Passed,
+    Skipped(String),
+    Failed(Vec<String>),
+}
+
+/// Runs `body`; what a panic in it says, or that it asked to be left out.
+fn guarded(body: impl FnOnce()) -> Result<(), Outcome> {
+    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        if payload.is::<Skip>() {
+            Outcome::Skipped(payload_text(&*payload))
+        } else {
+            Outcome::Failed(vec![MESSAGE.with_borrow(String::clone)])
+        }
+    })
+}
+
+fn run_one(test: &Test, devices: &[Bdf]) -> Outcome {
+    let mut bench = Bench::new(devices);
+    let outcome = guarded(|| (test.run)(&mut bench));
+    let after = guarded(|| bench.check());
+    let put_back = guarded(|| bench.put_back());
+
+    let mut failures = Vec::new();
+    let mut skipped = None;
+    for outcome in [outcome, after, put_back] {
+        match outcome {
+            Err(Outcome::Failed(mut why)) => failures.append(&mut why),
+            Err(Outcome::Skipped(why)) => skipped = Some(why),
+            _ => (),
+        }
+    }
+    match (failures.is_empty(), skipped) {
+        (false, _) => Outcome::Failed(failures),
+        (true, Some(why)) => Outcome::Skipped(why),
+        (true, None) => Outcome::Passed,
+    }
+}
+
+/// Ends the process, and says which test it was, when `name` takes too long.
+fn watch(name: &'static str) -> mpsc::Sender<()> {
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || {
+        if wait.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            println!("Bail out! {name} has not ended after {DEADLINE:?}");
+            // SAFETY: takes no memory; exit handlers could wait for the thread that hangs.
+            unsafe { libc::_exit(1) }
+        }
+    });
+    done
+}
+
+/// A test program's `main`.
+pub fn run(tests: &[Test]) -> ExitCode {
+    if let Some(code) = child::run_if_child() {
+        return code;
+    }
+    let arguments = Arguments::parse();
+    let chosen: Vec<&Test> = tests
+        .iter()
+        .filter(|test| {
+            arguments.words.is_empty()
+                || arguments.words.iter().any(|word| test.name.contains(word))
+        })
+        .collect();
+    if arguments.list {
+        chosen.iter().for_each(|test| println!("{}", test.name));
+        return ExitCode::SUCCESS;
+    }
+
+    println!("KTAP version 1\n1..{}", chosen.len());
+    catch_messages();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (number, test) in (1..).zip(&chosen) {
+        let watchdog = watch(test.name);
+        let outcome = run_one(test, &arguments.devices);
+        drop(watchdog);
+        match outcome {
+            Outcome::Passed => {
+                passed += 1;
+                println!("ok {number} {}", test.name);
+            }
+            Outcome::Skipped(why) => {
+                skipped += 1;
+                println!("ok {number} {} # SKIP {why}", test.name);
+            }
+            Outcome::Failed(why) => {
+                failed += 1;
+                for line in why.iter().flat_map(|text| text.lines()) {
+                    println!("# {}: {line}", test.name);
+                }
+                println!("not ok {number} {}", test.name);
+            }
+        }
+    }
+    println!("# Totals: pass:{passed} fail:{failed} xfail:0 xpass:0 skip:{skipped} error:0");
+    if failed > 0 || passed + skipped == 0 {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

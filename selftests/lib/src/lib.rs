@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the kselftests of vfio_tph are written with.
+//!
+//! A test program is a table of functions, run by [`harness`]. Each is given a [`bench::Bench`], on
+//! which it takes a device ([`bench::Bench::take`]), opens it ([`vfio`]), and looks at what the
+//! hardware ([`endpoint::Endpoint`]) and the kernel ([`kstate`]) make of it. The programs run as
+//! root in the guest of `selftests/run`, or on any machine with `--device BDF`; what needs the
+//! emulated endpoint is left out there, with its reason.
+
+pub mod bench;
+pub mod child;
+pub mod endpoint;
+#[path = "../../guest/firmware.rs"]
+#[allow(missing_docs)]
+pub mod firmware;
+pub mod harness;
+pub mod kstate;
+pub mod memory;
+pub mod module;
+pub mod pci;
+pub mod root_port;
+pub mod tph;
+pub mod vfio;
+
+pub use nix::errno::Errno;
+pub use tph_protocol as protocol;
+pub use tph_uapi as uapi;
+
+/// Fails the test unless the expression is that errno.
+#[macro_export]
+macro_rules! assert_errno {
+    ($call:expr, $errno:ident) => {
+        $crate::assert_errno!($call, $errno, "{}", stringify!($call))
+    };
+    ($call:expr, $errno:ident, $($what:tt)+) => {
+        match $call {
+            Err($crate::Errno::$errno) => (),
+            other => panic!(
+                "{}: {:?}, not {}",
+                format_args!($($what)+),
+                other.map(drop),
+                stringify!($errno),
+            ),
+        }
+    };
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Kernel modules: loaded from /modules of the test VM or from where `TPH_MODULES` says.
+
+use std::env;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::kmod::{delete_module, finit_module, DeleteModuleFlags, ModuleInitFlags};
+
+/// The module under test.
+pub const VFIO_TPH: &str = "vfio_tph";
+
+/// Where the .ko files are.
+pub fn path(name: &str) -> PathBuf {
+    let directory = env::var_os("TPH_MODULES").unwrap_or_else(|| "/modules".into());
+    Path::new(&directory).join(format!("{name}.ko"))
+}
+
+/// Whether the module is loaded.
+pub fn loaded(name: &str) -> bool {
+    Path::new("/sys/module").join(name).join("refcnt").exists()
+}
+
+/// Loads a module with `parameters` as insmod takes them.
+pub fn load(name: &str, parameters: &str) -> Result<(), Errno> {
+    let path = path(name);
+    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let parameters = CString::new(parameters).expect("no NUL in module parameters");
+    finit_module(&file, &parameters, ModuleInitFlags::empty())
+}
+
+/// Loads a module without parameters unless it is there already.
+pub fn ensure(name: &str) {
+    if !loaded(name) {
+        load(name, "").unwrap_or_else(|error| panic!("insmod {name}: {error}"));
+    }
+}
+
+/// Removes a module.
+pub fn unload(name: &str) -> Result<(), Errno> {
+    let name = CString::new(name).expect("no NUL in a module's name");
+    delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
+}
+
+/// A parameter's value as sysfs shows it.
+pub fn parameter(name: &str, parameter: &str) -> String {
+    let path = parameter_path(name, parameter);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.trim().to_owned()
+}
+
+/// The file in sysfs that shows a parameter.
+pub fn parameter_path(name: &str, parameter: &str) -> PathBuf {
+    Path::new("/sys/module")
+        .join(name)
+        .join("parameters")
+        .join(parameter)
+}
+
+/// What `enable_unsafe_tph` was when the module was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// N: policy `iv_st`.
+    Safe,
+    /// Y: policy `literal`.
+    Unsafe,
+}
+
+impl Gate {
+    /// Both of them.
+    pub const BOTH: [Gate; 2] = [Gate::Safe, Gate::Unsafe];
+
+    /// The parameter's value, as sysfs shows it.
+    pub fn letter(self) -> &'static str {
+        match self {
+            Gate::Safe => "N",
+            Gate::Unsafe => "Y",
+        }
+    }
+
+    /// Sees to it that vfio_tph is loaded with this gate. Devices that it drives are unbound if
+    /// it has to be loaded again.
+    pub fn load(self) {
+        if loaded(VFIO_TPH) {
+            if parameter(VFIO_TPH, "enable_unsafe_tph") == self.letter() {
+                return;
+            }
+            unload(VFIO_TPH).unwrap_or_else(|error| panic!("rmmod {VFIO_TPH}: {error}"));
+        }
+        load(VFIO_TPH, &format!("enable_unsafe_tph={}", self.letter()))
+            .unwrap_or_else(|error| panic!("insmod {VFIO_TPH}: {error}"));
+    }
+}
