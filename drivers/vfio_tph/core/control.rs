@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Writes to the Control register, spec section 3.
+
+use super::{
+    capability::Offer,
+    regs::{
+        Control,
+        RequesterEnable, //
+    },
+};
+use crate::uapi;
+use core::ops::Range;
+
+/// What a write of `bytes` at `offset` of the Control register makes of `current`; `None` if the
+/// write is dropped.
+///
+/// The written bytes replace those bytes, then the value is judged as a whole. Going back to the
+/// reset state is always possible, also on a device that does not list No ST mode.
+pub(crate) fn judge(
+    current: Control,
+    offer: &Offer,
+    offset: usize,
+    bytes: &[u8],
+) -> Option<Control> {
+    let mut raw = current.raw().to_le_bytes();
+    raw.get_mut(offset..)?
+        .get_mut(..bytes.len())?
+        .copy_from_slice(bytes);
+
+    let mut next = Control::from_raw(u32::from_le_bytes(raw))?;
+    if next != Control::RESET && !offer.modes().contains(next.st_mode) {
+        return None;
+    }
+    if next.requester_enable == RequesterEnable::Extended && !offer.extended() {
+        next.requester_enable = RequesterEnable::Standard;
+    }
+    Some(next)
+}
+
+/// The values that take hardware from `current` to `next`, in their order: a mode change while
+/// enabled goes through "disabled".
+pub(crate) fn steps(current: Control, next: Control) -> impl Iterator<Item = Control> {
+    let through = current.enabled() && next.enabled() && current.st_mode != next.st_mode;
+    let disabled = Control {
+        requester_enable: RequesterEnable::Disabled,
+        ..current
+    };
+    through.then_some(disabled).into_iter().chain([next])
+}
+
+/// What a write of `count` bytes at `offset` of a capability does to Control: the bytes of the
+/// register that are written, and where they are in the write.
+///
+/// All else in the capability ignores writes.
+pub(crate) fn overlap(offset: usize, count: usize) -> Option<(Range<usize>, Range<usize>)> {
+    let register = uapi::PCI_TPH_CTRL as usize;
+    let start = offset.max(register);
+    let end = offset.saturating_add(count).min(register + size_of::<u32>());
+    (start < end).then(|| (start - register..end - register, start - offset..end - offset))
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The answer of the firmware's steering tag query, spec section 8.
+
+use super::{
+    refusal::Refusal,
+    source::{
+        MemoryType,
+        Namespace, //
+    },
+};
+
+/// What firmware says of one CPU: tags of both namespaces for either memory type.
+///
+/// The layout is that of `union st_info` in drivers/pci/tph.c: one 32-bit half for each memory type,
+/// volatile first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct CpuTags(u64);
+
+impl CpuTags {
+    const ST_VALID: u32 = 1 << 0;
+    const XST_VALID: u32 = 1 << 1;
+    const PH_IGNORED: u32 = 1 << 2;
+    const ST_SHIFT: u32 = 8;
+    const XST_SHIFT: u32 = 16;
+
+    /// From the 64-bit value that the `_DSM` returns.
+    pub(crate) const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The 64-bit value that the `_DSM` returned.
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    const fn half(self, memory: MemoryType) -> u32 {
+        // CAST: takes one half.
+        match memory {
+            MemoryType::Volatile => self.0 as u32,
+            MemoryType::Persistent => (self.0 >> 32) as u32,
+        }
+    }
+
+    /// The tag in the namespace asked for. A valid 0 is a tag; "not valid" is none.
+    pub(crate) const fn tag(
+        self,
+        memory: MemoryType,
+        namespace: Namespace,
+    ) -> Result<u16, Refusal> {
+        let half = self.half(memory);
+        // CAST: each takes its field.
+        match namespace {
+            Namespace::Standard if half & Self::ST_VALID != 0 => {
+                Ok((half >> Self::ST_SHIFT) as u8 as u16)
+            }
+            Namespace::Extended if half & Self::XST_VALID != 0 => {
+                Ok((half >> Self::XST_SHIFT) as u16)
+            }
+            _ => Err(Refusal::NoTag),
+        }
+    }
+
+    /// Whether the completer ignores the processing hint.
+    pub(crate) const fn ph_ignored(self, memory: MemoryType) -> bool {
+        self.half(memory) & Self::PH_IGNORED != 0
+    }
+}

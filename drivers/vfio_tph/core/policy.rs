@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How much of TPH an administrator lets a user have, spec section 2.
+
+use super::regs::{
+    Modes,
+    StMode, //
+};
+use crate::uapi;
+
+/// The policy of a device; each includes all that the ones before it allow.
+///
+/// The line that matters is the one below [`Policy::DsSt`]: below it a user neither sees nor
+/// chooses the value of a steering tag. A tag acts on caches that are shared with other tenants, and
+/// no IOMMU checks it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub(crate) enum Policy {
+    /// `no_st`: hints without tags.
+    NoSt = uapi::VFIO_TPH_POLICY_NO_ST as u8,
+    /// `iv_st`: tags for interrupt vectors, named by CPU or dma-buf.
+    IvSt = uapi::VFIO_TPH_POLICY_IV_ST as u8,
+    /// `ds_st`: tags are seen, and Device Specific mode may be used.
+    DsSt = uapi::VFIO_TPH_POLICY_DS_ST as u8,
+    /// `literal`: any tag.
+    Literal = uapi::VFIO_TPH_POLICY_LITERAL as u8,
+}
+
+impl Policy {
+    /// The policy of a freshly bound device, by the `enable_unsafe_tph` gate.
+    pub(crate) const fn default_for(gate: bool) -> Self {
+        if gate {
+            Self::Literal
+        } else {
+            Self::IvSt
+        }
+    }
+
+    /// The ST modes that a user may select, whatever the device has.
+    pub(crate) fn modes(self) -> Modes {
+        let mut modes = Modes::NONE.with(StMode::NoSt);
+        if self >= Self::IvSt {
+            modes = modes.with(StMode::InterruptVector);
+        }
+        if self >= Self::DsSt {
+            modes = modes.with(StMode::DeviceSpecific);
+        }
+        modes
+    }
+
+    /// Whether a user may program the ST table at all.
+    pub(crate) fn programs_table(self) -> bool {
+        self >= Self::IvSt
+    }
+
+    /// Whether a user may see the value of a tag.
+    pub(crate) fn discloses_tags(self) -> bool {
+        self >= Self::DsSt
+    }
+
+    /// Whether a user may choose the value of a tag.
+    pub(crate) fn takes_literals(self) -> bool {
+        self >= Self::Literal
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Why a request is refused, and the errno that says so.
+
+use crate::uapi;
+
+/// A reason to refuse a request, spec section 4.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    /// TPH is not usable, or the policy leaves the feature out.
+    Unsupported,
+    /// An operation that the feature does not have, a reserved field, an unknown flag, a length.
+    Malformed,
+    /// Requester Enable is 00b, or the mode is No ST.
+    NotEnabled,
+    /// Extended tags where Requester Enable or the path has none.
+    NoExtended,
+    /// A source of unknown type, or with a flag or a value that its type does not have.
+    MalformedSource,
+    /// A literal tag below the policy that takes it.
+    LiteralDenied,
+    /// A CPU that is not present.
+    NoCpu,
+    /// The firmware, or an exporter, has no tag in the namespace asked for.
+    NoTag,
+    /// The device does not answer.
+    DeviceGone,
+}
+
+impl Refusal {
+    /// The errno for user space, positive.
+    pub(crate) const fn errno(self) -> i32 {
+        let errno = match self {
+            Self::Unsupported | Self::NoExtended | Self::NoTag => uapi::EOPNOTSUPP,
+            Self::Malformed | Self::MalformedSource | Self::NoCpu => uapi::EINVAL,
+            Self::NotEnabled => uapi::ENXIO,
+            Self::LiteralDenied => uapi::EPERM,
+            Self::DeviceGone => uapi::EIO,
+        };
+        // CAST: errnos are below 4096.
+        errno as i32
+    }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How a range of ST entries is written to a table in the capability.
+
+use crate::uapi;
+
+/// One config space write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Write {
+    /// One entry.
+    Word(u16),
+    /// Two entries, the lower one in the lower half.
+    Dword(u32),
+}
+
+/// The writes that put `tags` into the entries from `index` on, as (offset in the capability,
+/// write) pairs: aligned pairs of entries as dwords, what is left at either end as words, so that
+/// no neighbour has to be read or written.
+pub(crate) struct Writes<'a> {
+    index: u16,
+    tags: &'a [u16],
+}
+
+impl<'a> Writes<'a> {
+    /// Plans the writes; `index + tags.len()` is within the table.
+    pub(crate) fn new(index: u16, tags: &'a [u16]) -> Self {
+        Self { index, tags }
+    }
+}
+
+impl Iterator for Writes<'_> {
+    type Item = (u16, Write);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // CAST: 0xc.
+        let offset = self.index * 2 + uapi::PCI_TPH_BASE_SIZEOF as u16;
+        let (write, rest, entries) = match *self.tags {
+            [] => return None,
+            [low, high, ref rest @ ..] if self.index % 2 == 0 => (
+                Write::Dword(u32::from(high) << 16 | u32::from(low)),
+                rest,
+                2,
+            ),
+            [tag, ref rest @ ..] => (Write::Word(tag), rest, 1),
+        };
+        self.index += entries;
+        self.tags = rest;
+        Some((offset, write))
+    }
+}
