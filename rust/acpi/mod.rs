@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! ACPI: device-specific methods.
+
+pub(crate) mod dsm;

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The numbers and structs that the rules in `drivers/vfio_tph/core/` are written in: our user
+//! ABI, PCI registers and errnos. And how the structs travel to and from user memory.
+
+pub(crate) use super::bindings::{
+    vfio_device_feature_tph,
+    vfio_device_feature_tph_st,
+    vfio_tph_source,
+    EINVAL,
+    EIO,
+    ENXIO,
+    EOPNOTSUPP,
+    EPERM,
+    PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH,
+    PCI_EXP_DEVCAP2_TPH_COMP_MASK,
+    PCI_EXP_DEVCAP2_TPH_COMP_TPH_ONLY,
+    PCI_EXT_CAP_ID_TPH,
+    PCI_TPH_BASE_SIZEOF,
+    PCI_TPH_CAP,
+    PCI_TPH_CAP_EXT_TPH,
+    PCI_TPH_CAP_LOC_MASK,
+    PCI_TPH_CAP_ST_DS,
+    PCI_TPH_CAP_ST_IV,
+    PCI_TPH_CAP_ST_MASK,
+    PCI_TPH_CAP_ST_NS,
+    PCI_TPH_CAP_ST_SHIFT,
+    PCI_TPH_CTRL,
+    PCI_TPH_CTRL_MODE_SEL_MASK,
+    PCI_TPH_CTRL_REQ_EN_MASK,
+    PCI_TPH_LOC_CAP,
+    PCI_TPH_LOC_MSIX,
+    PCI_TPH_REQ_DISABLE,
+    PCI_TPH_REQ_EXT_TPH,
+    PCI_TPH_REQ_TPH_ONLY,
+    PCI_TPH_ST_DS_MODE,
+    PCI_TPH_ST_IV_MODE,
+    PCI_TPH_ST_NS_MODE,
+    VFIO_DEVICE_FEATURE_DMA_BUF_TPH,
+    VFIO_DEVICE_FEATURE_TPH,
+    VFIO_DEVICE_FEATURE_TPH_RESOLVE,
+    VFIO_DEVICE_FEATURE_TPH_ST,
+    VFIO_DEVICE_TPH_EXTENDED,
+    VFIO_TPH_FLAG_COMPLETER,
+    VFIO_TPH_FLAG_COMPLETER_EXT,
+    VFIO_TPH_FLAG_EXTENDED,
+    VFIO_TPH_FLAG_LITERAL,
+    VFIO_TPH_FLAG_RESOLVE_ST,
+    VFIO_TPH_FLAG_ST,
+    VFIO_TPH_FLAG_ST_CAP,
+    VFIO_TPH_FLAG_ST_MSIX,
+    VFIO_TPH_POLICY_DS_ST,
+    VFIO_TPH_POLICY_IV_ST,
+    VFIO_TPH_POLICY_LITERAL,
+    VFIO_TPH_POLICY_NO_ST,
+    VFIO_TPH_SOURCE_CPU,
+    VFIO_TPH_SOURCE_DMABUF,
+    VFIO_TPH_SOURCE_LITERAL,
+    VFIO_TPH_SOURCE_MEM_PM,
+    VFIO_TPH_SOURCE_NONE, //
+};
+
+use kernel::transmute::{
+    AsBytes,
+    FromBytes, //
+};
+
+// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.c`).
+unsafe impl FromBytes for vfio_tph_source {}
+// SAFETY: As above; the flexible array at the end has no size.
+unsafe impl FromBytes for vfio_device_feature_tph_st {}
+// SAFETY: No padding (asserted in `layout.c`), no interior mutability.
+unsafe impl AsBytes for vfio_device_feature_tph {}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The C side of what Rust cannot reach: static inline functions, macros, and
+ * bit fields of structures that it does not own.
+ */
+#include <linux/cpumask.h>
+#include <linux/module.h>
+#include <linux/nospec.h>
+#include <linux/pci.h>
+#include <linux/pci-tph.h>
+#include <linux/pm_runtime.h>
+
+#include "shim.h"
+
+/*
+ * The gate of spec section 2. A module! parameter would be invisible in sysfs,
+ * where administrators look for it.
+ */
+static bool enable_unsafe_tph;
+module_param(enable_unsafe_tph, bool, 0444);
+MODULE_PARM_DESC(enable_unsafe_tph,
+		 "Let users of devices bound from now on see and choose steering tags. No IOMMU checks a tag, and caches are shared with other tenants. (default: N)");
+
+bool tph_helper_gate(void)
+{
+	return enable_unsafe_tph;
+}
+
+/* Offset of the TPH Requester capability, 0 if the kernel knows of none. */
+u16 tph_helper_cap(struct pci_dev *pdev)
+{
+#ifdef CONFIG_PCIE_TPH
+	return pdev->tph_cap;
+#else
+	return 0;
+#endif
+}
+
+/*
+ * Tells the PCI core, which saves and restores the capability by these fields,
+ * what is in force. pcie_enable_tph() cannot: it always takes the widest
+ * requester type, and writes it to hardware.
+ *
+ * tph_enabled shares its word with other bits of the device. The caller keeps
+ * their writers out: it holds memory_lock.
+ */
+void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
+			  u8 req_type)
+{
+#ifdef CONFIG_PCIE_TPH
+	pdev->tph_mode = mode;
+	pdev->tph_req_type = req_type;
+	pdev->tph_enabled = enabled;
+#endif
+}
+
+void tph_helper_disable(struct pci_dev *pdev)
+{
+	pcie_disable_tph(pdev);
+}
+
+int tph_helper_enable(struct pci_dev *pdev, int mode)
+{
+	return pcie_enable_tph(pdev, mode);
+}
+
+int tph_helper_pcie_type(struct pci_dev *pdev)
+{
+	return pci_is_pcie(pdev) ? pci_pcie_type(pdev) : -1;
+}
+
+struct pci_dev *tph_helper_root_port(struct pci_dev *pdev)
+{
+	return pcie_find_root_port(pdev);
+}
+
+/* The host bridge that the bus of @pdev hangs off, directly or further up. */
+struct device *tph_helper_host_bridge(struct pci_dev *pdev)
+{
+	struct pci_bus *bus = pdev->bus;
+
+	while (!pci_is_root_bus(bus))
+		bus = bus->parent;
+	return bus->bridge;
+}
+
+int tph_helper_pm_get(struct device *dev)
+{
+	return pm_runtime_resume_and_get(dev);
+}
+
+void tph_helper_pm_put(struct device *dev)
+{
+	pm_runtime_put(dev);
+}
+
+/*
+ * @cpu if it is present, else -1. For any number that a user may come up with: the
+ * result indexes memory, so it is clamped under speculation too.
+ */
+int tph_helper_present_cpu(unsigned int cpu)
+{
+	if (cpu >= nr_cpu_ids)
+		return -1;
+	cpu = array_index_nospec(cpu, nr_cpu_ids);
+	return cpu_present(cpu) ? cpu : -1;
+}
+
+acpi_handle tph_helper_acpi_handle(struct device *dev)
+{
+#ifdef CONFIG_ACPI
+	return ACPI_HANDLE(dev);
+#else
+	return NULL;
+#endif
+}
+
+void tph_helper_acpi_free(union acpi_object *object)
+{
+#ifdef CONFIG_ACPI
+	ACPI_FREE(object);
+#endif
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Functions around what C has only as a static inline function, a macro or a
+ * bit field: Rust can call none of them.
+ */
+#ifndef VFIO_TPH_SHIM_H
+#define VFIO_TPH_SHIM_H
+
+#include <linux/acpi.h>
+#include <linux/pci.h>
+#include <linux/vfio_pci_core.h>
+
+bool tph_helper_gate(void);
+
+u16 tph_helper_cap(struct pci_dev *pdev);
+void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
+			  u8 req_type);
+void tph_helper_disable(struct pci_dev *pdev);
+int tph_helper_enable(struct pci_dev *pdev, int mode);
+
+int tph_helper_pcie_type(struct pci_dev *pdev);
+struct pci_dev *tph_helper_root_port(struct pci_dev *pdev);
+struct device *tph_helper_host_bridge(struct pci_dev *pdev);
+
+int tph_helper_pm_get(struct device *dev);
+void tph_helper_pm_put(struct device *dev);
+
+int tph_helper_present_cpu(unsigned int cpu);
+
+acpi_handle tph_helper_acpi_handle(struct device *dev);
+void tph_helper_acpi_free(union acpi_object *object);
+
+#endif /* VFIO_TPH_SHIM_H */

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Abstractions that the `kernel` crate lacks, and all of the `unsafe` of this project.
+
+pub(crate) mod acpi;
+pub(crate) mod bindings;
+#[path = "bindings/uapi.rs"]
+pub(crate) mod uapi;
+pub(crate) mod cpu;
+pub(crate) mod module_param;
+pub(crate) mod pci;
+pub(crate) mod vfio;

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! PCI: what `kernel::pci` does not have.
+
+pub(crate) mod tph;
+
+use crate::abstractions::{
+    acpi::dsm::Handle,
+    bindings, //
+};
+use kernel::{
+    device::Bound,
+    error::to_result,
+    pci,
+    prelude::*, //
+};
+
+/// The C side of a device.
+pub(crate) fn as_raw(pdev: &pci::Device<Bound>) -> *mut bindings::pci_dev {
+    // CAST: `pci::Device` is a transparent wrapper of `struct pci_dev`.
+    core::ptr::from_ref(pdev).cast_mut().cast()
+}
+
+/// Keeps a device awake.
+///
+/// # Invariants
+///
+/// Holds one runtime PM reference.
+pub(crate) struct Awake<'a>(&'a pci::Device<Bound>);
+
+impl<'a> Awake<'a> {
+    /// Resumes the device if need be.
+    ///
+    /// Sleeps, and runs the runtime PM callbacks of the driver: no lock of theirs may be held.
+    pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Result<Self> {
+        // SAFETY: The device is valid.
+        to_result(unsafe { bindings::tph_helper_pm_get(&raw mut (*as_raw(pdev)).dev) })?;
+        // INVARIANT: The call took a reference.
+        Ok(Self(pdev))
+    }
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The device is valid, and the reference is ours by the invariant.
+        unsafe { bindings::tph_helper_pm_put(&raw mut (*as_raw(self.0)).dev) };
+    }
+}
+
+/// `PCI_D3hot` of include/linux/pci.h: a macro with a cast, which bindgen does not see through.
+const D3HOT: bindings::pci_power_t = 3;
+
+/// Whether the device is in a power state in which it takes requests, D0 to D2.
+pub(crate) fn is_powered(pdev: &pci::Device<Bound>) -> bool {
+    // SAFETY: The device is valid; the field is a word, and a stale value is possible for C too.
+    let state = unsafe { core::ptr::read_volatile(&raw const (*as_raw(pdev)).current_state) };
+    state < D3HOT
+}
+
+/// Device Capabilities 2 of a device, PCIe r6.2 7.5.3.15.
+pub(crate) fn device_capabilities_2(pdev: &pci::Device<Bound>) -> Result<u32> {
+    let mut value = 0;
+    // SAFETY: The device is valid, and `value` is valid for a write.
+    to_result(unsafe {
+        bindings::pcie_capability_read_dword(
+            as_raw(pdev),
+            bindings::PCI_EXP_DEVCAP2 as i32,
+            &mut value,
+        )
+    })?;
+    Ok(value)
+}
+
+/// What is above a device.
+pub(crate) enum Upstream {
+    /// A root port, with its Device Capabilities 2.
+    RootPort(u32),
+    /// The root complex itself: the device is a root complex integrated endpoint.
+    RootComplex,
+    /// Nothing that we know of.
+    Unknown,
+}
+
+/// Looks up what is above a device.
+pub(crate) fn upstream(pdev: &pci::Device<Bound>) -> Upstream {
+    // SAFETY: The device is valid.
+    if unsafe { bindings::tph_helper_pcie_type(as_raw(pdev)) }
+        == bindings::PCI_EXP_TYPE_RC_END as i32
+    {
+        return Upstream::RootComplex;
+    }
+    // SAFETY: The device is valid.
+    let root_port = unsafe { bindings::tph_helper_root_port(as_raw(pdev)) };
+    if root_port.is_null() {
+        return Upstream::Unknown;
+    }
+    // SAFETY: A bound device keeps those above it.
+    let root_port = unsafe { &*root_port.cast_const().cast::<pci::Device<Bound>>() };
+    device_capabilities_2(root_port).map_or(Upstream::Unknown, Upstream::RootPort)
+}
+
+/// The ACPI node of the host bridge above a device.
+pub(crate) fn host_bridge(pdev: &pci::Device<Bound>) -> Option<Handle> {
+    // SAFETY: The device is valid, and so are the buses and the bridge above it. The node stays as
+    // long as the bridge.
+    unsafe {
+        let bridge = bindings::tph_helper_host_bridge(as_raw(pdev));
+        Handle::from_raw(bindings::tph_helper_acpi_handle(bridge))
+    }
+}

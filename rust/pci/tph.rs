@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The TPH Requester capability of a device in hardware, and the PCI core's idea of it.
+//!
+//! C header: [`include/linux/pci-tph.h`](srctree/include/linux/pci-tph.h)
+
+use super::as_raw;
+use crate::abstractions::bindings;
+use kernel::{
+    device::Bound,
+    io::Io,
+    pci,
+    prelude::*, //
+};
+
+/// A device with a TPH Requester capability.
+///
+/// # Invariants
+///
+/// `offset` is that of a TPH Requester capability in the extended config space of `pdev`.
+#[derive(Clone, Copy)]
+pub(crate) struct Requester<'a> {
+    pdev: &'a pci::Device<Bound>,
+    offset: u16,
+}
+
+impl<'a> Requester<'a> {
+    /// The capability that the PCI core found, if any.
+    pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Option<Self> {
+        // SAFETY: The device is valid.
+        let offset = unsafe { bindings::tph_helper_cap(as_raw(pdev)) };
+        // INVARIANT: The PCI core found the capability there.
+        (offset != 0).then_some(Self { pdev, offset })
+    }
+
+    /// The capability's offset in config space, in bytes.
+    pub(crate) fn offset(&self) -> u16 {
+        self.offset
+    }
+
+    /// Reads the dword at `register` of the capability. All ones if the device does not answer.
+    pub(crate) fn read_dword(&self, register: u16) -> Result<u32> {
+        self.pdev
+            .config_space_extended()?
+            .try_read32(usize::from(self.offset + register))
+    }
+
+    /// Writes the dword at `register` of the capability.
+    pub(crate) fn write_dword(&self, register: u16, value: u32) -> Result {
+        self.pdev
+            .config_space_extended()?
+            .try_write32(value, usize::from(self.offset + register))
+    }
+
+    /// Writes the word at `register` of the capability.
+    pub(crate) fn write_word(&self, register: u16, value: u16) -> Result {
+        self.pdev
+            .config_space_extended()?
+            .try_write16(value, usize::from(self.offset + register))
+    }
+
+    /// Tells the PCI core what is in force, so that it saves and restores that.
+    ///
+    /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others who change
+    /// the state of the device out, by `memory_lock` of vfio-pci-core.
+    pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
+        // SAFETY: The device is valid.
+        unsafe {
+            bindings::tph_helper_set_state(
+                as_raw(self.pdev),
+                requester_enable != 0,
+                st_mode,
+                requester_enable,
+            )
+        };
+    }
+
+    /// Disables TPH, if the PCI core thinks that it is enabled, in hardware and in the core.
+    pub(crate) fn disable(&self) {
+        // SAFETY: The device is valid.
+        unsafe { bindings::tph_helper_disable(as_raw(self.pdev)) };
+    }
+
+    /// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.
+    ///
+    /// The PCI core keeps the parameter to itself, but pcie_enable_tph() looks at it before all
+    /// else, and next at whether TPH is enabled already, before it touches hardware. So it can
+    /// be asked about a device that passes for enabled. To be called while nobody uses the device,
+    /// with TPH disabled.
+    pub(crate) fn allowed(&self) -> bool {
+        self.set_core_state(0, 1);
+        // SAFETY: The device is valid. Nothing is enabled: the answer is EBUSY or EINVAL.
+        let answer = unsafe { bindings::tph_helper_enable(as_raw(self.pdev), 0) };
+        self.set_core_state(0, 0);
+        answer == -(bindings::EBUSY as i32)
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The vfio-pci-core part of a device, and what core does for a driver by default.
+
+use crate::abstractions::{
+    bindings,
+    vfio::feature::Call, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*,
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    },
+    uaccess::UserPtr, //
+};
+
+/// A read or write of a region, as it comes from user space.
+pub(crate) struct Access<'a> {
+    /// The user's buffer.
+    pub(crate) buf: UserPtr,
+    /// Its length in bytes.
+    pub(crate) count: usize,
+    /// The file position: region index and offset. Advanced by what was done.
+    pub(crate) pos: &'a mut bindings::loff_t,
+}
+
+impl Access<'_> {
+    /// The offset in config space, if that is what is accessed.
+    #[inline]
+    pub(crate) fn config_offset(&self) -> Option<usize> {
+        // CAST: as VFIO_PCI_OFFSET_TO_INDEX() has it.
+        let pos = *self.pos as u64;
+        // CAST: what the mask leaves fits.
+        (pos >> bindings::VFIO_PCI_OFFSET_SHIFT == bindings::VFIO_PCI_CONFIG_REGION_INDEX as u64)
+            .then_some((pos & ((1 << bindings::VFIO_PCI_OFFSET_SHIFT) - 1)) as usize)
+    }
+}
+
+/// A device as vfio-pci-core has it.
+///
+/// # Invariants
+///
+/// The device is initialised by vfio_pci_core_init_dev(), and the PCI device is bound to the driver
+/// for as long as a reference exists: references are handed to callbacks, which core no longer calls
+/// when vfio_pci_core_unregister_device() has returned.
+#[repr(transparent)]
+pub(crate) struct CoreDevice(Opaque<bindings::vfio_pci_core_device>);
+
+// SAFETY: vfio-pci-core locks what it shares.
+unsafe impl Sync for CoreDevice {}
+
+impl CoreDevice {
+    /// The C side.
+    pub(super) fn as_raw(&self) -> *mut bindings::vfio_pci_core_device {
+        self.0.get()
+    }
+
+    /// The C side of the embedded vfio device.
+    pub(super) fn as_vfio(&self) -> *mut bindings::vfio_device {
+        // SAFETY: Projects a field of a valid device.
+        unsafe { &raw mut (*self.as_raw()).vdev }
+    }
+
+    /// The PCI device.
+    pub(crate) fn pci(&self) -> &pci::Device<Bound> {
+        // SAFETY: Set by vfio_pci_core_init_dev() and never changed; bound by the invariant.
+        unsafe { &*(*self.as_raw()).pdev.cast_const().cast() }
+    }
+
+    /// Takes `memory_lock` for reading: while the guard lives, nobody resets the device through
+    /// vfio, changes its power state, memory enable, bus master enable or interrupt vectors.
+    ///
+    /// Comes before a session's lock. A page fault on the device's BARs takes it too: no user
+    /// memory may be touched under it.
+    pub(crate) fn memory_lock(&self) -> MemoryGuard<'_> {
+        // SAFETY: The lock is initialised with the device.
+        unsafe { bindings::down_read(&raw mut (*self.as_raw()).memory_lock) };
+        // INVARIANT: Taken above.
+        MemoryGuard {
+            device: self,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// What vfio-pci does for a read. Returns the number of bytes.
+    #[inline]
+    pub(crate) fn read(&self, access: Access<'_>) -> Result<usize> {
+        // SAFETY: The device is valid, and core handles any user pointer and length.
+        let done = unsafe {
+            bindings::vfio_pci_core_read(
+                self.as_vfio(),
+                access.buf.as_mut_ptr().cast(),
+                access.count,
+                access.pos,
+            )
+        };
+        to_count(done)
+    }
+
+    /// What vfio-pci does for a write. Returns the number of bytes.
+    #[inline]
+    pub(crate) fn write(&self, access: Access<'_>) -> Result<usize> {
+        // SAFETY: The device is valid, and core handles any user pointer and length.
+        let done = unsafe {
+            bindings::vfio_pci_core_write(
+                self.as_vfio(),
+                access.buf.as_const_ptr().cast(),
+                access.count,
+                access.pos,
+            )
+        };
+        to_count(done)
+    }
+
+    /// What vfio-pci does for a feature.
+    pub(crate) fn feature(&self, call: Call) -> Result<i32> {
+        // SAFETY: The device is valid, and core handles any user pointer and length.
+        let ret = unsafe {
+            bindings::vfio_pci_core_ioctl_feature(
+                self.as_vfio(),
+                call.flags,
+                call.arg.as_mut_ptr(),
+                call.argsz,
+            )
+        };
+        if ret < 0 {
+            return Err(Error::from_errno(ret));
+        }
+        Ok(ret)
+    }
+
+    /// The number of vectors in the MSI-X table, 0 without one. To be asked while the device is
+    /// open.
+    pub(crate) fn msix_vectors(&self) -> u16 {
+        const ENTRY: u16 = bindings::PCI_MSIX_ENTRY_SIZE as u16;
+        const NO_BAR: u8 = 0xff;
+
+        // SAFETY: The device is valid; the fields are set at open.
+        let (bar, size) = unsafe { ((*self.as_raw()).msix_bar, (*self.as_raw()).msix_size) };
+        if bar == NO_BAR {
+            0
+        } else {
+            size / ENTRY
+        }
+    }
+}
+
+fn to_count(done: isize) -> Result<usize> {
+    // CAST: an errno is small.
+    usize::try_from(done).map_err(|_| Error::from_errno(done as i32))
+}
+
+/// Proof that `memory_lock` of a device is held for reading.
+///
+/// # Invariants
+///
+/// The lock is held by this thread.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct MemoryGuard<'a> {
+    device: &'a CoreDevice,
+    _not_send: NotThreadSafe,
+}
+
+impl Drop for MemoryGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Held by this thread, by the invariant.
+        unsafe { bindings::up_read(&raw mut (*self.device.as_raw()).memory_lock) };
+    }
+}
+
+/// The config space that the user of an open device sees in place of hardware's.
+///
+/// core reads it without a lock, a dword at the most at a time, and so dwords are what is written
+/// here.
+///
+/// # Invariants
+///
+/// `base` points to `len` bytes of core's `vconfig`, dword aligned, valid for `'a`.
+pub(crate) struct VirtualConfig<'a> {
+    base: *mut u8,
+    len: usize,
+    _open: PhantomData<&'a CoreDevice>,
+}
+
+impl<'a> VirtualConfig<'a> {
+    /// Borrows the virtual config space of an open device.
+    ///
+    /// # Safety
+    ///
+    /// The device is open, and stays so for `'a`.
+    pub(super) unsafe fn new(device: &'a CoreDevice) -> Self {
+        // SAFETY: The device is valid. INVARIANT: core allocates `cfg_size` bytes at open.
+        unsafe {
+            Self {
+                base: (*device.as_raw()).vconfig,
+                len: (*(*device.as_raw()).pdev).cfg_size as usize,
+                _open: PhantomData,
+            }
+        }
+    }
+
+    /// Replaces the dword at `offset`, which is aligned.
+    pub(crate) fn write_dword(&mut self, offset: usize, value: u32) -> Result {
+        let at = self.check(offset, size_of::<u32>(), align_of::<u32>())?;
+        // SAFETY: In range and aligned. core reads at the same time, as with its own writers.
+        unsafe { at.cast::<u32>().write_volatile(value.to_le()) };
+        Ok(())
+    }
+
+    /// Replaces the word at `offset`, which is aligned.
+    pub(crate) fn write_word(&mut self, offset: usize, value: u16) -> Result {
+        let at = self.check(offset, size_of::<u16>(), align_of::<u16>())?;
+        // SAFETY: In range and aligned. core reads at the same time, as with its own writers.
+        unsafe { at.cast::<u16>().write_volatile(value.to_le()) };
+        Ok(())
+    }
+
+    /// Copies bytes out.
+    pub(crate) fn read(&self, offset: usize, out: &mut [u8]) -> Result {
+        let at = self.check(offset, out.len(), 1)?;
+        for (i, byte) in out.iter_mut().enumerate() {
+            // SAFETY: In range.
+            *byte = unsafe { at.add(i).read_volatile() };
+        }
+        Ok(())
+    }
+
+    fn check(&self, offset: usize, count: usize, align: usize) -> Result<*mut u8> {
+        match offset.checked_add(count) {
+            // SAFETY: In range.
+            Some(end) if end <= self.len && offset % align == 0 => unsafe {
+                Ok(self.base.add(offset))
+            },
+            _ => Err(EINVAL),
+        }
+    }
+}

@@ -1,0 +1,601 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The device of a variant driver: vfio-pci-core's with the driver's data behind it.
+
+use super::core_device::{
+    Access,
+    CoreDevice,
+    VirtualConfig, //
+};
+use crate::abstractions::{
+    bindings,
+    vfio::feature::Call, //
+};
+use core::{
+    ops::{
+        Deref,
+        DerefMut, //
+    },
+    ptr::NonNull,
+};
+use kernel::{
+    device::Bound,
+    error::{
+        from_result,
+        to_result, //
+    },
+    new_condvar,
+    new_mutex,
+    pci,
+    prelude::*,
+    sync::{
+        CondVar,
+        Mutex,
+        MutexGuard, //
+    },
+    uaccess::UserPtr, //
+};
+
+/// A vfio-pci variant driver. The implementing type is the driver's data of one bound device.
+///
+/// Callbacks run in process context and may sleep, several at a time.
+pub(crate) trait Driver: Sized + Send + Sync + 'static {
+    /// What all devices of the driver share. Lives from before the first is bound until after the
+    /// last is gone.
+    type Shared: Send + Sync;
+
+    /// What exists while a device is open.
+    type Session: Send + Unpin;
+
+    /// The driver's name; also that of its vfio devices, as SR-IOV in core wants it.
+    const NAME: &'static CStr;
+
+    /// Makes what all devices share.
+    fn shared() -> impl PinInit<Self::Shared, Error>;
+
+    /// A device is bound.
+    fn probe(pdev: &pci::Device<Bound>, shared: &Self::Shared) -> Result<Self>;
+
+    /// A user is about to open the device; core has not touched it yet.
+    fn before_open(&self, core: &CoreDevice) -> Result {
+        let _ = core;
+        Ok(())
+    }
+
+    /// A user opens the device: core has enabled and reset it, and the user cannot reach it yet.
+    fn open(&self, opening: &mut Opening<'_>) -> Result<Self::Session>;
+
+    /// The last user is gone; core will disable the device. A reset may still be under way.
+    fn close(&self, open: &mut Open<'_, Self>);
+
+    /// Reads a region. Returns the number of bytes.
+    fn read(&self, session: &Session<Self>, core: &CoreDevice, access: Access<'_>)
+        -> Result<usize> {
+        let _ = session;
+        core.read(access)
+    }
+
+    /// Writes a region. Returns the number of bytes.
+    fn write(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+    ) -> Result<usize> {
+        let _ = session;
+        core.write(access)
+    }
+
+    /// Handles a feature.
+    fn feature(&self, session: &Session<Self>, core: &CoreDevice, call: Call) -> Result<i32> {
+        let _ = session;
+        core.feature(call)
+    }
+
+    /// The device will be reset, if it is open. From here to [`Driver::reset_done`] sessions cannot
+    /// be locked by [`Session::lock`].
+    fn reset_prepare(&self, open: &mut Open<'_, Self>);
+
+    /// The device has been reset, if it is open.
+    fn reset_done(&self, open: &mut Open<'_, Self>);
+
+    /// An error was reported, or recovery from one is over; the device is open, and may have lost
+    /// its state.
+    fn error(&self, open: &mut Open<'_, Self>);
+}
+
+/// What a driver may edit while a device is being opened.
+pub(crate) struct Opening<'a> {
+    core: &'a CoreDevice,
+}
+
+impl<'a> Opening<'a> {
+    /// The device.
+    pub(crate) fn core(&self) -> &'a CoreDevice {
+        self.core
+    }
+
+    /// core's map of config space, and the virtual config space: one byte each for every byte.
+    pub(crate) fn config(&mut self) -> (&mut [u8], &mut [u8]) {
+        let raw = self.core.as_raw();
+        // SAFETY: The device is open, so that both arrays exist, with `cfg_size` bytes each. The
+        // user cannot reach them yet, and nothing else in core does: they are exclusively ours.
+        unsafe {
+            let len = (*(*raw).pdev).cfg_size as usize;
+            (
+                core::slice::from_raw_parts_mut((*raw).pci_config_map, len),
+                core::slice::from_raw_parts_mut((*raw).vconfig, len),
+            )
+        }
+    }
+}
+
+/// The state of a device between open and close, behind a lock.
+#[pin_data]
+pub(crate) struct Session<T: Driver> {
+    #[pin]
+    locked: Mutex<Locked<T>>,
+    #[pin]
+    reset_is_over: CondVar,
+}
+
+struct Locked<T: Driver> {
+    /// Resets under way: prepared, not done.
+    resets: u32,
+    /// INVARIANT: `Some` only while the device is open: set after vfio_pci_core_enable(), taken
+    /// before vfio_pci_core_close_device().
+    session: Option<T::Session>,
+}
+
+impl<T: Driver> Session<T> {
+    fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            locked <- new_mutex!(Locked {
+                resets: 0,
+                session: None,
+            }),
+            reset_is_over <- new_condvar!(),
+        })
+    }
+
+    /// Locks the session of an open device, whatever goes on. ENODEV if the device is not open.
+    pub(crate) fn lock_now<'a>(&'a self, core: &'a CoreDevice) -> Result<SessionGuard<'a, T>> {
+        let guard = self.locked.lock();
+        if guard.session.is_none() {
+            return Err(ENODEV);
+        }
+        Ok(SessionGuard { guard, core })
+    }
+
+    /// Locks the session of an open device, after a reset that is under way. EINTR if a signal
+    /// comes first, ENODEV if the device is not open.
+    pub(crate) fn lock<'a>(&'a self, core: &'a CoreDevice) -> Result<SessionGuard<'a, T>> {
+        let mut guard = self.locked.lock();
+        while guard.resets != 0 {
+            if self.reset_is_over.wait_interruptible(&mut guard) {
+                return Err(EINTR);
+            }
+        }
+        if guard.session.is_none() {
+            return Err(ENODEV);
+        }
+        Ok(SessionGuard { guard, core })
+    }
+
+    fn with_open(&self, core: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
+        let mut guard = self.locked.lock();
+        Self::locked_with_open(&mut guard, core, f);
+    }
+
+    fn locked_with_open(
+        guard: &mut MutexGuard<'_, Locked<T>>,
+        core: &CoreDevice,
+        f: impl FnOnce(&mut Open<'_, T>),
+    ) {
+        if let Some(session) = guard.session.as_mut() {
+            f(&mut Open { session, core });
+        }
+    }
+}
+
+/// A locked session.
+pub(crate) struct SessionGuard<'a, T: Driver> {
+    guard: MutexGuard<'a, Locked<T>>,
+    core: &'a CoreDevice,
+}
+
+impl<T: Driver> SessionGuard<'_, T> {
+    /// The session.
+    pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
+        Ok(Open {
+            session: self.guard.session.as_mut().ok_or(ENODEV)?,
+            core: self.core,
+        })
+    }
+}
+
+/// An open device, with its session locked.
+///
+/// # Invariants
+///
+/// The device is open, and cannot be closed while this exists.
+pub(crate) struct Open<'a, T: Driver> {
+    session: &'a mut T::Session,
+    core: &'a CoreDevice,
+}
+
+impl<'a, T: Driver> Open<'a, T> {
+    /// The device.
+    pub(crate) fn core(&self) -> &'a CoreDevice {
+        self.core
+    }
+
+    /// The config space that the user sees.
+    pub(crate) fn virtual_config(&mut self) -> VirtualConfig<'_> {
+        // SAFETY: The device is open by the invariant, which lasts as long as `self`.
+        unsafe { VirtualConfig::new(self.core) }
+    }
+}
+
+impl<T: Driver> Deref for Open<'_, T> {
+    type Target = T::Session;
+
+    fn deref(&self) -> &T::Session {
+        self.session
+    }
+}
+
+impl<T: Driver> DerefMut for Open<'_, T> {
+    fn deref_mut(&mut self) -> &mut T::Session {
+        self.session
+    }
+}
+
+/// A device of a variant driver.
+///
+/// # Invariants
+///
+/// Allocated by the vfio core, which owns it and zeroed it; `core` is at offset 0, so that a pointer
+/// to the device is a pointer to the `struct vfio_device` in it. `session` and `data` are
+/// initialised by [`Device::init_callback`] and dropped by [`Device::release_callback`].
+#[repr(C)]
+#[pin_data]
+pub(super) struct Device<T: Driver> {
+    core: CoreDevice,
+    #[pin]
+    session: Session<T>,
+    #[pin]
+    data: T,
+}
+
+impl<T: Driver> Device<T> {
+    /// Borrows a device from a callback's argument.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is in a [`Device<T>`] that is initialised and outlives `'a`.
+    #[inline]
+    unsafe fn from_vfio<'a>(vdev: *mut bindings::vfio_device) -> &'a Self {
+        const_assert!(
+            core::mem::offset_of!(Self, core) == 0
+                && core::mem::offset_of!(bindings::vfio_pci_core_device, vdev) == 0,
+            "struct vfio_device must be at offset 0"
+        );
+        // SAFETY: By the safety requirement and the type's invariant.
+        unsafe { &*vdev.cast_const().cast() }
+    }
+
+    /// Allocates a device for `pdev`. Returns it with one reference, for
+    /// [`Device::put`].
+    ///
+    /// # Safety
+    ///
+    /// `pdev` is being probed by the driver, so that [`super::registration`] can tell what is shared.
+    pub(super) unsafe fn new(pdev: *mut bindings::pci_dev) -> Result<NonNull<Self>> {
+        // SAFETY: The size covers the whole of `Self`, and the tables are static.
+        let raw = unsafe {
+            bindings::_vfio_alloc_device(
+                core::alloc::Layout::new::<Self>().pad_to_align().size(),
+                &raw mut (*pdev).dev,
+                &Self::VFIO_OPS,
+            )
+        };
+        let vdev = kernel::error::from_err_ptr(raw)?.cast::<Self>();
+        // SAFETY: The device is valid, and nobody else has it.
+        unsafe { (*(*vdev).core.as_raw()).pci_ops = &Self::PCI_OPS };
+        NonNull::new(vdev).ok_or(ENOMEM)
+    }
+
+    /// Returns the C side.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid.
+    pub(super) unsafe fn as_core(this: NonNull<Self>) -> *mut bindings::vfio_pci_core_device {
+        // SAFETY: By the safety requirement.
+        unsafe { this.as_ref().core.as_raw() }
+    }
+
+    /// Gives the reference of [`Device::new`] back.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns that reference.
+    pub(super) unsafe fn put(this: NonNull<Self>) {
+        // SAFETY: By the safety requirement.
+        unsafe { bindings::put_device(&raw mut (*this.as_ref().core.as_vfio()).device) };
+    }
+
+    /// Runs `f` on the device behind a callback of the PCI bus, if there is one.
+    ///
+    /// # Safety
+    ///
+    /// `pdev` is bound to this driver, and the caller holds its device lock, which keeps it so.
+    unsafe fn with_bound(pdev: *mut bindings::pci_dev, f: impl FnOnce(&Self)) {
+        // SAFETY: By the safety requirement drvdata is null, or what probe set.
+        unsafe {
+            let vdev = bindings::dev_get_drvdata(&raw const (*pdev).dev);
+            if !vdev.is_null() {
+                f(Self::from_vfio(vdev.cast()));
+            }
+        }
+    }
+
+    /// `pci_error_handlers.reset_prepare`.
+    pub(super) unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: The PCI core calls this under the device lock of a bound device.
+        unsafe {
+            Self::with_bound(pdev, |this| {
+                let mut guard = this.session.locked.lock();
+                guard.resets += 1;
+                Session::locked_with_open(&mut guard, &this.core, |open| {
+                    this.data.reset_prepare(open)
+                });
+            })
+        };
+    }
+
+    /// `pci_error_handlers.reset_done`.
+    pub(super) unsafe extern "C" fn reset_done_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: The PCI core calls this under the device lock of a bound device.
+        unsafe {
+            Self::with_bound(pdev, |this| {
+                let mut guard = this.session.locked.lock();
+                Session::locked_with_open(&mut guard, &this.core, |open| {
+                    this.data.reset_done(open)
+                });
+                // A driver may be bound between the two.
+                guard.resets = guard.resets.saturating_sub(1);
+                this.session.reset_is_over.notify_all();
+            })
+        };
+    }
+
+    /// `pci_error_handlers.error_detected`.
+    pub(super) unsafe extern "C" fn error_detected_callback(
+        pdev: *mut bindings::pci_dev,
+        state: bindings::pci_channel_state_t,
+    ) -> bindings::pci_ers_result_t {
+        // SAFETY: The PCI core calls this under the device lock of a bound device, which is what
+        // core's own handler expects.
+        unsafe {
+            Self::with_bound(pdev, |this| {
+                this.session
+                    .with_open(&this.core, |open| this.data.error(open))
+            });
+            bindings::vfio_pci_core_aer_err_detected(pdev, state)
+        }
+    }
+
+    /// `pci_error_handlers.resume`.
+    pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: The PCI core calls this under the device lock of a bound device.
+        unsafe {
+            Self::with_bound(pdev, |this| {
+                this.session
+                    .with_open(&this.core, |open| this.data.error(open))
+            })
+        };
+    }
+
+    const PCI_OPS: bindings::vfio_pci_device_ops = {
+        let mut ops: bindings::vfio_pci_device_ops = pin_init::zeroed();
+        ops.get_dmabuf_phys = Some(Self::GET_DMABUF_PHYS);
+        ops
+    };
+
+    #[cfg(CONFIG_VFIO_PCI_DMABUF)]
+    const GET_DMABUF_PHYS: GetDmabufPhys = bindings::vfio_pci_core_get_dmabuf_phys;
+
+    #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
+    const GET_DMABUF_PHYS: GetDmabufPhys = Self::no_dmabuf;
+
+    /// What the header's stub of vfio_pci_core_get_dmabuf_phys() says.
+    #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
+    unsafe extern "C" fn no_dmabuf(
+        _: *mut bindings::vfio_pci_core_device,
+        _: *mut *mut bindings::p2pdma_provider,
+        _: kernel::ffi::c_uint,
+        _: *mut bindings::phys_vec,
+        _: *mut bindings::vfio_region_dma_range,
+        _: usize,
+    ) -> c_int {
+        EOPNOTSUPP.to_errno()
+    }
+
+    /// What vfio-pci has in its table, with our callbacks in place of some.
+    const VFIO_OPS: bindings::vfio_device_ops = {
+        let mut ops: bindings::vfio_device_ops = pin_init::zeroed();
+        ops.name = T::NAME.as_ptr().cast_mut().cast();
+        ops.init = Some(Self::init_callback);
+        ops.release = Some(Self::release_callback);
+        ops.open_device = Some(Self::open_callback);
+        ops.close_device = Some(Self::close_callback);
+        ops.ioctl = Some(bindings::vfio_pci_core_ioctl);
+        ops.get_region_info_caps = Some(bindings::vfio_pci_ioctl_get_region_info);
+        ops.device_feature = Some(Self::feature_callback);
+        ops.read = Some(Self::read_callback);
+        ops.write = Some(Self::write_callback);
+        ops.mmap = Some(bindings::vfio_pci_core_mmap);
+        ops.request = Some(bindings::vfio_pci_core_request);
+        ops.match_ = Some(bindings::vfio_pci_core_match);
+        ops.match_token_uuid = Some(bindings::vfio_pci_core_match_token_uuid);
+        #[cfg(CONFIG_IOMMUFD)]
+        {
+            ops.bind_iommufd = Some(bindings::vfio_iommufd_physical_bind);
+            ops.unbind_iommufd = Some(bindings::vfio_iommufd_physical_unbind);
+            ops.attach_ioas = Some(bindings::vfio_iommufd_physical_attach_ioas);
+            ops.detach_ioas = Some(bindings::vfio_iommufd_physical_detach_ioas);
+            ops.pasid_attach_ioas = Some(bindings::vfio_iommufd_physical_pasid_attach_ioas);
+            ops.pasid_detach_ioas = Some(bindings::vfio_iommufd_physical_pasid_detach_ioas);
+        }
+        ops
+    };
+
+    /// Initialises a device that the vfio core has just allocated.
+    unsafe extern "C" fn init_callback(vdev: *mut bindings::vfio_device) -> c_int {
+        let this = vdev.cast::<Self>();
+        from_result(|| {
+            // SAFETY: The vfio core calls this for a device that is being probed.
+            let (pdev, shared) = unsafe { super::registration::probed::<T>((*vdev).dev)? };
+
+            // SAFETY: The memory is ours until this returns, and does not move.
+            unsafe { pin_init::raw_init(&raw mut (*this).session, Session::new()) };
+            // SAFETY: As above.
+            let data = unsafe { pin_init::raw_try_init(&raw mut (*this).data, T::probe(pdev, shared)) };
+            // vfio calls release() only for what init() has accepted.
+            if let Err(error) = data {
+                // SAFETY: Initialised above, and not used after this.
+                unsafe { core::ptr::drop_in_place(&raw mut (*this).session) };
+                return Err(error);
+            }
+            // SAFETY: The vfio device is what core expects.
+            if let Err(error) = to_result(unsafe { bindings::vfio_pci_core_init_dev(vdev) }) {
+                // SAFETY: Initialised above, and not used after this.
+                unsafe {
+                    core::ptr::drop_in_place(&raw mut (*this).data);
+                    core::ptr::drop_in_place(&raw mut (*this).session);
+                }
+                return Err(error);
+            }
+            Ok(0)
+        })
+    }
+
+    /// The last reference is gone; the vfio core frees the memory next.
+    unsafe extern "C" fn release_callback(vdev: *mut bindings::vfio_device) {
+        let this = vdev.cast::<Self>();
+        // SAFETY: The device was initialised, and nobody uses it after this.
+        unsafe {
+            bindings::vfio_pci_core_release_dev(vdev);
+            core::ptr::drop_in_place(&raw mut (*this).data);
+            core::ptr::drop_in_place(&raw mut (*this).session);
+        }
+    }
+
+    unsafe extern "C" fn open_callback(vdev: *mut bindings::vfio_device) -> c_int {
+        // SAFETY: The vfio core calls this for an initialised device.
+        let this = unsafe { Self::from_vfio(vdev) };
+        from_result(|| {
+            this.data.before_open(&this.core)?;
+            // SAFETY: The vfio core calls this for the first open, under the device set's lock.
+            to_result(unsafe { bindings::vfio_pci_core_enable(this.core.as_raw()) })?;
+
+            let opened = this.data.open(&mut Opening { core: &this.core });
+            match opened {
+                Ok(session) => {
+                    // INVARIANT: core has enabled the device.
+                    this.session.locked.lock().session = Some(session);
+                    // SAFETY: The second half of vfio_pci_core_enable().
+                    unsafe { bindings::vfio_pci_core_finish_enable(this.core.as_raw()) };
+                    Ok(0)
+                }
+                Err(error) => {
+                    // SAFETY: Undoes vfio_pci_core_enable(), under the same lock.
+                    unsafe { bindings::vfio_pci_core_disable(this.core.as_raw()) };
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    unsafe extern "C" fn close_callback(vdev: *mut bindings::vfio_device) {
+        // SAFETY: The vfio core calls this for an initialised device.
+        let this = unsafe { Self::from_vfio(vdev) };
+        {
+            let mut guard = this.session.locked.lock();
+            Session::locked_with_open(&mut guard, &this.core, |open| this.data.close(open));
+            // INVARIANT: core is about to free what belongs to the open device.
+            guard.session = None;
+        }
+        // SAFETY: The vfio core calls this for the last close, under the device set's lock.
+        unsafe { bindings::vfio_pci_core_close_device(vdev) };
+    }
+
+    unsafe extern "C" fn read_callback(
+        vdev: *mut bindings::vfio_device,
+        buf: *mut c_char,
+        count: usize,
+        pos: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: The vfio core calls this for an open device, with a valid position.
+        let (this, pos) = unsafe { (Self::from_vfio(vdev), &mut *pos) };
+        let access = Access {
+            buf: UserPtr::from_ptr(buf.cast()),
+            count,
+            pos,
+        };
+        from_count(this.data.read(&this.session, &this.core, access))
+    }
+
+    unsafe extern "C" fn write_callback(
+        vdev: *mut bindings::vfio_device,
+        buf: *const c_char,
+        count: usize,
+        pos: *mut bindings::loff_t,
+    ) -> isize {
+        // SAFETY: The vfio core calls this for an open device, with a valid position.
+        let (this, pos) = unsafe { (Self::from_vfio(vdev), &mut *pos) };
+        let access = Access {
+            buf: UserPtr::from_ptr(buf.cast_mut().cast()),
+            count,
+            pos,
+        };
+        from_count(this.data.write(&this.session, &this.core, access))
+    }
+
+    unsafe extern "C" fn feature_callback(
+        vdev: *mut bindings::vfio_device,
+        flags: u32,
+        arg: *mut c_void,
+        argsz: usize,
+    ) -> c_int {
+        // SAFETY: The vfio core calls this for an open device.
+        let this = unsafe { Self::from_vfio(vdev) };
+        let call = Call {
+            flags,
+            arg: UserPtr::from_ptr(arg),
+            argsz,
+        };
+        from_result(|| this.data.feature(&this.session, &this.core, call))
+    }
+}
+
+type GetDmabufPhys = unsafe extern "C" fn(
+    *mut bindings::vfio_pci_core_device,
+    *mut *mut bindings::p2pdma_provider,
+    kernel::ffi::c_uint,
+    *mut bindings::phys_vec,
+    *mut bindings::vfio_region_dma_range,
+    usize,
+) -> c_int;
+
+#[inline]
+fn from_count(count: Result<usize>) -> isize {
+    match count {
+        // CAST: core returns what fits.
+        Ok(count) => count as isize,
+        // CAST: widens.
+        Err(error) => error.to_errno() as isize,
+    }
+}

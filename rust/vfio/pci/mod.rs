@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! vfio-pci variant drivers.
+//!
+//! A variant driver is vfio-pci-core with some callbacks wrapped. [`Driver`] has one method for each
+//! callback that can be wrapped here, with what vfio-pci does as its default.
+//!
+//! `kernel::pci::Driver` cannot carry such a driver: vfio-pci-core expects its own device behind
+//! dev_get_drvdata(), and `kernel::pci::DeviceId` knows no override-only entries.
+
+mod core_device;
+mod device;
+mod registration;
+
+pub(crate) use self::{
+    core_device::{
+        Access,
+        CoreDevice,
+        VirtualConfig, //
+    },
+    device::{
+        Driver,
+        Open,
+        Opening,
+        Session, //
+    },
+    registration::Registration,
+};

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Registration of a variant driver with the PCI bus.
+
+use super::device::{
+    Device,
+    Driver, //
+};
+use crate::abstractions::bindings;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    container_of,
+    device::Bound,
+    driver,
+    error::{
+        from_result,
+        to_result, //
+    },
+    pci,
+    prelude::*,
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    },
+};
+
+/// A registered variant driver. Dropping it unbinds the devices and unregisters it.
+pub(crate) type Registration<T> = driver::Registration<Adapter<T>>;
+
+/// Ties a [`Driver`] to the PCI bus.
+pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
+
+/// A `struct pci_driver`, with what its devices share behind it.
+///
+/// # Invariants
+///
+/// `shared` points to what [`Driver::shared`] made, from before the driver is registered until after
+/// it is unregistered.
+#[repr(C)]
+pub(crate) struct PciDriver<T: Driver> {
+    pci: bindings::pci_driver,
+    shared: *const T::Shared,
+}
+
+impl<T: Driver> Default for PciDriver<T> {
+    fn default() -> Self {
+        Self {
+            pci: Default::default(),
+            shared: core::ptr::null(),
+        }
+    }
+}
+
+// SAFETY: `PciDriver` is `repr(C)` and has a `struct device_driver` at that offset. `DriverData` has
+// no size: the driver core, which drops it after unbind, frees nothing, and drvdata is
+// vfio-pci-core's device.
+unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+    type DriverType = PciDriver<T>;
+    type DriverData<'bound> = ();
+    const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(Self::DriverType, pci.driver);
+}
+
+// SAFETY: `unregister` undoes `register`.
+unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        reg: &Opaque<Self::DriverType>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        let shared = KBox::pin_init(T::shared(), GFP_KERNEL)?.into_foreign();
+        let this = reg.get();
+        // SAFETY: The driver is not registered yet, so that it is ours to fill in.
+        let ret = unsafe {
+            // INVARIANT: Before registration.
+            (*this).shared = shared.cast_const().cast();
+            let pci = &raw mut (*this).pci;
+            (*pci).name = name.as_char_ptr();
+            (*pci).id_table = OVERRIDE_ONLY.as_ptr();
+            (*pci).probe = Some(Self::probe_callback);
+            (*pci).remove = Some(Self::remove_callback);
+            (*pci).sriov_configure = Some(Self::sriov_configure_callback);
+            (*pci).err_handler = &Self::ERROR_HANDLERS;
+            (*pci).driver_managed_dma = true;
+            bindings::__pci_register_driver(pci, module.as_ptr(), name.as_char_ptr())
+        };
+        to_result(ret).inspect_err(|_| {
+            // SAFETY: From `into_foreign()` above, and nothing uses it.
+            drop(unsafe { Pin::<KBox<T::Shared>>::from_foreign(shared) });
+        })
+    }
+
+    unsafe fn unregister(reg: &Opaque<Self::DriverType>) {
+        let this = reg.get();
+        // SAFETY: The driver is registered. When it no longer is, no device is bound, and nothing
+        // uses what was shared; the pointer is from `into_foreign()`.
+        unsafe {
+            bindings::pci_unregister_driver(&raw mut (*this).pci);
+            drop(Pin::<KBox<T::Shared>>::from_foreign(
+                (*this).shared.cast_mut().cast(),
+            ));
+        }
+    }
+}
+
+/// Any device, when driver_override says so, and none by itself.
+static OVERRIDE_ONLY: [bindings::pci_device_id; 2] = {
+    let mut any: bindings::pci_device_id = pin_init::zeroed();
+    any.vendor = bindings::PCI_ANY_ID as u32;
+    any.device = bindings::PCI_ANY_ID as u32;
+    any.subvendor = bindings::PCI_ANY_ID as u32;
+    any.subdevice = bindings::PCI_ANY_ID as u32;
+    any.override_only = bindings::PCI_ID_F_VFIO_DRIVER_OVERRIDE;
+    [any, pin_init::zeroed()]
+};
+
+/// The PCI device that is being probed, and what the driver's devices share.
+///
+/// # Safety
+///
+/// `dev` is in a `struct pci_dev` that is being probed by `Registration<T>`; the result is not used
+/// after that.
+pub(super) unsafe fn probed<'a, T: Driver>(
+    dev: *mut bindings::device,
+) -> Result<(&'a pci::Device<Bound>, &'a T::Shared)> {
+    // SAFETY: By the safety requirement the driver is ours, and by the invariant of `PciDriver` what
+    // is shared lives.
+    unsafe {
+        let pdev = container_of!(dev, bindings::pci_dev, dev);
+        let driver = container_of!((*dev).driver, bindings::pci_driver, driver);
+        let driver = container_of!(driver, PciDriver<T>, pci);
+        Ok((&*pdev.cast_const().cast(), (*driver).shared.as_ref().ok_or(EINVAL)?))
+    }
+}
+
+impl<T: Driver> Adapter<T> {
+    const ERROR_HANDLERS: bindings::pci_error_handlers = {
+        let mut handlers: bindings::pci_error_handlers = pin_init::zeroed();
+        handlers.error_detected = Some(Device::<T>::error_detected_callback);
+        handlers.reset_prepare = Some(Device::<T>::reset_prepare_callback);
+        handlers.reset_done = Some(Device::<T>::reset_done_callback);
+        handlers.resume = Some(Device::<T>::resume_callback);
+        handlers
+    };
+
+    unsafe extern "C" fn probe_callback(
+        pdev: *mut bindings::pci_dev,
+        _id: *const bindings::pci_device_id,
+    ) -> c_int {
+        from_result(|| {
+            // SAFETY: The PCI bus is probing the device.
+            let device = unsafe { Device::<T>::new(pdev)? };
+            // SAFETY: The device is valid until put; core wants it behind drvdata.
+            let ret = unsafe {
+                let core = Device::as_core(device);
+                bindings::dev_set_drvdata(&raw mut (*pdev).dev, core.cast());
+                bindings::vfio_pci_core_register_device(core)
+            };
+            if let Err(error) = to_result(ret) {
+                // SAFETY: The reference is ours, and the device was not registered.
+                unsafe {
+                    bindings::dev_set_drvdata(&raw mut (*pdev).dev, core::ptr::null_mut());
+                    Device::put(device);
+                }
+                return Err(error);
+            }
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn remove_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: The PCI bus removes a device that was probed: drvdata is ours, and the reference
+        // of probe too.
+        unsafe {
+            let core = bindings::dev_get_drvdata(&raw const (*pdev).dev);
+            bindings::vfio_pci_core_unregister_device(core.cast());
+            if let Some(device) = NonNull::new(core.cast::<Device<T>>()) {
+                Device::put(device);
+            }
+        }
+    }
+
+    unsafe extern "C" fn sriov_configure_callback(
+        pdev: *mut bindings::pci_dev,
+        vfs: c_int,
+    ) -> c_int {
+        // SAFETY: The device is bound: drvdata is ours.
+        unsafe {
+            let core = bindings::dev_get_drvdata(&raw const (*pdev).dev);
+            bindings::vfio_pci_core_sriov_configure(core.cast(), vfs)
+        }
+    }
+}
