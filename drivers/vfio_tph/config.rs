@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Config space as the user reads and writes it, spec section 3.
+//!
+//! Reads of the capability are core's: it serves them from the virtual config space, where what is
+//! in force is put when it changes. Writes that touch a TPH capability are taken apart here, because
+//! core would store them unfiltered. Every other access goes straight to core.
+
+use crate::{
+    abstractions::{
+        pci::{
+            self as bus,
+            tph::Requester,
+            Awake, //
+        },
+        vfio::pci::{
+            Access,
+            CoreDevice,
+            Open,
+            Session, //
+        },
+    },
+    device::{
+        TphSession,
+        VfioTph, //
+    },
+    rules::{
+        capability::MAX_CAPABILITY_ENTRIES,
+        control, //
+    },
+    table,
+    uapi, //
+};
+use core::ops::Range;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+
+/// A range of bytes in config space.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) struct ByteRange {
+    start: u16,
+    end: u16,
+}
+
+impl ByteRange {
+    const EMPTY: Self = Self { start: 0, end: 0 };
+
+    #[inline]
+    fn overlaps(self, offset: usize, count: usize) -> bool {
+        offset < usize::from(self.end) && offset.saturating_add(count) > usize::from(self.start)
+    }
+
+    fn contains(self, offset: usize) -> bool {
+        (usize::from(self.start)..self.end.into()).contains(&offset)
+    }
+
+    fn hull(self, other: Self) -> Self {
+        if self == Self::EMPTY {
+            return other;
+        }
+        Self {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
+    }
+}
+
+impl From<Range<usize>> for ByteRange {
+    fn from(range: Range<usize>) -> Self {
+        // CAST: offsets in config space, at most 4096.
+        Self {
+            start: range.start as u16,
+            end: range.end as u16,
+        }
+    }
+}
+
+/// Which accesses to config space concern this driver; read without a lock on every access, and
+/// written only while no user can reach the device.
+pub(crate) struct Spans {
+    writes: Span,
+    table: Span,
+}
+
+struct Span(Atomic<u32>);
+
+impl Span {
+    #[inline]
+    fn get(&self) -> ByteRange {
+        let packed = self.0.load(Relaxed);
+        // CAST: takes the halves.
+        ByteRange {
+            start: (packed >> 16) as u16,
+            end: packed as u16,
+        }
+    }
+
+    fn set(&self, range: ByteRange) {
+        self.0.store(
+            u32::from(range.start) << 16 | u32::from(range.end),
+            Relaxed,
+        );
+    }
+}
+
+impl Spans {
+    pub(crate) fn new() -> Self {
+        Self {
+            writes: Span(Atomic::new(0)),
+            table: Span(Atomic::new(0)),
+        }
+    }
+
+    /// For a device that is being opened.
+    pub(crate) fn set(&self, session: &TphSession) {
+        let hull = session
+            .virtual_bytes
+            .iter()
+            .fold(ByteRange::EMPTY, |hull, range| hull.hull(*range));
+        self.writes.set(hull);
+
+        let table = session
+            .offered
+            .as_ref()
+            .filter(|offered| offered.offer.policy.discloses_tags() && offered.entries != 0)
+            .map_or(ByteRange::EMPTY, |offered| {
+                let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
+                ByteRange {
+                    start,
+                    end: start + 2 * offered.entries,
+                }
+            });
+        self.table.set(table);
+    }
+
+    /// For a device that is being closed.
+    pub(crate) fn clear(&self) {
+        self.writes.set(ByteRange::EMPTY);
+        self.table.set(ByteRange::EMPTY);
+    }
+}
+
+impl VfioTph {
+    /// Reads a region.
+    #[inline]
+    pub(crate) fn read_config(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+    ) -> Result<usize> {
+        let table = self.spans.table.get();
+        match access.config_offset() {
+            Some(offset) if table.overlaps(offset, access.count) => {
+                read_table(session, core, access, offset, table)
+            }
+            _ => core.read(access),
+        }
+    }
+
+    /// Writes a region.
+    #[inline]
+    pub(crate) fn write_config(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+    ) -> Result<usize> {
+        match access.config_offset() {
+            Some(offset) if self.spans.writes.get().overlaps(offset, access.count) => {
+                write_parts(session, core, access, offset)
+            }
+            _ => core.write(access),
+        }
+    }
+}
+
+/// Reads config space with some of a visible ST table in it: core reads a dword at a time, so that a
+/// batch could come in between. What the user gets of the table is read again in one piece.
+fn read_table(
+    session: &Session<VfioTph>,
+    core: &CoreDevice,
+    access: Access<'_>,
+    offset: usize,
+    table: ByteRange,
+) -> Result<usize> {
+    let buf = access.buf;
+    let done = core.read(access)?;
+
+    let start = offset.max(table.start.into());
+    let end = (offset + done).min(table.end.into());
+    if start < end && start / 4 != (end - 1) / 4 {
+        let mut entries = [0; 2 * MAX_CAPABILITY_ENTRIES as usize];
+        let entries = entries.get_mut(..end - start).ok_or(EINVAL)?;
+        session
+            .lock_now(core)?
+            .open()?
+            .virtual_config()
+            .read(start, entries)?;
+        UserSlice::new(buf.wrapping_byte_add(start - offset), entries.len())
+            .writer()
+            .write_slice(entries)?;
+    }
+    Ok(done)
+}
+
+/// Writes config space with some of a TPH capability in it: core gets the bytes that are not.
+#[cold]
+fn write_parts(
+    session: &Session<VfioTph>,
+    core: &CoreDevice,
+    access: Access<'_>,
+    offset: usize,
+) -> Result<usize> {
+    // core refuses what reaches past the end before it writes anything.
+    if offset.saturating_add(access.count) > core.pci().cfg_size().into_raw() {
+        return core.write(access);
+    }
+
+    let start = *access.pos;
+    let mut done = 0;
+    while done < access.count {
+        let at = offset + done;
+        let left = access.count - done;
+        let buf = access.buf.wrapping_byte_add(done);
+        let (ours, len) = next_part(session, core, at, left)?;
+        if ours {
+            write_capability(session, core, at, buf, len)?;
+        } else {
+            let mut pos = *access.pos;
+            core.write(Access {
+                buf,
+                count: len,
+                pos: &mut pos,
+            })?;
+        }
+        done += len;
+        // CAST: at most 4096.
+        *access.pos = start + done as i64;
+    }
+    Ok(done)
+}
+
+/// How the write goes on at `at`: whether in a TPH capability, and for how many of `left` bytes.
+fn next_part(
+    session: &Session<VfioTph>,
+    core: &CoreDevice,
+    at: usize,
+    left: usize,
+) -> Result<(bool, usize)> {
+    let mut guard = session.lock_now(core)?;
+    let open = guard.open()?;
+    let ours = |at: usize| open.virtual_bytes.iter().any(|range| range.contains(at));
+
+    let first = ours(at);
+    let len = (1..left)
+        .take_while(|&more| ours(at + more) == first)
+        .count()
+        + 1;
+    Ok((first, len))
+}
+
+/// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
+/// dropped.
+fn write_capability(
+    session: &Session<VfioTph>,
+    core: &CoreDevice,
+    at: usize,
+    buf: UserPtr,
+    count: usize,
+) -> Result {
+    let Some((offset, written)) = control_bytes(session, core, at, count)? else {
+        return Ok(());
+    };
+    let mut bytes = [0; size_of::<u32>()];
+    let bytes = bytes.get_mut(..written.len()).ok_or(EINVAL)?;
+    UserSlice::new(buf.wrapping_byte_add(written.start), bytes.len())
+        .reader()
+        .read_slice(bytes)?;
+
+    // As core has it for any access to a device that does not wake up.
+    let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
+    let _memory = core.memory_lock();
+    let mut guard = session.lock(core)?;
+    write_control(&mut guard.open()?, offset, bytes)
+}
+
+/// The bytes of the Control register that a write of `count` bytes at `at` in config space touches:
+/// where they start in the register, and where they are in the write.
+fn control_bytes(
+    session: &Session<VfioTph>,
+    core: &CoreDevice,
+    at: usize,
+    count: usize,
+) -> Result<Option<(usize, Range<usize>)>> {
+    let mut guard = session.lock_now(core)?;
+    let open = guard.open()?;
+    Ok(open.offered.as_ref().and_then(|offered| {
+        let within = at.checked_sub(offered.offset.into())?;
+        let (register, written) = control::overlap(within, count)?;
+        Some((register.start, written))
+    }))
+}
+
+fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> Result {
+    let core = open.core();
+    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+        return Ok(());
+    };
+    let Some(next) = control::judge(offered.control, &offered.offer, offset, bytes) else {
+        return Ok(());
+    };
+    if !bus::is_powered(core.pci()) {
+        return Ok(());
+    }
+
+    for step in control::steps(offered.control, next) {
+        table::set_control(&requester, step)?;
+    }
+    match table::control(&requester)? {
+        // What a device made of it is in force, whatever it was asked for.
+        Some(in_force) => offered.control = in_force,
+        // Dropped by a device that is gone: what was in force is what there is to go back to.
+        None => {}
+    }
+    if offered.control != next {
+        requester.set_core_state(
+            offered.control.st_mode as u8,
+            offered.control.requester_enable as u8,
+        );
+    }
+
+    let (at, raw) = (
+        usize::from(offered.offset) + uapi::PCI_TPH_CTRL as usize,
+        offered.control.raw(),
+    );
+    open.virtual_config().write_dword(at, raw)
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A device from bind to unbind, and from open to close; spec section 6.
+
+use crate::{
+    abstractions::{
+        module_param,
+        pci::{
+            self as bus,
+            tph::Requester,
+            Awake,
+            Upstream, //
+        },
+        vfio::{
+            feature::Call,
+            pci::{
+                Access,
+                CoreDevice,
+                Driver,
+                Open,
+                Opening,
+                Session, //
+            },
+        },
+    },
+    config::{
+        ByteRange,
+        Spans, //
+    },
+    feature,
+    lookup::{
+        HostBridge,
+        HostBridges, //
+    },
+    rules::{
+        capability::{
+            self,
+            Hardware,
+            Offer, //
+        },
+        policy::Policy,
+        regs::{
+            Capability,
+            Completer,
+            Control,
+            TableLocation, //
+        },
+    },
+    table,
+    uapi, //
+};
+use kernel::{
+    c_str,
+    device::Bound,
+    pci,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    },
+};
+
+/// The driver's data of a bound device.
+pub(crate) struct VfioTph {
+    /// What the administrator lets users have.
+    pub(crate) policy: Policy,
+    /// Who knows the tags of CPUs.
+    pub(crate) host_bridge: Option<Arc<HostBridge>>,
+    /// Which config space accesses are not core's alone.
+    pub(crate) spans: Spans,
+    warned_of_size: Atomic<bool>,
+}
+
+/// The TPH side of an open device.
+pub(crate) struct TphSession {
+    /// What the user has; `None` where TPH is not usable.
+    pub(crate) offered: Option<Offered>,
+    /// The bytes of TPH capabilities, shown or hidden: writes to them never reach core.
+    pub(crate) virtual_bytes: KVec<ByteRange>,
+}
+
+/// A TPH capability that a user may drive.
+pub(crate) struct Offered {
+    /// Its terms; they do not change while the device is open.
+    pub(crate) offer: Offer,
+    /// Its offset in config space.
+    pub(crate) offset: u16,
+    /// The ST entries of the table in the capability, 0 if the table is elsewhere.
+    pub(crate) entries: u16,
+    /// The Control register in force.
+    pub(crate) control: Control,
+    /// Whether an entry was written since the table was last cleared.
+    pub(crate) table_written: bool,
+}
+
+impl Offered {
+    /// Turns TPH off and clears the table, in hardware and in what the user sees.
+    ///
+    /// Without `clear`, the table in hardware is left for a reset that comes next.
+    fn reset(open: &mut Open<'_, VfioTph>, clear: bool) -> Result {
+        let core = open.core();
+        let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered)
+        else {
+            return Ok(());
+        };
+        if offered.control != Control::RESET {
+            table::set_control(&requester, Control::RESET)?;
+            offered.control = Control::RESET;
+        }
+        let (offset, entries) = (offered.offset, offered.entries);
+        let written = offered.table_written;
+        if written && clear {
+            table::clear(&requester, entries)?;
+            offered.table_written = false;
+        }
+
+        let mut config = open.virtual_config();
+        config.write_dword((offset + uapi::PCI_TPH_CTRL as u16).into(), 0)?;
+        if written {
+            table::show_cleared(&mut config, offset, entries)?;
+        }
+        Ok(())
+    }
+}
+
+impl VfioTph {
+    /// Reads what the hardware says of itself and of its path.
+    fn hardware(core: &CoreDevice, requester: &Requester<'_>, space: &[u8]) -> Result<Hardware> {
+        let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16)?;
+        Ok(Hardware {
+            capability: Capability::from_raw(capability),
+            root_port: match bus::upstream(core.pci()) {
+                Upstream::RootComplex => None,
+                Upstream::RootPort(devcap2) => Some(Completer::from_device_capabilities_2(devcap2)),
+                Upstream::Unknown => Some(Completer::None),
+            },
+            completer: bus::device_capabilities_2(core.pci())
+                .map_or(Completer::None, Completer::from_device_capabilities_2),
+            room: capability::room(space, requester.offset()),
+        })
+    }
+
+    fn warn_of_size(&self, core: &CoreDevice, hardware: &Hardware) {
+        let claimed = hardware.capability.table_size();
+        if hardware.capability.table_location() == TableLocation::Capability
+            && claimed > hardware.room
+            && !self.warned_of_size.xchg(true, Relaxed)
+        {
+            dev_warn!(
+                core.pci(),
+                "TPH capability claims {} ST entries and has room for {}\n",
+                claimed,
+                hardware.room
+            );
+        }
+    }
+}
+
+impl Driver for VfioTph {
+    type Shared = HostBridges;
+    type Session = TphSession;
+
+    const NAME: &'static CStr = c_str!("vfio_tph");
+
+    fn shared() -> impl PinInit<HostBridges, Error> {
+        HostBridges::new()
+    }
+
+    fn probe(pdev: &pci::Device<Bound>, shared: &HostBridges) -> Result<Self> {
+        let host_bridge = bus::host_bridge(pdev).map(|node| shared.get(node));
+        Ok(Self {
+            policy: Policy::default_for(module_param::enable_unsafe_tph()),
+            host_bridge: host_bridge.transpose()?,
+            spans: Spans::new(),
+            warned_of_size: Atomic::new(false),
+        })
+    }
+
+    /// Turns TPH off before core resets the device and takes the snapshot that it restores at close,
+    /// so that neither carries what an earlier driver left behind.
+    fn before_open(&self, core: &CoreDevice) -> Result {
+        let Some(requester) = Requester::new(core.pci()) else {
+            return Ok(());
+        };
+        let _awake = Awake::new(core.pci())?;
+        requester.disable();
+
+        // core marks in its map what the Capability register claims, without a look at the size of
+        // the map: a device that lies must not get there.
+        let capability = Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)?);
+        let size = core.pci().cfg_size().into_raw();
+        if capability::reaches_past(capability, requester.offset(), size) {
+            dev_err!(
+                core.pci(),
+                "TPH capability at {:#x} claims {} ST entries, past the end of config space\n",
+                requester.offset(),
+                capability.table_size()
+            );
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Result<TphSession> {
+        let core = opening.core();
+        let (map, space) = opening.config();
+        let mut session = TphSession {
+            offered: None,
+            virtual_bytes: KVec::new(),
+        };
+
+        if let Some(requester) = Requester::new(core.pci()) {
+            let hardware = Self::hardware(core, &requester, space)?;
+            self.warn_of_size(core, &hardware);
+
+            // Whatever was there before: also what the kernel knows nothing of.
+            let entries = hardware.entries_in_capability();
+            table::set_control(&requester, Control::RESET)?;
+            table::clear(&requester, entries)?;
+
+            session.offered = Offer::new(&hardware, self.policy)
+                .filter(|_| requester.allowed())
+                .map(|offer| Offered {
+                    offer,
+                    offset: requester.offset(),
+                    entries,
+                    control: Control::RESET,
+                    table_written: false,
+                });
+        }
+
+        if let Some(offered) = &session.offered {
+            match capability::expose(map, space, offered.offset, &offered.offer) {
+                Some(range) => session.virtual_bytes.push(range.into(), GFP_KERNEL)?,
+                None => session.offered = None,
+            }
+        }
+        let keep = session.offered.as_ref().map(|offered| offered.offset);
+        while let Some(range) = capability::hide_one(map, space, keep) {
+            session.virtual_bytes.push(range.into(), GFP_KERNEL)?;
+        }
+
+        self.spans.set(&session);
+        Ok(session)
+    }
+
+    fn close(&self, open: &mut Open<'_, Self>) {
+        self.spans.clear();
+        // Nothing to be done about a device that is gone.
+        let _ = Offered::reset(open, true);
+    }
+
+    fn read(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+    ) -> Result<usize> {
+        self.read_config(session, core, access)
+    }
+
+    fn write(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+    ) -> Result<usize> {
+        self.write_config(session, core, access)
+    }
+
+    fn feature(&self, session: &Session<Self>, core: &CoreDevice, call: Call) -> Result<i32> {
+        feature::dispatch(self, session, core, call)
+    }
+
+    fn reset_prepare(&self, open: &mut Open<'_, Self>) {
+        // A device that is not there has nothing to turn off, and the kernel's state is off.
+        let _ = Offered::reset(open, false);
+    }
+
+    fn reset_done(&self, open: &mut Open<'_, Self>) {
+        // As above.
+        let _ = Offered::reset(open, true);
+    }
+
+    fn error(&self, open: &mut Open<'_, Self>) {
+        // As above. What could not be cleared is cleared when recovery is over.
+        let _ = Offered::reset(open, true);
+    }
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
+//!
+//! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
+//! ([`config`]), writes steering tags through to the ST table ([`table`]), finds the tag of a CPU in
+//! firmware ([`lookup`]), and answers the device features of `include/uapi/linux/vfio_tph.h`
+//! ([`feature`]). What it decides is decided in [`rules`], which touches no hardware; what touches
+//! hardware decides nothing.
+//!
+//! Limits: an ST table in the MSI-X table is shown but cannot be programmed;
+//! `VFIO_DEVICE_FEATURE_TPH_RESOLVE` and `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` answer EOPNOTSUPP.
+
+#[path = "../../rust/mod.rs"]
+mod abstractions;
+mod config;
+mod device;
+mod feature;
+mod lookup;
+#[path = "core/mod.rs"]
+mod rules;
+mod table;
+
+pub(crate) use abstractions::uapi;
+
+use abstractions::vfio::pci::{
+    Driver,
+    Registration, //
+};
+use device::VfioTph;
+use kernel::prelude::*;
+
+module! {
+    type: Module,
+    name: "vfio_tph",
+    authors: ["vfio_tph maintainers"],
+    description: "VFIO PCI variant driver with TLP Processing Hints",
+    license: "GPL",
+    imports_ns: ["IOMMUFD"],
+}
+
+#[pin_data]
+struct Module {
+    #[pin]
+    _registration: Registration<VfioTph>,
+}
+
+impl kernel::InPlaceModule for Module {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _registration <- Registration::new(VfioTph::NAME, module),
+        })
+    }
+}
