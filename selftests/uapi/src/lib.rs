@@ -6,7 +6,12 @@
 //! kernel's `include/uapi/linux/pci_regs.h`. bindgen's layout assertions are compiled in.
 
 /// `include/uapi/linux/vfio_tph.h`.
-#[allow(missing_docs, non_camel_case_types, unsafe_op_in_unsafe_fn, clippy::all)]
+#[allow(
+    missing_docs,
+    non_camel_case_types,
+    unsafe_op_in_unsafe_fn,
+    clippy::all
+)]
 pub mod vfio_tph {
     include!(concat!(env!("OUT_DIR"), "/vfio_tph.rs"));
 }
