@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The endpoint: registers, memory and engine put together, every access recorded.
+//!
+//! It knows nothing of sockets. What it sends is queued ([`Endpoint::take_outgoing`]), and
+//! the answer comes back by [`Endpoint::completed`].
+
+mod bars;
+mod config;
+mod control;
+mod dma;
+#[cfg(test)]
+mod tests;
+
+use anyhow::Result;
+use tph_protocol::registers::BAR0_SIZE;
+use tph_protocol::{Access, ExtendedCapability, Fault, ResetCause, Table};
+
+use crate::config::layout;
+use crate::config::space::ConfigSpace;
+use crate::engine::Engine;
+use crate::journal::Journal;
+use crate::msix::{Msix, Tags};
+use crate::spec::{Spec, Tph};
+
+pub use control::Answer;
+pub use dma::{Origin, Outgoing, Payload};
+
+/// One endpoint.
+pub struct Endpoint {
+    spec: Spec,
+    config: ConfigSpace,
+    chain: Vec<ExtendedCapability>,
+    msix: Msix,
+    engine: Engine,
+    /// What is plain memory in BAR0; the registers' places are unused.
+    bar0: Vec<u8>,
+    bar2: Vec<u8>,
+    journal: Journal,
+    fault: Fault,
+    /// The client must not see yet what it would emulate in our place.
+    concealed: bool,
+    connected: bool,
+    outgoing: Vec<Outgoing>,
+}
+
+impl Endpoint {
+    /// An endpoint after power-on.
+    pub fn new(spec: Spec) -> Result<Self> {
+        Ok(Endpoint {
+            config: layout::build(&spec)?,
+            chain: layout::chain(&spec.tph)?,
+            msix: Msix::new(spec.msix, tags(&spec.tph)),
+            engine: Engine::default(),
+            bar0: vec![0; BAR0_SIZE as usize],
+            bar2: vec![0; usize::try_from(spec.bar_size)?],
+            journal: Journal::default(),
+            fault: Fault::None,
+            concealed: false,
+            connected: false,
+            outgoing: vec![],
+            spec,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Size of BAR2.
+    pub fn bar2_size(&self) -> u64 {
+        self.spec.bar_size
+    }
+
+    /// A client came.
+    pub fn connect(&mut self) {
+        self.connected = true;
+        self.concealed = true;
+    }
+
+    /// The client went away.
+    pub fn disconnect(&mut self) {
+        self.connected = false;
+        self.concealed = false;
+        self.outgoing.clear();
+        self.engine_failed();
+    }
+
+    /// Reset of the bus.
+    pub fn bus_reset(&mut self) {
+        self.concealed = false;
+        self.reset(ResetCause::Bus);
+    }
+
+    fn reset(&mut self, cause: ResetCause) {
+        self.journal.add(Access::Reset { cause });
+        self.config.reset(layout::sticky(&self.chain));
+        self.msix.reset();
+        self.engine.reset();
+        self.outgoing.clear();
+    }
+
+    /// Counts an access and says whether the device answers it.
+    fn answers(&mut self) -> bool {
+        match &mut self.fault {
+            Fault::None => true,
+            Fault::AllOnes | Fault::StopAfter { accesses: 0 } => false,
+            Fault::StopAfter { accesses } => {
+                *accesses -= 1;
+                true
+            }
+        }
+    }
+
+    /// The device is dead: it sends nothing either.
+    fn dead(&self) -> bool {
+        matches!(
+            self.fault,
+            Fault::AllOnes | Fault::StopAfter { accesses: 0 }
+        )
+    }
+
+    fn has_tph(&self) -> bool {
+        self.spec.tph.table != Table::Absent
+    }
+}
+
+/// What Vector Control holds for a TPH capability of that shape.
+fn tags(tph: &Tph) -> Tags {
+    match (tph.table, tph.extended) {
+        (Table::Msix, true) => Tags::Extended,
+        (Table::Msix, false) => Tags::Standard,
+        _ => Tags::None,
+    }
+}
+
+/// The first bytes of an access, as they are recorded.
+fn value_of(data: &[u8]) -> u64 {
+    let mut value = [0; 8];
+    let n = data.len().min(8);
+    value[..n].copy_from_slice(&data[..n]);
+    u64::from_le_bytes(value)
+}
