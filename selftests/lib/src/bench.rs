@@ -179,6 +179,12 @@ impl Bench {
         }
     }
 
+    /// Ends one round of a test that has several.
+    pub fn next_round(&mut self) {
+        self.check();
+        self.put_back();
+    }
+
     /// Undoes what the test has changed.
     pub fn put_back(&mut self) {
         for endpoint in self.taken.drain(..) {

@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Programming the ST table in the capability.
+
+use std::fs;
+use std::process::ExitCode;
+
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::firmware::{CPUS, CPU_SHORT_ANSWER, CPU_WRONG_TYPE};
+use tph_selftests::harness;
+use tph_selftests::kstate;
+use tph_selftests::module::Gate;
+use tph_selftests::protocol::{Table, TphShape};
+use tph_selftests::root_port;
+use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::uapi::vfio_tph::*;
+use tph_selftests::vfio::{
+    cpu, cpu_persistent, literal, none, source, Device, Source, StRequest, FAULT_UNTOUCHED,
+};
+use tph_selftests::{assert_errno, skip, tests, Errno};
+use tph_tests::{enabled, fill, opened, st, tag, xst, CPU, OTHER_CPU};
+
+/// Sources that are refused whatever the policy, and with what.
+const BAD: [(Source, Errno); 4] = [
+    (
+        Source {
+            type_: 4,
+            flags: 0,
+            reserved: 0,
+            value: 0,
+        },
+        Errno::EINVAL,
+    ),
+    (
+        Source {
+            type_: VFIO_TPH_SOURCE_CPU as u8,
+            flags: 0,
+            reserved: 0,
+            value: u32::MAX,
+        },
+        Errno::EINVAL,
+    ),
+    (
+        Source {
+            type_: VFIO_TPH_SOURCE_CPU as u8,
+            flags: VFIO_TPH_SOURCE_MEM_PM as u8,
+            reserved: 0,
+            value: 3,
+        },
+        Errno::EOPNOTSUPP,
+    ),
+    (
+        Source {
+            type_: VFIO_TPH_SOURCE_NONE as u8,
+            flags: 0,
+            reserved: 0,
+            value: 1,
+        },
+        Errno::EINVAL,
+    ),
+];
+
+fn r3_a_batch_is_all_or_nothing(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = enabled(bench, gate, Requester::Standard);
+        fill(&endpoint, &device);
+        let before = endpoint.registers();
+        let n = before.entries.len();
+        for (bad, errno) in BAD {
+            for position in 0..n {
+                let mut sources = vec![cpu(CPU); n];
+                sources[position] = bad;
+                let result = device.program(0, &sources);
+                assert_eq!(result, Err(errno), "{bad:?} at {position}");
+                assert_eq!(endpoint.registers(), before, "{bad:?} at {position}");
+            }
+        }
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r4_no_write_for_a_refused_batch(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Standard);
+    fill(&endpoint, &device);
+    let n = endpoint.entries().len();
+    endpoint.reset_counters();
+    for (bad, _) in BAD {
+        for position in 0..n {
+            let mut sources = vec![literal(0x42); n];
+            sources[position] = bad;
+            device.program(0, &sources).expect_err("a bad source");
+        }
+    }
+    let counters = endpoint.counters();
+    assert_eq!(counters.config_write, 0, "{counters:?}");
+}
+
+/// In all of Control's states in which no tag is used.
+fn r34_not_enabled(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = opened(bench, gate);
+        let refused = |state: &str| {
+            let mut request = StRequest::new(0, &[cpu(CPU)]);
+            assert_errno!(device.tph_st(&mut request), ENXIO, "{state}");
+            assert_errno!(
+                device.tph_st(&mut StRequest::new(0, &[cpu(CPU)]).extended()),
+                ENXIO,
+                "{state}, extended"
+            );
+            assert_eq!(request.fault, FAULT_UNTOUCHED);
+        };
+        refused("open");
+        for requester in [Requester::Standard, Requester::Extended] {
+            device.enable(StMode::InterruptVector, Requester::Disabled);
+            refused("mode selected, disabled");
+            device.enable(StMode::InterruptVector, requester);
+            device.program(0, &[cpu(CPU)]).expect("enabled");
+            device.enable(StMode::InterruptVector, Requester::Disabled);
+            refused("disabled again");
+            device.enable(StMode::NoSt, requester);
+            refused("No ST, enabled");
+            device.enable(StMode::NoSt, Requester::Disabled);
+            refused("off");
+        }
+        assert_eq!(endpoint.entries()[0], st(CPU), "what was programmed stays");
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r34_device_specific_mode_works(bench: &mut Bench) {
+    let (endpoint, device) = opened(bench, Gate::Unsafe);
+    device.enable(StMode::DeviceSpecific, Requester::Disabled);
+    assert_errno!(device.program(0, &[cpu(CPU)]), ENXIO);
+    device.enable(StMode::DeviceSpecific, Requester::Standard);
+    device.program(0, &[cpu(CPU)]).expect("DS mode");
+    assert_eq!(endpoint.entries()[0], st(CPU));
+}
+
+fn r35_extended_while_standard_is_enabled(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = enabled(bench, gate, Requester::Standard);
+        let before = fill(&endpoint, &device);
+        let mut request = StRequest::new(0, &[cpu(CPU)]).extended();
+        assert_errno!(device.tph_st(&mut request), EOPNOTSUPP);
+        assert_eq!(request.fault, FAULT_UNTOUCHED);
+        assert_eq!(endpoint.entries(), before);
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r35_extended_on_a_path_without(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
+    endpoint.set_root_port(root_port::STANDARD);
+    let device = endpoint.open();
+    device.set_control(control(StMode::InterruptVector, Requester::Extended));
+    assert_eq!(
+        device.control(),
+        control(StMode::InterruptVector, Requester::Standard)
+    );
+    assert_errno!(device.program_extended(0, &[cpu(CPU)]), EOPNOTSUPP);
+    assert_errno!(device.program_extended(0, &[literal(0)]), EOPNOTSUPP);
+    assert_eq!(endpoint.entries()[0], 0);
+    device.program(0, &[cpu(CPU)]).expect("a standard tag");
+}
+
+fn r35_standard_while_extended_is_enabled(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = enabled(bench, gate, Requester::Extended);
+        device
+            .program(0, &[cpu(CPU), cpu(OTHER_CPU)])
+            .expect("standard tags");
+        assert_eq!(endpoint.entries()[..2], [st(CPU), st(OTHER_CPU)]);
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r36_the_namespaces_are_independent(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
+    if !endpoint.is_emulated() {
+        skip!("needs firmware whose tags are known");
+    }
+    for (number, answer) in (0..present()).zip(CPUS) {
+        for (kind, source, tags) in [
+            ("volatile", cpu(number), answer.volatile),
+            ("persistent", cpu_persistent(number), answer.persistent),
+        ] {
+            for extended in [false, true] {
+                let what = format!("CPU {number}, {kind}, extended: {extended}");
+                device.program(0, &[cpu(OTHER_CPU)]).expect("a tag");
+                let mut request = StRequest::new(0, &[source]);
+                if extended {
+                    request = request.extended();
+                }
+                let result = device.tph_st(&mut request);
+                match tag(&tags, extended) {
+                    Some(tag) => {
+                        assert_eq!(result, Ok(()), "{what}");
+                        assert_eq!(endpoint.entries()[0], tag, "{what}");
+                    }
+                    None => {
+                        assert_eq!(result, Err(Errno::EOPNOTSUPP), "{what}");
+                        assert_eq!(endpoint.entries()[0], st(OTHER_CPU), "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn r36_zero_is_valid_in_both(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
+    let zero = (0..present())
+        .find(|&number| CPUS[number as usize].volatile.st == Some(0))
+        .expect("a CPU whose tag is 0");
+    assert_eq!(CPUS[zero as usize].volatile.xst, Some(0));
+    fill(&endpoint, &device);
+    device.program(0, &[cpu(zero)]).expect("the standard tag 0");
+    device
+        .program_extended(1, &[cpu(zero)])
+        .expect("the extended tag 0");
+    assert_eq!(endpoint.entries()[..3], [0, 0, st(OTHER_CPU)]);
+}
+
+/// Number of CPUs that are present; their numbers start at 0 and have no gap in the test VM.
+fn present() -> u32 {
+    range("present").1 + 1
+}
+
+/// The first range of a file in /sys/devices/system/cpu, "0-3".
+fn range(file: &str) -> (u32, u32) {
+    let text = fs::read_to_string(format!("/sys/devices/system/cpu/{file}")).expect("sysfs");
+    let first = text.trim().split(',').next().unwrap_or_default();
+    let (low, high) = first.split_once('-').unwrap_or((first, first));
+    (
+        low.parse().expect("a number"),
+        high.parse().expect("a number"),
+    )
+}
+
+fn r37_cpu_that_is_not_present(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
+    let before = fill(&endpoint, &device);
+    let calls = kstate::dsm_evaluations();
+    let possible = range("possible").1;
+    if possible < present() {
+        skip!("every possible CPU is present");
+    }
+    for number in (present()..=possible + 1).chain([63, 64, 65, 4096, 8192, 1 << 31, u32::MAX]) {
+        for source in [cpu(number), cpu_persistent(number)] {
+            assert_errno!(device.program(0, &[source]), EINVAL, "CPU {number}");
+            assert_errno!(
+                device.program_extended(0, &[source]),
+                EINVAL,
+                "CPU {number}"
+            );
+        }
+    }
+    assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
+    assert_eq!(endpoint.entries(), before);
+}
+
+fn r37_cpu_that_is_offline(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
+    let path = format!("/sys/devices/system/cpu/cpu{OTHER_CPU}/online");
+    fs::write(&path, "0").unwrap_or_else(|error| panic!("{path}: {error}"));
+    let standard = device.program(0, &[cpu(OTHER_CPU)]);
+    let extended = device.program_extended(1, &[cpu(OTHER_CPU)]);
+    fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!((standard, extended), (Ok(()), Ok(())));
+    assert_eq!(endpoint.entries()[..2], [st(OTHER_CPU), xst(OTHER_CPU)]);
+}
+
+/// The same before firmware was ever asked for that CPU: the answer is not one that is cached.
+fn r37_cpu_that_is_offline_and_unknown(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    // Another load has another cache.
+    Gate::Unsafe.load();
+    bench::bind(&endpoint, Gate::Safe);
+    let device = endpoint.open();
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    let calls = kstate::dsm_evaluations();
+    let path = format!("/sys/devices/system/cpu/cpu{OTHER_CPU}/online");
+    fs::write(&path, "0").unwrap_or_else(|error| panic!("{path}: {error}"));
+    let result = device.program(0, &[cpu(OTHER_CPU)]);
+    fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert_eq!(result, Ok(()));
+    assert_eq!(endpoint.entries()[0], st(OTHER_CPU));
+    assert_eq!(kstate::dsm_evaluations(), calls + 1);
+}
+
+fn r38_firmware_marks_a_tag_invalid(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = enabled(bench, gate, Requester::Extended);
+        if !endpoint.is_emulated() {
+            skip!("needs firmware whose tags are known");
+        }
+        let before = fill(&endpoint, &device);
+        let mut seen = 0;
+        for (number, answer) in (0..present()).zip(CPUS) {
+            for (source, tags) in [
+                (cpu(number), answer.volatile),
+                (cpu_persistent(number), answer.persistent),
+            ] {
+                for extended in [false, true] {
+                    if tag(&tags, extended).is_some() {
+                        continue;
+                    }
+                    let mut request = StRequest::new(0, &[source]);
+                    if extended {
+                        request = request.extended();
+                    }
+                    assert_errno!(device.tph_st(&mut request), EOPNOTSUPP, "{source:?}");
+                    assert_eq!(request.fault, 0);
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 0, "no CPU has an invalid tag");
+        assert_eq!(endpoint.entries(), before);
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r38_firmware_that_is_wrong(bench: &mut Bench) {
+    if present() <= CPU_WRONG_TYPE {
+        skip!("only {} CPUs are present", present());
+    }
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
+    let before = fill(&endpoint, &device);
+    for number in [CPU_SHORT_ANSWER, CPU_WRONG_TYPE] {
+        for source in [cpu(number), cpu_persistent(number)] {
+            assert_errno!(device.program(0, &[source]), EOPNOTSUPP);
+            assert_errno!(device.program_extended(0, &[source]), EOPNOTSUPP);
+        }
+    }
+    assert_eq!(endpoint.entries(), before);
+}
+
+/// Programs `count` entries from `index` on and looks at all of them.
+fn program_range(
+    endpoint: &tph_selftests::endpoint::Endpoint,
+    device: &Device,
+    index: u16,
+    count: u16,
+) {
+    let before = endpoint.registers();
+    let sources: Vec<Source> = (0..count)
+        .map(|i| if i % 2 == 0 { cpu(CPU) } else { none() })
+        .collect();
+    device
+        .program(index, &sources)
+        .unwrap_or_else(|error| panic!("({index}, {count}): {error}"));
+    let mut expected = before.clone();
+    for i in 0..count {
+        let tag = if i % 2 == 0 { st(CPU) } else { 0 };
+        expected.entries[usize::from(index + i)] = tag;
+    }
+    assert_eq!(endpoint.registers(), expected, "({index}, {count})");
+    // Back to what it was.
+    device
+        .program(index, &vec![cpu(OTHER_CPU); count.into()])
+        .expect("TPH_ST");
+    assert_eq!(endpoint.registers(), before, "({index}, {count})");
+}
+
+fn r39_every_range_of_small_tables(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    for size in [1, 2, 3, 7, 8] {
+        endpoint.reshape(TphShape {
+            table: Some(Table::Cap),
+            entries: Some(size),
+            ..TphShape::default()
+        });
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        assert_eq!(device.tph().expect("GET of TPH").st_entries, size);
+        device.enable(StMode::InterruptVector, Requester::Standard);
+        fill(&endpoint, &device);
+        for index in 0..size {
+            for count in 1..=size - index {
+                program_range(&endpoint, &device, index, count);
+            }
+        }
+        assert_errno!(device.program(size, &[none()]), EINVAL);
+    }
+}
+
+fn r39_ranges_of_large_tables(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    for size in [63, 64] {
+        endpoint.reshape(TphShape {
+            table: Some(Table::Cap),
+            entries: Some(size),
+            ..TphShape::default()
+        });
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        device.enable(StMode::InterruptVector, Requester::Standard);
+        fill(&endpoint, &device);
+        for (index, count) in [
+            (0, 1),
+            (0, 2),
+            (0, size),
+            (0, size - 1),
+            (1, 1),
+            (1, 2),
+            (1, size - 1),
+            (1, size - 2),
+            (31, 2),
+            (31, 3),
+            (32, 2),
+            (size - 1, 1),
+            (size - 2, 1),
+            (size - 2, 2),
+            (size - 3, 3),
+        ] {
+            program_range(&endpoint, &device, index, count);
+        }
+    }
+}
+
+fn r39_all_tags_of_both_namespaces(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Extended);
+    let n = endpoint.entries().len() as u32;
+    for first in (0..=0xff).step_by(n as usize) {
+        let values: Vec<u32> = (first..first + n).map(|value| value & 0xff).collect();
+        let sources: Vec<Source> = values.iter().map(|&value| literal(value)).collect();
+        device.program(0, &sources).expect("standard tags");
+        let held: Vec<u32> = endpoint.entries().into_iter().map(u32::from).collect();
+        assert_eq!(held, values);
+    }
+    let values: Vec<u32> = (0..n).map(|i| (i * 0x1357 + 0xa5) & 0xffff).collect();
+    let sources: Vec<Source> = values.iter().map(|&value| literal(value)).collect();
+    device.program_extended(0, &sources).expect("extended tags");
+    let held: Vec<u32> = endpoint.entries().into_iter().map(u32::from).collect();
+    assert_eq!(held, values);
+}
+
+fn r42_control_is_what_it_was(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = opened(bench, gate);
+        let modes: &[StMode] = match gate {
+            Gate::Safe => &[StMode::InterruptVector],
+            Gate::Unsafe => &[StMode::InterruptVector, StMode::DeviceSpecific],
+        };
+        for &mode in modes {
+            for requester in [Requester::Standard, Requester::Extended] {
+                device.enable(mode, requester);
+                let expected = control(mode, requester);
+                let same = |after: &str| {
+                    assert_eq!(device.control(), expected, "{after}");
+                    assert_eq!(endpoint.registers().control, expected, "{after}");
+                    endpoint.assert_kernel_agrees();
+                };
+                device.program(0, &[cpu(CPU); 3]).expect("TPH_ST");
+                same("a batch");
+                device.program(1, &[cpu(u32::MAX)]).expect_err("a bad CPU");
+                same("a refused batch");
+                if requester == Requester::Extended {
+                    device.program_extended(1, &[cpu(CPU)]).expect("TPH_ST");
+                    same("an extended batch");
+                }
+            }
+        }
+        drop(device);
+        bench.next_round();
+    }
+}
+
+/// For each adjacent pair of checks: a request that both refuse, and who is first.
+fn r13_the_first_check_wins(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    let malformed = |request: StRequest| StRequest {
+        reserved: 1,
+        ..request
+    };
+    let answer = |device: &Device, mut request: StRequest| {
+        let result = device.tph_st(&mut request);
+        (result.expect_err("refused twice"), request.fault)
+    };
+
+    // Not usable, then shape.
+    endpoint.set_root_port(root_port::NONE);
+    let device = endpoint.open();
+    let request = malformed(StRequest::new(0, &[cpu(CPU)]));
+    assert_eq!(
+        answer(&device, request),
+        (Errno::EOPNOTSUPP, FAULT_UNTOUCHED)
+    );
+    drop(device);
+    endpoint.set_root_port(root_port::EXTENDED);
+
+    // Shape, then Control.
+    let device = endpoint.open();
+    let request = malformed(StRequest::new(0, &[cpu(CPU)]));
+    assert_eq!(answer(&device, request), (Errno::EINVAL, FAULT_UNTOUCHED));
+
+    // Control, then the namespace.
+    device.enable(StMode::InterruptVector, Requester::Disabled);
+    let request = StRequest::new(0, &[cpu(CPU)]).extended();
+    assert_eq!(answer(&device, request), (Errno::ENXIO, FAULT_UNTOUCHED));
+
+    // The namespace, then the sources.
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    let request = StRequest::new(0, &[cpu(u32::MAX)]).extended();
+    assert_eq!(
+        answer(&device, request),
+        (Errno::EOPNOTSUPP, FAULT_UNTOUCHED)
+    );
+
+    // Of sources, the first in the array, whatever is wrong with the others.
+    let unknown = source(0xff, 0, 0);
+    for (first, second, errno) in [
+        (cpu_persistent(3), unknown, Errno::EOPNOTSUPP),
+        (literal(1), unknown, Errno::EPERM),
+        (unknown, literal(1), Errno::EINVAL),
+        (cpu(u32::MAX), cpu_persistent(3), Errno::EINVAL),
+        (cpu_persistent(3), cpu(u32::MAX), Errno::EOPNOTSUPP),
+        (literal(1), cpu_persistent(3), Errno::EPERM),
+    ] {
+        let request = StRequest::new(0, &[cpu(CPU), first, second]);
+        assert_eq!(
+            answer(&device, request),
+            (errno, 1),
+            "{first:?}, then {second:?}"
+        );
+    }
+
+    // Within a source: its form, then the policy.
+    for form in [literal(0x100), source(VFIO_TPH_SOURCE_LITERAL, 1, 1)] {
+        let request = StRequest::new(0, &[form]);
+        assert_eq!(answer(&device, request), (Errno::EINVAL, 0), "{form:?}");
+    }
+    // A flag, then whether the CPU is there.
+    let request = StRequest::new(0, &[source(VFIO_TPH_SOURCE_CPU, 2, u32::MAX)]);
+    assert_eq!(answer(&device, request), (Errno::EINVAL, 0));
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r3_a_batch_is_all_or_nothing,
+        r4_no_write_for_a_refused_batch,
+        r13_the_first_check_wins,
+        r34_not_enabled,
+        r34_device_specific_mode_works,
+        r35_extended_while_standard_is_enabled,
+        r35_extended_on_a_path_without,
+        r35_standard_while_extended_is_enabled,
+        r36_the_namespaces_are_independent,
+        r36_zero_is_valid_in_both,
+        r37_cpu_that_is_not_present,
+        r37_cpu_that_is_offline,
+        r37_cpu_that_is_offline_and_unknown,
+        r38_firmware_marks_a_tag_invalid,
+        r38_firmware_that_is_wrong,
+        r39_every_range_of_small_tables,
+        r39_ranges_of_large_tables,
+        r39_all_tags_of_both_namespaces,
+        r42_control_is_what_it_was,
+    ])
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Fixtures that several test programs share.
+
+use std::rc::Rc;
+
+use tph_selftests::bench::{Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::firmware::{Tags, CPUS};
+use tph_selftests::module::Gate;
+use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::vfio::{cpu, Device, Source};
+
+/// A device with a table in its capability, opened.
+pub fn opened(bench: &mut Bench, gate: Gate) -> (Rc<Endpoint>, Device) {
+    let endpoint = bench.take(gate, &Want::TABLE);
+    let device = endpoint.open();
+    (endpoint, device)
+}
+
+/// The same, enabled in Interrupt Vector mode.
+pub fn enabled(bench: &mut Bench, gate: Gate, requester: Requester) -> (Rc<Endpoint>, Device) {
+    let (endpoint, device) = opened(bench, gate);
+    device.enable(StMode::InterruptVector, requester);
+    (endpoint, device)
+}
+
+/// A CPU's volatile memory, all of whose tags the test VM's firmware knows.
+pub const CPU: u32 = 0;
+/// Another one.
+pub const OTHER_CPU: u32 = 1;
+
+/// The standard tag of a CPU's volatile memory.
+pub fn st(number: u32) -> u16 {
+    CPUS[number as usize]
+        .volatile
+        .st
+        .expect("a valid tag")
+        .into()
+}
+
+/// The extended tag of a CPU's volatile memory.
+pub fn xst(number: u32) -> u16 {
+    CPUS[number as usize].volatile.xst.expect("a valid tag")
+}
+
+/// The tag that firmware has in a namespace.
+pub fn tag(tags: &Tags, extended: bool) -> Option<u16> {
+    if extended {
+        tags.xst
+    } else {
+        tags.st.map(u16::from)
+    }
+}
+
+/// Fills the table with the tag of [`OTHER_CPU`], so that a write where none belongs shows.
+pub fn fill(endpoint: &Endpoint, device: &Device) -> Vec<u16> {
+    let sources: Vec<Source> = endpoint.entries().iter().map(|_| cpu(OTHER_CPU)).collect();
+    device
+        .program(0, &sources)
+        .expect("TPH_ST of the whole table");
+    let entries = endpoint.entries();
+    assert!(
+        entries.iter().all(|&entry| entry == st(OTHER_CPU)),
+        "{entries:x?}"
+    );
+    entries
+}
