@@ -4,9 +4,9 @@
 
 pub(crate) mod acpi;
 pub(crate) mod bindings;
-#[path = "bindings/uapi.rs"]
-pub(crate) mod uapi;
 pub(crate) mod cpu;
 pub(crate) mod module_param;
 pub(crate) mod pci;
+#[path = "bindings/uapi.rs"]
+pub(crate) mod uapi;
 pub(crate) mod vfio;

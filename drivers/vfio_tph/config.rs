@@ -105,10 +105,8 @@ impl Span {
     }
 
     fn set(&self, range: ByteRange) {
-        self.0.store(
-            u32::from(range.start) << 16 | u32::from(range.end),
-            Relaxed,
-        );
+        self.0
+            .store(u32::from(range.start) << 16 | u32::from(range.end), Relaxed);
     }
 }
 

@@ -26,6 +26,10 @@ use crate::{
     rules::{
         batch::Batch,
         capability::Offer,
+        lookup::{
+            Hint,
+            Lookup, //
+        },
         refusal::Refusal,
         regs::Control,
         source::{
@@ -39,6 +43,7 @@ use crate::{
 use core::mem::offset_of;
 use kernel::{
     prelude::*,
+    transmute::FromBytes,
     uaccess::UserSliceReader, //
 };
 
@@ -58,9 +63,9 @@ pub(crate) fn dispatch(
     match call.index() {
         uapi::VFIO_DEVICE_FEATURE_TPH => get_tph(session, core, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_ST => set_tph_st(device, session, core, call),
-        uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE | uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => {
-            Err(Refusal::Unsupported.into())
-        }
+        uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE => get_tph_resolve(device, session, core, call),
+        // Needs a kernel whose dma-bufs carry hints.
+        uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => Err(Refusal::Unsupported.into()),
         _ => core.feature(call),
     }
 }
@@ -79,12 +84,14 @@ fn get_tph(session: &Session<VfioTph>, core: &CoreDevice, call: Call) -> Result<
         return Ok(0);
     }
 
-    call.data(0).writer().write(&uapi::vfio_device_feature_tph {
-        flags: offer.flags(),
-        st_entries: offer.entries,
-        modes: offer.modes().bits(),
-        policy: offer.policy as u8,
-    })?;
+    call.data(0)
+        .writer()
+        .write(&uapi::vfio_device_feature_tph {
+            flags: offer.flags(),
+            st_entries: offer.entries,
+            modes: offer.modes().bits(),
+            policy: offer.policy as u8,
+        })?;
     Ok(0)
 }
 
@@ -95,55 +102,94 @@ fn set_tph_st(
     core: &CoreDevice,
     call: Call,
 ) -> Result<i32> {
+    type Header = uapi::vfio_device_feature_tph_st;
+
     let offer = offer(session, core)?;
     let offer = Batch::available(offer.as_ref())?;
-    if !call.check(
-        Operation::Set,
-        size_of::<uapi::vfio_device_feature_tph_st>(),
-    )? {
+    if !call.check(Operation::Set, size_of::<Header>())? {
         return Ok(0);
     }
 
     let mut reader = call.data(0).reader();
-    let header = reader.read()?;
-    let batch = Batch::shape(&header, offer, call.len())?;
-    let sources = read_sources(&mut reader, batch.count)?;
+    let batch = Batch::shape(&reader.read()?, offer, call.len())?;
+    let sources = read_entries(&mut reader, batch.count.into())?;
 
-    let refused = {
+    let done = {
         let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
         let _memory = core.memory_lock();
         let mut guard = session.lock(core)?;
         program(device, &mut guard.open()?, &batch, &sources)
     };
-    match refused {
-        Ok(()) => Ok(0),
-        Err(Failure::Call(error)) => Err(error),
-        Err(Failure::Source { position, refusal }) => {
-            call.data(offset_of!(uapi::vfio_device_feature_tph_st, fault))
-                .writer()
-                .write(&position)?;
-            Err(refusal.into())
+    done.or_else(|failure| failure.report(call, offset_of!(Header, fault)))
+}
+
+/// `VFIO_DEVICE_FEATURE_TPH_RESOLVE`, spec section 4.3.
+fn get_tph_resolve(
+    device: &VfioTph,
+    session: &Session<VfioTph>,
+    core: &CoreDevice,
+    call: Call,
+) -> Result<i32> {
+    type Header = uapi::vfio_device_feature_tph_resolve;
+
+    let offer = offer(session, core)?.ok_or(Refusal::Unsupported)?;
+    if !call.check(Operation::Get, size_of::<Header>())? {
+        return Ok(0);
+    }
+
+    let mut reader = call.data(0).reader();
+    let lookup = Lookup::shape(&reader.read()?, &offer, call.len())?;
+    // CAST: at most 4096.
+    let mut entries: KVVec<uapi::vfio_tph_resolution> =
+        read_entries(&mut reader, lookup.count as usize)?;
+
+    for (position, entry) in (0..).zip(entries.iter_mut()) {
+        let hint = lookup
+            .source(entry, offer.policy)
+            .and_then(|source| resolve(device, source, lookup.namespace));
+        match hint {
+            Ok(hint) => hint.disclose(entry, offer.policy),
+            Err(refusal) => {
+                return Failure::Source { position, refusal }
+                    .report(call, offset_of!(Header, fault))
+            }
         }
     }
-}
 
-fn read_sources(
-    reader: &mut UserSliceReader,
-    count: u16,
-) -> Result<KVVec<uapi::vfio_tph_source>> {
-    let mut sources = KVVec::with_capacity(count.into(), GFP_KERNEL)?;
-    for _ in 0..count {
-        sources.push(reader.read()?, GFP_KERNEL)?;
+    let mut writer = call.data(size_of::<Header>()).writer();
+    for entry in &entries {
+        writer.write(entry)?;
     }
-    Ok(sources)
+    Ok(0)
 }
 
-/// Why a batch fails.
+fn read_entries<T: FromBytes>(reader: &mut UserSliceReader, count: usize) -> Result<KVVec<T>> {
+    let mut entries = KVVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        entries.push(reader.read()?, GFP_KERNEL)?;
+    }
+    Ok(entries)
+}
+
+/// Why a call fails.
 enum Failure {
     /// Not because of a source.
     Call(Error),
     /// Because of the source at a position.
     Source { position: u32, refusal: Refusal },
+}
+
+impl Failure {
+    /// Tells the user: the errno, and at `fault` in the call's data the position of the source.
+    fn report(self, call: Call, fault: usize) -> Result<i32> {
+        match self {
+            Self::Call(error) => Err(error),
+            Self::Source { position, refusal } => {
+                call.data(fault).writer().write(&position)?;
+                Err(refusal.into())
+            }
+        }
+    }
 }
 
 impl<E: Into<Error>> From<E> for Failure {
@@ -158,7 +204,7 @@ fn program(
     open: &mut Open<'_, VfioTph>,
     batch: &Batch,
     sources: &[uapi::vfio_tph_source],
-) -> Result<(), Failure> {
+) -> Result<i32, Failure> {
     let core = open.core();
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Err(Refusal::Unsupported.into());
@@ -167,7 +213,7 @@ fn program(
 
     let mut tags = KVVec::with_capacity(sources.len(), GFP_KERNEL)?;
     for (position, source) in (0..).zip(sources) {
-        let tag = resolve(device, &offered.offer, source, batch.namespace)
+        let tag = tag(device, &offered.offer, source, batch.namespace)
             .map_err(|refusal| Failure::Source { position, refusal })?;
         tags.push(tag, GFP_KERNEL)?;
     }
@@ -176,8 +222,8 @@ fn program(
         return Err(Refusal::DeviceGone.into());
     }
     offered.table_written = true;
-    let result = table::program(&requester, offered.control, batch.index, &tags);
-    if result.is_err() {
+    let written = table::program(&requester, offered.control, batch.index, &tags);
+    if written.is_err() {
         offered.control = Control::RESET;
     }
     let (offset, control) = (offered.offset, offered.control.raw());
@@ -185,14 +231,15 @@ fn program(
 
     let mut config = open.virtual_config();
     config.write_dword((offset + uapi::PCI_TPH_CTRL as u16).into(), control)?;
-    if shown && result.is_ok() {
+    written?;
+    if shown {
         table::show(&mut config, offset, batch.index, &tags)?;
     }
-    Ok(result?)
+    Ok(0)
 }
 
-/// Finds the tag of one source.
-fn resolve(
+/// Finds the tag that one source puts into an ST entry.
+fn tag(
     device: &VfioTph,
     offer: &Offer,
     source: &uapi::vfio_tph_source,
@@ -201,12 +248,20 @@ fn resolve(
     match Source::decode(source, namespace)?.admit(offer.policy)? {
         Source::None => Ok(0),
         Source::Literal { tag } => Ok(tag),
+        source => resolve(device, source, namespace).map(|hint| hint.tag),
+    }
+}
+
+/// Looks a source up that others have the answer to.
+fn resolve(device: &VfioTph, source: Source, namespace: Namespace) -> Result<Hint, Refusal> {
+    match source {
         Source::Cpu { cpu, memory } => device
             .host_bridge
             .as_ref()
             .ok_or(Refusal::NoTag)?
-            .tag(cpu, memory, namespace),
-        // This kernel's dma-bufs carry no hints.
+            .hint(cpu, memory, namespace),
+        // No dma-buf carries hints.
         Source::DmaBuf { .. } => Err(Refusal::NoTag),
+        Source::None | Source::Literal { .. } => Err(Refusal::MalformedSource),
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     rules::{
         firmware::CpuTags,
+        lookup::Hint,
         refusal::Refusal,
         source::{
             MemoryType,
@@ -63,18 +64,18 @@ impl HostBridge {
         Ok(Self { handle, cpus })
     }
 
-    /// The tag for memory of `cpu`, in one namespace. `NoCpu` for a CPU that is not present, without
+    /// The hint for memory of `cpu`, in one namespace. `NoCpu` for a CPU that is not present, without
     /// asking firmware; `NoTag` if firmware has no valid one.
-    pub(crate) fn tag(
+    pub(crate) fn hint(
         &self,
         cpu: u32,
         memory: MemoryType,
         namespace: Namespace,
-    ) -> Result<u16, Refusal> {
+    ) -> Result<Hint, Refusal> {
         let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
         self.tags(cpu)
             .map_err(|_| Refusal::NoTag)?
-            .tag(memory, namespace)
+            .hint(memory, namespace)
     }
 
     fn tags(&self, cpu: PresentCpu) -> Result<CpuTags> {

@@ -88,11 +88,7 @@ fn write(requester: &Requester<'_>, index: u16, tags: &[u16]) -> Result {
 }
 
 /// Shows the user a cleared table of `entries` entries in a capability at `offset`.
-pub(crate) fn show_cleared(
-    config: &mut VirtualConfig<'_>,
-    offset: u16,
-    entries: u16,
-) -> Result {
+pub(crate) fn show_cleared(config: &mut VirtualConfig<'_>, offset: u16, entries: u16) -> Result {
     let zeros = [0; MAX_CAPABILITY_ENTRIES as usize];
     let zeros = zeros.get(..entries.into()).ok_or(EINVAL)?;
     show(config, offset, 0, zeros)

@@ -9,7 +9,7 @@
 //! hardware decides nothing.
 //!
 //! Limits: an ST table in the MSI-X table is shown but cannot be programmed;
-//! `VFIO_DEVICE_FEATURE_TPH_RESOLVE` and `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` answer EOPNOTSUPP.
+//! `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` and dma-buf sources answer EOPNOTSUPP.
 
 #[path = "../../rust/mod.rs"]
 mod abstractions;

@@ -5,7 +5,9 @@
 
 pub(crate) use super::bindings::{
     vfio_device_feature_tph,
+    vfio_device_feature_tph_resolve,
     vfio_device_feature_tph_st,
+    vfio_tph_resolution,
     vfio_tph_source,
     EINVAL,
     EIO,
@@ -53,6 +55,9 @@ pub(crate) use super::bindings::{
     VFIO_TPH_POLICY_IV_ST,
     VFIO_TPH_POLICY_LITERAL,
     VFIO_TPH_POLICY_NO_ST,
+    VFIO_TPH_RESOLUTION_PH_IGNORED,
+    VFIO_TPH_RESOLUTION_ST,
+    VFIO_TPH_RESOLVE_MAX,
     VFIO_TPH_SOURCE_CPU,
     VFIO_TPH_SOURCE_DMABUF,
     VFIO_TPH_SOURCE_LITERAL,
@@ -65,9 +70,15 @@ use kernel::transmute::{
     FromBytes, //
 };
 
-// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.c`).
+// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
 unsafe impl FromBytes for vfio_tph_source {}
 // SAFETY: As above; the flexible array at the end has no size.
 unsafe impl FromBytes for vfio_device_feature_tph_st {}
-// SAFETY: No padding (asserted in `layout.c`), no interior mutability.
+// SAFETY: As above.
+unsafe impl FromBytes for vfio_tph_resolution {}
+// SAFETY: As above; the flexible array at the end has no size.
+unsafe impl FromBytes for vfio_device_feature_tph_resolve {}
+// SAFETY: No padding (asserted in `layout.h`), no interior mutability.
 unsafe impl AsBytes for vfio_device_feature_tph {}
+// SAFETY: As above.
+unsafe impl AsBytes for vfio_tph_resolution {}

@@ -56,6 +56,13 @@ pub(crate) fn steps(current: Control, next: Control) -> impl Iterator<Item = Con
 pub(crate) fn overlap(offset: usize, count: usize) -> Option<(Range<usize>, Range<usize>)> {
     let register = uapi::PCI_TPH_CTRL as usize;
     let start = offset.max(register);
-    let end = offset.saturating_add(count).min(register + size_of::<u32>());
-    (start < end).then(|| (start - register..end - register, start - offset..end - offset))
+    let end = offset
+        .saturating_add(count)
+        .min(register + size_of::<u32>());
+    (start < end).then(|| {
+        (
+            start - register..end - register,
+            start - offset..end - offset,
+        )
+    })
 }

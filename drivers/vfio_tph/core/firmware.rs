@@ -3,6 +3,7 @@
 //! The answer of the firmware's steering tag query, spec section 8.
 
 use super::{
+    lookup::Hint,
     refusal::Refusal,
     source::{
         MemoryType,
@@ -29,11 +30,6 @@ impl CpuTags {
         Self(raw)
     }
 
-    /// The 64-bit value that the `_DSM` returned.
-    pub(crate) const fn raw(self) -> u64 {
-        self.0
-    }
-
     const fn half(self, memory: MemoryType) -> u32 {
         // CAST: takes one half.
         match memory {
@@ -42,27 +38,26 @@ impl CpuTags {
         }
     }
 
-    /// The tag in the namespace asked for. A valid 0 is a tag; "not valid" is none.
-    pub(crate) const fn tag(
+    /// The hint in the namespace asked for. A valid tag 0 is a tag; "not valid" is none. Firmware
+    /// has no processing hint of its own to give: 0, bidirectional, goes with every tag.
+    pub(crate) const fn hint(
         self,
         memory: MemoryType,
         namespace: Namespace,
-    ) -> Result<u16, Refusal> {
+    ) -> Result<Hint, Refusal> {
         let half = self.half(memory);
         // CAST: each takes its field.
-        match namespace {
+        let tag = match namespace {
             Namespace::Standard if half & Self::ST_VALID != 0 => {
-                Ok((half >> Self::ST_SHIFT) as u8 as u16)
+                (half >> Self::ST_SHIFT) as u8 as u16
             }
-            Namespace::Extended if half & Self::XST_VALID != 0 => {
-                Ok((half >> Self::XST_SHIFT) as u16)
-            }
-            _ => Err(Refusal::NoTag),
-        }
-    }
-
-    /// Whether the completer ignores the processing hint.
-    pub(crate) const fn ph_ignored(self, memory: MemoryType) -> bool {
-        self.half(memory) & Self::PH_IGNORED != 0
+            Namespace::Extended if half & Self::XST_VALID != 0 => (half >> Self::XST_SHIFT) as u16,
+            _ => return Err(Refusal::NoTag),
+        };
+        Ok(Hint {
+            tag,
+            ph: 0,
+            ph_ignored: half & Self::PH_IGNORED != 0,
+        })
     }
 }

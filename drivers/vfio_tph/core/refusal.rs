@@ -19,6 +19,8 @@ pub(crate) enum Refusal {
     MalformedSource,
     /// A literal tag below the policy that takes it.
     LiteralDenied,
+    /// A CPU's tag, below the policy that discloses it.
+    CpuDenied,
     /// A CPU that is not present.
     NoCpu,
     /// The firmware, or an exporter, has no tag in the namespace asked for.
@@ -34,7 +36,7 @@ impl Refusal {
             Self::Unsupported | Self::NoExtended | Self::NoTag => uapi::EOPNOTSUPP,
             Self::Malformed | Self::MalformedSource | Self::NoCpu => uapi::EINVAL,
             Self::NotEnabled => uapi::ENXIO,
-            Self::LiteralDenied => uapi::EPERM,
+            Self::LiteralDenied | Self::CpuDenied => uapi::EPERM,
             Self::DeviceGone => uapi::EIO,
         };
         // CAST: errnos are below 4096.

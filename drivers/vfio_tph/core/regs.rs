@@ -36,8 +36,7 @@ pub(crate) struct Modes(u8);
 impl Modes {
     /// No mode.
     pub(crate) const NONE: Self = Self(0);
-    const MASK: u32 =
-        uapi::PCI_TPH_CAP_ST_NS | uapi::PCI_TPH_CAP_ST_IV | uapi::PCI_TPH_CAP_ST_DS;
+    const MASK: u32 = uapi::PCI_TPH_CAP_ST_NS | uapi::PCI_TPH_CAP_ST_IV | uapi::PCI_TPH_CAP_ST_DS;
 
     /// The set with `mode` in it.
     pub(crate) const fn with(self, mode: StMode) -> Self {
@@ -203,8 +202,9 @@ impl Control {
     /// From the raw register; `None` for a reserved mode or Requester Enable 10b.
     pub(crate) const fn from_raw(raw: u32) -> Option<Self> {
         let st_mode = StMode::from_field(raw & uapi::PCI_TPH_CTRL_MODE_SEL_MASK);
-        let requester_enable =
-            RequesterEnable::from_field((raw & uapi::PCI_TPH_CTRL_REQ_EN_MASK) >> Self::REQ_EN_SHIFT);
+        let requester_enable = RequesterEnable::from_field(
+            (raw & uapi::PCI_TPH_CTRL_REQ_EN_MASK) >> Self::REQ_EN_SHIFT,
+        );
         match (st_mode, requester_enable) {
             (Some(st_mode), Some(requester_enable)) => Some(Self {
                 st_mode,

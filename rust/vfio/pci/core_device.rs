@@ -132,21 +132,6 @@ impl CoreDevice {
         }
         Ok(ret)
     }
-
-    /// The number of vectors in the MSI-X table, 0 without one. To be asked while the device is
-    /// open.
-    pub(crate) fn msix_vectors(&self) -> u16 {
-        const ENTRY: u16 = bindings::PCI_MSIX_ENTRY_SIZE as u16;
-        const NO_BAR: u8 = 0xff;
-
-        // SAFETY: The device is valid; the fields are set at open.
-        let (bar, size) = unsafe { ((*self.as_raw()).msix_bar, (*self.as_raw()).msix_size) };
-        if bar == NO_BAR {
-            0
-        } else {
-            size / ENTRY
-        }
-    }
 }
 
 fn to_count(done: isize) -> Result<usize> {

@@ -69,8 +69,12 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn close(&self, open: &mut Open<'_, Self>);
 
     /// Reads a region. Returns the number of bytes.
-    fn read(&self, session: &Session<Self>, core: &CoreDevice, access: Access<'_>)
-        -> Result<usize> {
+    fn read(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+    ) -> Result<usize> {
         let _ = session;
         core.read(access)
     }
@@ -462,7 +466,8 @@ impl<T: Driver> Device<T> {
             // SAFETY: The memory is ours until this returns, and does not move.
             unsafe { pin_init::raw_init(&raw mut (*this).session, Session::new()) };
             // SAFETY: As above.
-            let data = unsafe { pin_init::raw_try_init(&raw mut (*this).data, T::probe(pdev, shared)) };
+            let data =
+                unsafe { pin_init::raw_try_init(&raw mut (*this).data, T::probe(pdev, shared)) };
             // vfio calls release() only for what init() has accepted.
             if let Err(error) = data {
                 // SAFETY: Initialised above, and not used after this.

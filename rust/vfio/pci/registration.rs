@@ -131,7 +131,10 @@ pub(super) unsafe fn probed<'a, T: Driver>(
         let pdev = container_of!(dev, bindings::pci_dev, dev);
         let driver = container_of!((*dev).driver, bindings::pci_driver, driver);
         let driver = container_of!(driver, PciDriver<T>, pci);
-        Ok((&*pdev.cast_const().cast(), (*driver).shared.as_ref().ok_or(EINVAL)?))
+        Ok((
+            &*pdev.cast_const().cast(),
+            (*driver).shared.as_ref().ok_or(EINVAL)?,
+        ))
     }
 }
 
