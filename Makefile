@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Every entry point of the project; "make help" lists them. What is built for a
+# test kernel is built in the build root, a Debian of its own in a cache outside
+# the checkout (kernel/root): nothing has to be installed by hand.
+
+KERNEL ?= lean
+KDIR ?=
+
+.DEFAULT_GOAL := modules
+.PHONY: help modules all kernel demo test host-test check clean distclean
+
+help: ## Show this list
+	@echo 'make TARGET [KERNEL=lean|bare] [KDIR=/path] [V=1]'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
+
+all: modules
+
+modules: ## Build vfio_tph.ko for a test kernel, or for the kernel in KDIR
+ifeq ($(KDIR),)
+	@kernel/module $(KERNEL)
+else
+	@kernel/own "$(KDIR)"
+endif
+
+kernel: ## Build a test kernel
+	@kernel/kernel $(KERNEL)
+
+demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
+	@selftests/demo
+
+test: ## Run all tests: rules on the host, the module in virtual machines
+	@selftests/test
+
+host-test: ## Run the tests of the hardware-free rules only
+	@kernel/enter make -C selftests host_test
+
+check: ## Formatting, lints, documentation, licences
+	@.ci/check
+
+clean: ## Remove what was built in the checkout
+	@rm -rf build
+
+distclean: clean ## Also remove the cache: build root and test kernels
+	@. kernel/lib.sh && as_root rm -rf --one-file-system "$$cache"
