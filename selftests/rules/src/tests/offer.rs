@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What is on offer: usability, the filtered Capability, and the answer of TPH GET; R9, R24, R26.
+
+use super::{
+    model::{
+        self,
+        Device, //
+    },
+    offer,
+    POLICIES,
+    ROOT_PORTS, //
+};
+use crate::rules::capability::{
+    reaches_past,
+    room,
+    MAX_CAPABILITY_ENTRIES, //
+};
+use crate::rules::regs::Capability;
+
+/// Compares all that an offer says with the model.
+fn check(device: &Device, policy: u32) {
+    let offer = offer(device, policy);
+    let Some(offer) = offer else {
+        assert!(!model::usable(device), "{device:x?} is hidden");
+        return;
+    };
+    assert!(model::usable(device), "{device:x?} is shown");
+    let seen = model::seen(device, policy);
+    assert_eq!(
+        offer.capability.raw(),
+        seen,
+        "Capability of {device:x?} under {policy}"
+    );
+    assert_eq!(u32::from(offer.modes().bits()), seen & 0b111);
+    assert_eq!(offer.extended(), seen & model::EXTENDED != 0);
+    assert_eq!(
+        offer.entries,
+        model::entries(device, policy),
+        "entries of {device:x?} under {policy}"
+    );
+    assert_eq!(
+        offer.flags(),
+        model::flags(device, policy),
+        "flags of {device:x?} under {policy}"
+    );
+    assert_eq!(offer.policy, POLICIES[policy as usize]);
+    assert_eq!(
+        offer.programmable(),
+        policy != 0 && model::entries(device, policy) != 0
+    );
+}
+
+/// All combinations of policy, modes, extended, location and root port.
+fn for_each_shape(mut each: impl FnMut(u32, u32, bool, u32, Option<u32>)) {
+    for policy in 0..4 {
+        for modes in 0..8 {
+            for extended in [false, true] {
+                for location in 0..4 {
+                    for root_port in ROOT_PORTS {
+                        each(policy, modes, extended, location, root_port);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn r26_filtered_capability_of_every_shape_and_size() {
+    for_each_shape(|policy, modes, extended, location, root_port| {
+        for size in 1..=2048 {
+            let device = Device {
+                capability: model::capability(modes, extended, location, size),
+                root_port,
+                ..Device::FULL
+            };
+            check(&device, policy);
+        }
+    });
+}
+
+#[test]
+fn r26_reserved_bits_are_never_seen() {
+    const RESERVED: u32 = !0x07ff_0707;
+    let single = (0..32)
+        .map(|bit| 1 << bit)
+        .filter(|bit| RESERVED & bit != 0);
+    for noise in single.chain([RESERVED]) {
+        for_each_shape(|policy, modes, extended, location, root_port| {
+            let clean = model::capability(modes, extended, location, 5);
+            let device = Device {
+                capability: clean | noise,
+                root_port,
+                ..Device::FULL
+            };
+            check(&device, policy);
+            if let Some(offer) = offer(&device, policy) {
+                assert_eq!(offer.capability.raw() & RESERVED, 0);
+                assert_eq!(offer.capability.raw() & !clean, 0);
+            }
+        });
+    }
+}
+
+#[test]
+fn r9_entries_are_what_fits() {
+    for_each_shape(|policy, modes, extended, location, root_port| {
+        for size in [1, 2, 63, 64, 65, 2047, 2048] {
+            for room in [0, 1, 2, 63, 64] {
+                let device = Device {
+                    capability: model::capability(modes, extended, location, size),
+                    root_port,
+                    completer: size & 0b11,
+                    room,
+                };
+                check(&device, policy);
+            }
+        }
+    });
+}
+
+#[test]
+fn r24_own_completer_is_reported_and_decides_nothing() {
+    for completer in 0..4 {
+        for_each_shape(|policy, modes, extended, location, root_port| {
+            let device = Device {
+                capability: model::capability(modes, extended, location, 64),
+                root_port,
+                completer,
+                ..Device::FULL
+            };
+            check(&device, policy);
+        });
+    }
+}
+
+#[test]
+fn r14_below_ds_st_no_device_specific_mode_and_no_disclosure() {
+    for_each_shape(|policy, modes, extended, location, root_port| {
+        let device = Device {
+            capability: model::capability(modes, extended, location, 64),
+            root_port,
+            ..Device::FULL
+        };
+        let Some(offer) = offer(&device, policy) else {
+            return;
+        };
+        if policy < 2 {
+            assert_eq!(offer.capability.raw() & model::DS, 0);
+            assert_eq!(offer.flags() & ((1 << 4) | (1 << 5)), 0);
+        }
+        if policy == 0 {
+            assert_eq!(offer.capability.raw() & !(model::NS | model::EXTENDED), 0);
+            assert_eq!(offer.entries, 0);
+        }
+    });
+}
+
+/// A config space with nothing in it but a TPH capability at `offset`.
+fn alone_at(offset: u16) -> Vec<u8> {
+    let mut space = vec![0; 4096];
+    // An empty first header that leads to it, or the capability itself.
+    space[0x100..0x104].copy_from_slice(&(u32::from(offset) << 20).to_le_bytes());
+    let at = usize::from(offset);
+    space[at..at + 4].copy_from_slice(&0x0001_0017u32.to_le_bytes());
+    space
+}
+
+#[test]
+fn r9_room_ends_with_config_space_and_at_64() {
+    assert_eq!(MAX_CAPABILITY_ENTRIES, 64);
+    for offset in (0x100..0x1000u16).step_by(4) {
+        let below_1000h = (0x1000 - i32::from(offset) - 12).max(0) / 2;
+        assert_eq!(
+            i32::from(room(&alone_at(offset), offset)),
+            below_1000h.min(64),
+            "{offset:#x}"
+        );
+    }
+}
+
+/// Beyond the contract: what a device claims never makes the driver write into another capability.
+#[test]
+fn r9_room_ends_at_the_next_capability() {
+    for gap in (4..0x200u16).step_by(4) {
+        let (offset, next) = (0x200, 0x200 + gap);
+        let mut space = alone_at(offset);
+        space[0x200..0x204].copy_from_slice(&(0x0001_0017 | (u32::from(next) << 20)).to_le_bytes());
+        let expected = (i32::from(gap) - 12).max(0) / 2;
+        assert_eq!(
+            i32::from(room(&space, offset)),
+            expected.min(64),
+            "{gap:#x}"
+        );
+    }
+}
+
+#[test]
+fn r9_a_claim_beyond_config_space_is_noticed() {
+    for offset in (0x100..0x1000u16).step_by(4) {
+        for size in 1..=2048 {
+            let end = u32::from(offset) + 12 + 2 * size;
+            for location in 0..4 {
+                let raw = model::capability(model::NS | model::IV, true, location, size);
+                assert_eq!(
+                    reaches_past(Capability::from_raw(raw), offset, 4096),
+                    location == 0b01 && end > 0x1000,
+                    "{size} entries at {offset:#x}"
+                );
+            }
+        }
+    }
+}
