@@ -30,15 +30,22 @@ pub const fn uid(cpu: u32) -> u32 {
 }
 
 const fn tags(st: Option<u8>, xst: Option<u16>) -> Tags {
-    Tags { st, xst, ph_ignored: false }
+    Tags {
+        st,
+        xst,
+        ph_ignored: false,
+    }
 }
 
 const fn ph_ignored(tags: Tags) -> Tags {
-    Tags { ph_ignored: true, ..tags }
+    Tags {
+        ph_ignored: true,
+        ..tags
+    }
 }
 
 /// The CPUs that have an answer, by their number. The VM has the first four of
-/// them unless `--cpus` says more; as many more are possible but not present.
+/// them unless `--cpus` says more.
 pub const CPUS: [Cpu; 6] = [
     // Everything.
     Cpu {
