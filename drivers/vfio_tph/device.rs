@@ -46,6 +46,7 @@ use crate::{
             TableLocation, //
         },
     },
+    sysfs::TphPolicy,
     table,
     uapi, //
 };
@@ -65,8 +66,10 @@ use kernel::{
 
 /// The driver's data of a bound device.
 pub(crate) struct VfioTph {
-    /// What the administrator lets users have.
-    pub(crate) policy: Policy,
+    /// The gate when the device was bound.
+    pub(crate) gate: bool,
+    /// What the administrator lets users have, up to what the gate allows.
+    policy: Atomic<u32>,
     /// Who knows the tags of CPUs.
     pub(crate) host_bridge: Option<Arc<HostBridge>>,
     /// Which config space accesses are not core's alone.
@@ -127,6 +130,16 @@ impl Offered {
 }
 
 impl VfioTph {
+    /// The policy of who opens the device next.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::from_value(self.policy.load(Relaxed))
+    }
+
+    /// Changes the policy of who opens the device next.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.policy.store(policy as u32, Relaxed);
+    }
+
     /// Reads what the hardware says of itself and of its path.
     fn hardware(core: &CoreDevice, requester: &Requester<'_>, space: &[u8]) -> Result<Hardware> {
         let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16)?;
@@ -162,6 +175,7 @@ impl VfioTph {
 impl Driver for VfioTph {
     type Shared = HostBridges;
     type Session = TphSession;
+    type Attribute = TphPolicy;
 
     const NAME: &'static CStr = c_str!("vfio_tph");
 
@@ -170,9 +184,11 @@ impl Driver for VfioTph {
     }
 
     fn probe(pdev: &pci::Device<Bound>, shared: &HostBridges) -> Result<Self> {
+        let gate = module_param::enable_unsafe_tph();
         let host_bridge = bus::host_bridge(pdev).map(|node| shared.get(node));
         Ok(Self {
-            policy: Policy::default_for(module_param::enable_unsafe_tph()),
+            gate,
+            policy: Atomic::new(Policy::default_for(gate) as u32),
             host_bridge: host_bridge.transpose()?,
             spans: Spans::new(),
             warned_of_size: Atomic::new(false),
@@ -221,7 +237,7 @@ impl Driver for VfioTph {
             table::set_control(&requester, Control::RESET)?;
             table::clear(&requester, entries)?;
 
-            session.offered = Offer::new(&hardware, self.policy)
+            session.offered = Offer::new(&hardware, self.policy())
                 .filter(|_| requester.allowed())
                 .map(|offer| Offered {
                     offer,

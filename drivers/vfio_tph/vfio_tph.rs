@@ -4,7 +4,7 @@
 //!
 //! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
 //! ([`config`]), writes steering tags through to the ST table ([`table`]), finds the tag of a CPU in
-//! firmware ([`lookup`]), and answers the device features of `include/uapi/linux/vfio_tph.h`
+//! firmware ([`lookup`]), shows the policy of a device to its administrator ([`sysfs`]), and answers the device features of `include/uapi/linux/vfio_tph.h`
 //! ([`feature`]). What it decides is decided in [`rules`], which touches no hardware; what touches
 //! hardware decides nothing.
 //!
@@ -19,6 +19,7 @@ mod feature;
 mod lookup;
 #[path = "core/mod.rs"]
 mod rules;
+mod sysfs;
 mod table;
 
 pub(crate) use abstractions::uapi;

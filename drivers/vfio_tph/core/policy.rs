@@ -7,6 +7,7 @@ use super::regs::{
     StMode, //
 };
 use crate::uapi;
+use core::ffi::CStr;
 
 /// The policy of a device; each includes all that the ones before it allow.
 ///
@@ -33,6 +34,33 @@ impl Policy {
             Self::Literal
         } else {
             Self::IvSt
+        }
+    }
+
+    /// The policy of a value; the narrowest for one that is none.
+    pub(crate) const fn from_value(value: u32) -> Self {
+        match value {
+            uapi::VFIO_TPH_POLICY_IV_ST => Self::IvSt,
+            uapi::VFIO_TPH_POLICY_DS_ST => Self::DsSt,
+            uapi::VFIO_TPH_POLICY_LITERAL => Self::Literal,
+            _ => Self::NoSt,
+        }
+    }
+
+    /// The policy of this name.
+    pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
+        [Self::NoSt, Self::IvSt, Self::DsSt, Self::Literal]
+            .into_iter()
+            .find(|policy| policy.name().to_bytes() == name)
+    }
+
+    /// The name that administrators know it by.
+    pub(crate) const fn name(self) -> &'static CStr {
+        match self {
+            Self::NoSt => c"no_st",
+            Self::IvSt => c"iv_st",
+            Self::DsSt => c"ds_st",
+            Self::Literal => c"literal",
         }
     }
 

@@ -47,6 +47,9 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// What exists while a device is open.
     type Session: Send + Unpin;
 
+    /// The attribute that a bound device has in sysfs.
+    type Attribute: super::attribute::Attribute<Self>;
+
     /// The driver's name; also that of its vfio devices, as SR-IOV in core wants it.
     const NAME: &'static CStr;
 
@@ -146,6 +149,8 @@ pub(crate) struct Session<T: Driver> {
 struct Locked<T: Driver> {
     /// Resets under way: prepared, not done.
     resets: u32,
+    /// Whether a user is about to have a session.
+    opening: bool,
     /// INVARIANT: `Some` only while the device is open: set after vfio_pci_core_enable(), taken
     /// before vfio_pci_core_close_device().
     session: Option<T::Session>,
@@ -156,10 +161,21 @@ impl<T: Driver> Session<T> {
         pin_init!(Self {
             locked <- new_mutex!(Locked {
                 resets: 0,
+                opening: false,
                 session: None,
             }),
             reset_is_over <- new_condvar!(),
         })
+    }
+
+    /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
+    pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
+        let guard = self.locked.lock();
+        if guard.opening || guard.session.is_some() {
+            return Err(EBUSY);
+        }
+        f();
+        Ok(())
     }
 
     /// Locks the session of an open device, whatever goes on. ENODEV if the device is not open.
@@ -267,9 +283,9 @@ impl<T: Driver> DerefMut for Open<'_, T> {
 pub(super) struct Device<T: Driver> {
     core: CoreDevice,
     #[pin]
-    session: Session<T>,
+    pub(super) session: Session<T>,
     #[pin]
-    data: T,
+    pub(super) data: T,
 }
 
 impl<T: Driver> Device<T> {
@@ -328,6 +344,16 @@ impl<T: Driver> Device<T> {
     pub(super) unsafe fn put(this: NonNull<Self>) {
         // SAFETY: By the safety requirement.
         unsafe { bindings::put_device(&raw mut (*this.as_ref().core.as_vfio()).device) };
+    }
+
+    /// Borrows the device that is bound to `dev`.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver, and stays so for `'a`.
+    pub(super) unsafe fn from_bound<'a>(dev: *mut bindings::device) -> &'a Self {
+        // SAFETY: By the safety requirement drvdata is what probe set.
+        unsafe { Self::from_vfio(bindings::dev_get_drvdata(dev).cast()) }
     }
 
     /// Runs `f` on the device behind a callback of the PCI bus, if there is one.
@@ -502,26 +528,33 @@ impl<T: Driver> Device<T> {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
         from_result(|| {
-            this.data.before_open(&this.core)?;
-            // SAFETY: The vfio core calls this for the first open, under the device set's lock.
-            to_result(unsafe { bindings::vfio_pci_core_enable(this.core.as_raw()) })?;
+            this.session.locked.lock().opening = true;
+            let opened = this.enable();
 
-            let opened = this.data.open(&mut Opening { core: &this.core });
-            match opened {
-                Ok(session) => {
-                    // INVARIANT: core has enabled the device.
-                    this.session.locked.lock().session = Some(session);
-                    // SAFETY: The second half of vfio_pci_core_enable().
-                    unsafe { bindings::vfio_pci_core_finish_enable(this.core.as_raw()) };
-                    Ok(0)
-                }
-                Err(error) => {
-                    // SAFETY: Undoes vfio_pci_core_enable(), under the same lock.
-                    unsafe { bindings::vfio_pci_core_disable(this.core.as_raw()) };
-                    Err(error)
-                }
-            }
+            let mut guard = this.session.locked.lock();
+            guard.opening = false;
+            // INVARIANT: core has enabled the device.
+            guard.session = Some(opened?);
+            drop(guard);
+            // SAFETY: The second half of vfio_pci_core_enable().
+            unsafe { bindings::vfio_pci_core_finish_enable(this.core.as_raw()) };
+            Ok(0)
         })
+    }
+
+    /// Enables the device and makes a session for its user.
+    fn enable(&self) -> Result<T::Session> {
+        self.data.before_open(&self.core)?;
+        // SAFETY: The vfio core is opening the device for the first user, under the device set's
+        // lock.
+        to_result(unsafe { bindings::vfio_pci_core_enable(self.core.as_raw()) })?;
+
+        self.data
+            .open(&mut Opening { core: &self.core })
+            .inspect_err(|_| {
+                // SAFETY: Undoes vfio_pci_core_enable(), under the same lock.
+                unsafe { bindings::vfio_pci_core_disable(self.core.as_raw()) }
+            })
     }
 
     unsafe extern "C" fn close_callback(vdev: *mut bindings::vfio_device) {

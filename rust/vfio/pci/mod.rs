@@ -8,11 +8,13 @@
 //! `kernel::pci::Driver` cannot carry such a driver: vfio-pci-core expects its own device behind
 //! dev_get_drvdata(), and `kernel::pci::DeviceId` knows no override-only entries.
 
+mod attribute;
 mod core_device;
 mod device;
 mod registration;
 
 pub(crate) use self::{
+    attribute::Attribute,
     core_device::{
         Access,
         CoreDevice,

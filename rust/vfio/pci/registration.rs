@@ -2,9 +2,12 @@
 
 //! Registration of a variant driver with the PCI bus.
 
-use super::device::{
-    Device,
-    Driver, //
+use super::{
+    attribute::Table,
+    device::{
+        Device,
+        Driver, //
+    },
 };
 use crate::abstractions::bindings;
 use core::{
@@ -83,6 +86,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*pci).remove = Some(Self::remove_callback);
             (*pci).sriov_configure = Some(Self::sriov_configure_callback);
             (*pci).err_handler = &Self::ERROR_HANDLERS;
+            (*pci).dev_groups = Table::<T>::groups();
             (*pci).driver_managed_dma = true;
             bindings::__pci_register_driver(pci, module.as_ptr(), name.as_char_ptr())
         };

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A sysfs attribute of the devices of a variant driver, there while they are bound.
+//!
+//! C header: [`include/linux/device.h`](srctree/include/linux/device.h)
+
+use super::device::{
+    Device,
+    Driver,
+    Session, //
+};
+use crate::abstractions::bindings;
+use core::marker::PhantomData;
+use kernel::prelude::*;
+
+/// A text attribute of a bound device.
+pub(crate) trait Attribute<T: Driver> {
+    /// The file's name.
+    const NAME: &'static CStr;
+    /// The file's mode.
+    const MODE: u16;
+
+    /// What a read shows, without the newline.
+    fn show(data: &T) -> &'static CStr;
+
+    /// Takes what was written, without a newline at its end.
+    fn store(data: &T, session: &Session<T>, value: &[u8]) -> Result;
+}
+
+/// The tables that the driver core wants for an attribute.
+pub(super) struct Table<T: Driver>(PhantomData<T>);
+
+impl<T: Driver> Table<T> {
+    const FILE: bindings::device_attribute = {
+        let mut file: bindings::device_attribute = pin_init::zeroed();
+        file.attr.name = <T::Attribute as Attribute<T>>::NAME.as_ptr().cast();
+        file.attr.mode = <T::Attribute as Attribute<T>>::MODE;
+        file.__bindgen_anon_1 = bindings::device_attribute__bindgen_ty_1 {
+            show: Some(Self::show_callback),
+        };
+        file.__bindgen_anon_2 = bindings::device_attribute__bindgen_ty_2 {
+            store: Some(Self::store_callback),
+        };
+        file
+    };
+
+    const FILES: [*const bindings::attribute; 2] =
+        [core::ptr::from_ref(&Self::FILE).cast(), core::ptr::null()];
+
+    const GROUP: bindings::attribute_group = {
+        let mut group: bindings::attribute_group = pin_init::zeroed();
+        group.__bindgen_anon_2 = bindings::attribute_group__bindgen_ty_2 {
+            attrs_const: (&raw const *&Self::FILES).cast(),
+        };
+        group
+    };
+
+    const GROUPS: [*const bindings::attribute_group; 2] = [&Self::GROUP, core::ptr::null()];
+
+    /// For `pci_driver.dev_groups`.
+    pub(super) fn groups() -> *mut *const bindings::attribute_group {
+        (&raw const *&Self::GROUPS).cast_mut().cast()
+    }
+
+    unsafe extern "C" fn show_callback(
+        dev: *mut bindings::device,
+        _: *mut bindings::device_attribute,
+        buf: *mut c_char,
+    ) -> isize {
+        // SAFETY: The driver core removes the file before it unbinds the device, and waits for us.
+        let device = unsafe { Device::<T>::from_bound(dev) };
+        let text = T::Attribute::show(&device.data);
+        // SAFETY: `buf` is what sysfs_emit() wants, and the format takes one string.
+        let len = unsafe {
+            bindings::sysfs_emit(buf, c"%s\n".as_ptr().cast(), text.as_ptr().cast::<c_char>())
+        };
+        // CAST: widens.
+        len as isize
+    }
+
+    unsafe extern "C" fn store_callback(
+        dev: *mut bindings::device,
+        _: *mut bindings::device_attribute,
+        buf: *const c_char,
+        count: usize,
+    ) -> isize {
+        // SAFETY: The driver core removes the file before it unbinds the device, and waits for us.
+        let device = unsafe { Device::<T>::from_bound(dev) };
+        // SAFETY: sysfs passes `count` bytes.
+        let value = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), count) };
+        let value = value.strip_suffix(b"\n").unwrap_or(value);
+        match T::Attribute::store(&device.data, &device.session, value) {
+            // CAST: at most a page.
+            Ok(()) => count as isize,
+            // CAST: widens.
+            Err(error) => error.to_errno() as isize,
+        }
+    }
+}
