@@ -8,6 +8,7 @@ mod control;
 mod firmware;
 mod hostile;
 mod layout;
+mod lookup;
 mod model;
 mod offer;
 mod registers;

@@ -129,6 +129,7 @@ fn refusals_have_the_errnos_of_the_contract() {
         (Refusal::NoExtended, errno::EOPNOTSUPP),
         (Refusal::MalformedSource, errno::EINVAL),
         (Refusal::LiteralDenied, errno::EPERM),
+        (Refusal::CpuDenied, errno::EPERM),
         (Refusal::NoCpu, errno::EINVAL),
         (Refusal::NoTag, errno::EOPNOTSUPP),
         (Refusal::DeviceGone, errno::EIO),
