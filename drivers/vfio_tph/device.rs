@@ -8,7 +8,6 @@ use crate::{
         pci::{
             self as bus,
             tph::Requester,
-            Awake,
             Upstream, //
         },
         vfio::{
@@ -201,7 +200,6 @@ impl Driver for VfioTph {
         let Some(requester) = Requester::new(core.pci()) else {
             return Ok(());
         };
-        let _awake = Awake::new(core.pci())?;
         requester.disable();
 
         // core marks in its map what the Capability register claims, without a look at the size of

@@ -9,6 +9,7 @@ use super::core_device::{
 };
 use crate::abstractions::{
     bindings,
+    pci::Awake,
     vfio::feature::Call, //
 };
 use core::{
@@ -59,7 +60,7 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// A device is bound.
     fn probe(pdev: &pci::Device<Bound>, shared: &Self::Shared) -> Result<Self>;
 
-    /// A user is about to open the device; core has not touched it yet.
+    /// A user is about to open the device, which is awake; core has not touched it yet.
     fn before_open(&self, core: &CoreDevice) -> Result {
         let _ = core;
         Ok(())
@@ -544,6 +545,7 @@ impl<T: Driver> Device<T> {
 
     /// Enables the device and makes a session for its user.
     fn enable(&self) -> Result<T::Session> {
+        let _awake = Awake::new(self.core.pci())?;
         self.data.before_open(&self.core)?;
         // SAFETY: The vfio core is opening the device for the first user, under the device set's
         // lock.
