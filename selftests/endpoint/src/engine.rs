@@ -139,10 +139,12 @@ impl Engine {
         self.set(registers::STATUS, value);
     }
 
-    /// What was read.
+    /// What was read; the client may answer with less than was asked, or more.
     pub fn set_value(&mut self, data: &[u8]) {
         let mut value = [0; 8];
-        value[..data.len()].copy_from_slice(data);
+        for (to, from) in value.iter_mut().zip(data) {
+            *to = *from;
+        }
         let value = u64::from_le_bytes(value);
         self.set(registers::VALUE_LO, value as u32);
         self.set(registers::VALUE_HI, (value >> 32) as u32);

@@ -94,19 +94,14 @@ pub struct RegionAccess {
 }
 
 /// What comes before the data of a DMA request.
-///
-/// The protocol's text has a count of 64 bits. QEMU has one of 32 and the data right behind it,
-/// and yet wants the message to be as long as if there were padding: [`dma_write`] adds it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C, packed)]
+#[repr(C)]
 pub struct DmaAccess {
     /// Bus address.
     pub address: u64,
     /// Bytes.
-    pub count: u32,
+    pub count: u64,
 }
-
-const DMA_PADDING: usize = 4;
 
 /// One message.
 pub struct Message {
@@ -181,23 +176,24 @@ pub fn error(request: &Header, errno: i32) -> Vec<u8> {
 pub fn dma_write(id: u16, address: u64, data: &[u8]) -> Vec<u8> {
     let access = DmaAccess {
         address,
-        count: data.len() as u32,
+        count: data.len() as u64,
     };
-    let parts = [access.as_bytes(), data, &[0; DMA_PADDING]];
-    message(id, command::DMA_WRITE, 0, 0, &parts)
+    message(id, command::DMA_WRITE, 0, 0, &[access.as_bytes(), data])
 }
 
 /// A request to read memory.
 pub fn dma_read(id: u16, address: u64, count: u32) -> Vec<u8> {
-    let access = DmaAccess { address, count };
-    let parts = [access.as_bytes(), &[0; DMA_PADDING]];
-    message(id, command::DMA_READ, 0, 0, &parts)
+    let access = DmaAccess {
+        address,
+        count: count.into(),
+    };
+    message(id, command::DMA_READ, 0, 0, &[access.as_bytes()])
 }
 
 /// The data in the reply to [`dma_read`].
 pub fn dma_data(payload: &[u8]) -> Option<&[u8]> {
-    let (access, rest) = DmaAccess::ref_from_prefix(payload).ok()?;
-    rest.get(..access.count as usize)
+    let (access, data) = DmaAccess::read_from_prefix(payload).ok()?;
+    data.get(..access.count.try_into().ok()?)
 }
 
 fn message(id: u16, command: u16, flags: u32, error: u32, parts: &[&[u8]]) -> Vec<u8> {
@@ -229,7 +225,7 @@ mod tests {
         let got = receive(&b).unwrap().unwrap();
         assert_eq!((got.header.id, got.header.command), (7, command::DMA_WRITE));
         assert!(!got.header.is_reply() && got.header.wants_reply());
-        assert_eq!(got.header.size as usize, HEADER + 12 + 3 + 4);
+        assert_eq!(got.header.size as usize, HEADER + 16 + 3);
         assert_eq!(dma_data(&got.payload), Some(&[1u8, 2, 3][..]));
 
         a.write_all(&error(&got.header, 22)).unwrap();
@@ -252,6 +248,6 @@ mod tests {
         a.write_all(&[0; 5]).unwrap();
         drop(a);
         assert!(receive(&b).is_err());
-        assert!(dma_data(&[0; 11]).is_none());
+        assert!(dma_data(&[0; 15]).is_none());
     }
 }
