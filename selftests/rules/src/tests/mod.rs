@@ -39,13 +39,17 @@ fn completer(field: u32) -> Completer {
     Completer::from_device_capabilities_2(field << 12)
 }
 
-/// The rules' offer for a device of the model.
-fn offer(device: &model::Device, policy: u32) -> Option<Offer> {
-    let hardware = Hardware {
+/// A device of the model, as the rules know it.
+fn hardware(device: &model::Device) -> Hardware {
+    Hardware {
         capability: Capability::from_raw(device.capability),
         root_port: device.root_port.map(completer),
         completer: completer(device.completer),
         room: device.room,
-    };
-    Offer::new(&hardware, POLICIES[policy as usize])
+    }
+}
+
+/// The rules' offer for a device of the model.
+fn offer(device: &model::Device, policy: u32) -> Option<Offer> {
+    Offer::new(&hardware(device), POLICIES[policy as usize])
 }

@@ -3,6 +3,7 @@
 //! What is on offer: usability, the filtered Capability, and the answer of TPH GET; R9, R24, R26.
 
 use super::{
+    hardware,
     model::{
         self,
         Device, //
@@ -118,6 +119,31 @@ fn r9_entries_are_what_fits() {
             }
         }
     });
+}
+
+/// What is cleared at open and close is all of the table, whatever the user may have of it.
+#[test]
+fn r44_r45_the_whole_table_is_cleared() {
+    for modes in 0..8 {
+        for location in 0..4 {
+            for size in 1..=2048 {
+                for room in [0, 1, 63, 64] {
+                    let device = Device {
+                        capability: model::capability(modes, false, location, size),
+                        room,
+                        ..Device::FULL
+                    };
+                    let expected = if location == 0b01 {
+                        size.min(u32::from(room))
+                    } else {
+                        0
+                    };
+                    let entries = hardware(&device).entries_in_capability();
+                    assert_eq!(u32::from(entries), expected, "{device:x?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -121,6 +121,31 @@ fn r14_policies_are_ordered_and_the_gate_gives_the_default() {
 }
 
 #[test]
+fn r20_policies_have_names_and_values() {
+    const NAMES: [&str; 4] = ["no_st", "iv_st", "ds_st", "literal"];
+    for (policy, name) in POLICIES.into_iter().zip(NAMES) {
+        assert_eq!(policy.name().to_bytes(), name.as_bytes());
+        assert_eq!(Policy::from_name(name.as_bytes()), Some(policy));
+
+        // Nothing but the very name: not a part of it, not more, not in other letters.
+        for end in 0..name.len() {
+            assert_eq!(Policy::from_name(&name.as_bytes()[..end]), None);
+        }
+        for last in 0..=u8::MAX {
+            let longer = [name.as_bytes(), &[last]].concat();
+            assert_eq!(Policy::from_name(&longer), None);
+        }
+        assert_eq!(Policy::from_name(name.to_uppercase().as_bytes()), None);
+        let number = (policy as u8).to_string();
+        assert_eq!(Policy::from_name(number.as_bytes()), None);
+    }
+    for value in (0..=0x1_0000).chain([0x8000_0000, u32::MAX]) {
+        let expected = POLICIES.get(value as usize).copied();
+        assert_eq!(Policy::from_value(value), expected.unwrap_or(Policy::NoSt));
+    }
+}
+
+#[test]
 fn refusals_have_the_errnos_of_the_contract() {
     for (refusal, expected) in [
         (Refusal::Unsupported, errno::EOPNOTSUPP),
