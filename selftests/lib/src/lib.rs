@@ -10,6 +10,7 @@
 
 pub mod bench;
 pub mod child;
+pub mod cpus;
 pub mod endpoint;
 #[path = "../../guest/firmware.rs"]
 #[allow(missing_docs)]
@@ -18,6 +19,7 @@ pub mod harness;
 pub mod kstate;
 pub mod memory;
 pub mod module;
+pub mod monitor;
 pub mod pci;
 pub mod root_port;
 pub mod tph;

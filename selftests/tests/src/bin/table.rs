@@ -2,10 +2,10 @@
 
 //! Programming the ST table in the capability.
 
-use std::fs;
 use std::process::ExitCode;
 
 use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::cpus;
 use tph_selftests::firmware::{CPUS, CPU_SHORT_ANSWER, CPU_WRONG_TYPE};
 use tph_selftests::harness;
 use tph_selftests::kstate;
@@ -183,7 +183,7 @@ fn r36_the_namespaces_are_independent(bench: &mut Bench) {
     if !endpoint.is_emulated() {
         skip!("needs firmware whose tags are known");
     }
-    for (number, answer) in (0..present()).zip(CPUS) {
+    for (number, answer) in (0..cpus::present()).zip(CPUS) {
         for (kind, source, tags) in [
             ("volatile", cpu(number), answer.volatile),
             ("persistent", cpu_persistent(number), answer.persistent),
@@ -213,7 +213,7 @@ fn r36_the_namespaces_are_independent(bench: &mut Bench) {
 
 fn r36_zero_is_valid_in_both(bench: &mut Bench) {
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
-    let zero = (0..present())
+    let zero = (0..cpus::present())
         .find(|&number| CPUS[number as usize].volatile.st == Some(0))
         .expect("a CPU whose tag is 0");
     assert_eq!(CPUS[zero as usize].volatile.xst, Some(0));
@@ -225,51 +225,51 @@ fn r36_zero_is_valid_in_both(bench: &mut Bench) {
     assert_eq!(endpoint.entries()[..3], [0, 0, st(OTHER_CPU)]);
 }
 
-/// Number of CPUs that are present; their numbers start at 0 and have no gap in the test VM.
-fn present() -> u32 {
-    range("present").1 + 1
-}
-
-/// The first range of a file in /sys/devices/system/cpu, "0-3".
-fn range(file: &str) -> (u32, u32) {
-    let text = fs::read_to_string(format!("/sys/devices/system/cpu/{file}")).expect("sysfs");
-    let first = text.trim().split(',').next().unwrap_or_default();
-    let (low, high) = first.split_once('-').unwrap_or((first, first));
-    (
-        low.parse().expect("a number"),
-        high.parse().expect("a number"),
-    )
-}
-
-fn r37_cpu_that_is_not_present(bench: &mut Bench) {
+fn r37_cpu_that_cannot_be(bench: &mut Bench) {
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
     let before = fill(&endpoint, &device);
     let calls = kstate::dsm_evaluations();
-    let possible = range("possible").1;
-    if possible < present() {
-        skip!("every possible CPU is present");
-    }
-    for number in (present()..=possible + 1).chain([63, 64, 65, 4096, 8192, 1 << 31, u32::MAX]) {
-        for source in [cpu(number), cpu_persistent(number)] {
-            assert_errno!(device.program(0, &[source]), EINVAL, "CPU {number}");
-            assert_errno!(
-                device.program_extended(0, &[source]),
-                EINVAL,
-                "CPU {number}"
-            );
+    let beyond = cpus::possible();
+    for number in [beyond, 63, 64, 65, 4096, 8192, 1 << 31, u32::MAX] {
+        if number >= beyond {
+            not_present(&device, number);
         }
     }
     assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
     assert_eq!(endpoint.entries(), before);
 }
 
+fn not_present(device: &Device, number: u32) {
+    for source in [cpu(number), cpu_persistent(number)] {
+        assert_errno!(device.program(0, &[source]), EINVAL, "CPU {number}");
+        assert_errno!(
+            device.program_extended(0, &[source]),
+            EINVAL,
+            "CPU {number}, extended"
+        );
+    }
+}
+
+/// A CPU for which firmware has tags, taken out.
+fn r37_cpu_that_is_not_present(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
+    let before = fill(&endpoint, &device);
+    let number = cpus::present() - 1;
+    let unplugged = cpus::Unplugged::new(number);
+    assert!(cpus::possible() > number);
+    let calls = kstate::dsm_evaluations();
+    not_present(&device, number);
+    assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
+    assert_eq!(endpoint.entries(), before);
+    drop(unplugged);
+}
+
 fn r37_cpu_that_is_offline(bench: &mut Bench) {
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
-    let path = format!("/sys/devices/system/cpu/cpu{OTHER_CPU}/online");
-    fs::write(&path, "0").unwrap_or_else(|error| panic!("{path}: {error}"));
+    let offline = cpus::Offline::new(OTHER_CPU);
     let standard = device.program(0, &[cpu(OTHER_CPU)]);
     let extended = device.program_extended(1, &[cpu(OTHER_CPU)]);
-    fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}"));
+    drop(offline);
     assert_eq!((standard, extended), (Ok(()), Ok(())));
     assert_eq!(endpoint.entries()[..2], [st(OTHER_CPU), xst(OTHER_CPU)]);
 }
@@ -283,10 +283,9 @@ fn r37_cpu_that_is_offline_and_unknown(bench: &mut Bench) {
     let device = endpoint.open();
     device.enable(StMode::InterruptVector, Requester::Standard);
     let calls = kstate::dsm_evaluations();
-    let path = format!("/sys/devices/system/cpu/cpu{OTHER_CPU}/online");
-    fs::write(&path, "0").unwrap_or_else(|error| panic!("{path}: {error}"));
+    let offline = cpus::Offline::new(OTHER_CPU);
     let result = device.program(0, &[cpu(OTHER_CPU)]);
-    fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}"));
+    drop(offline);
     assert_eq!(result, Ok(()));
     assert_eq!(endpoint.entries()[0], st(OTHER_CPU));
     assert_eq!(kstate::dsm_evaluations(), calls + 1);
@@ -300,7 +299,7 @@ fn r38_firmware_marks_a_tag_invalid(bench: &mut Bench) {
         }
         let before = fill(&endpoint, &device);
         let mut seen = 0;
-        for (number, answer) in (0..present()).zip(CPUS) {
+        for (number, answer) in (0..cpus::present()).zip(CPUS) {
             for (source, tags) in [
                 (cpu(number), answer.volatile),
                 (cpu_persistent(number), answer.persistent),
@@ -327,8 +326,8 @@ fn r38_firmware_marks_a_tag_invalid(bench: &mut Bench) {
 }
 
 fn r38_firmware_that_is_wrong(bench: &mut Bench) {
-    if present() <= CPU_WRONG_TYPE {
-        skip!("only {} CPUs are present", present());
+    if cpus::present() <= CPU_WRONG_TYPE {
+        skip!("only {} CPUs are present", cpus::present());
     }
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
     let before = fill(&endpoint, &device);
@@ -553,6 +552,7 @@ fn main() -> ExitCode {
         r35_standard_while_extended_is_enabled,
         r36_the_namespaces_are_independent,
         r36_zero_is_valid_in_both,
+        r37_cpu_that_cannot_be,
         r37_cpu_that_is_not_present,
         r37_cpu_that_is_offline,
         r37_cpu_that_is_offline_and_unknown,

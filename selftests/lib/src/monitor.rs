@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! QEMU's monitor, from inside the guest.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::thread;
+use std::time::Duration;
+
+use crate::skip;
+
+const PORT: &str = "/dev/virtio-ports/tph.monitor";
+const PROMPT: &str = "(qemu) ";
+
+/// Gives the monitor a command and returns its answer. The test is left out on a machine that has
+/// no monitor.
+pub fn command(line: &str) -> String {
+    let Ok(mut port) = OpenOptions::new().read(true).write(true).open(PORT) else {
+        skip!("\"{line}\" needs the test VM's monitor");
+    };
+    // Its echo and then the prompt end what is left of an earlier command, too.
+    port.write_all(format!("{line}\n").as_bytes())
+        .unwrap_or_else(|error| panic!("{PORT}: {error}"));
+    let mut answer = String::new();
+    let mut bytes = [0; 512];
+    while !(answer.contains('\n') && answer.ends_with(PROMPT)) {
+        let count = port
+            .read(&mut bytes)
+            .unwrap_or_else(|error| panic!("{PORT}: {error}"));
+        answer.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    answer
+}
+
+/// Waits for what nobody announces, as long as the harness lets a test run.
+pub fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The capability of a device on which TPH is not usable.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::{Command, ExitCode};
+
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::harness;
+use tph_selftests::module::Gate;
+use tph_selftests::protocol::{Position, Table, TphShape};
+use tph_selftests::root_port;
+use tph_selftests::tph::{self, Link};
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::uapi::vfio_tph::*;
+use tph_selftests::vfio::{none, Device, Op};
+use tph_selftests::{assert_errno, skip, tests};
+
+fn booted_with_notph() -> bool {
+    fs::read_to_string("/proc/cmdline")
+        .expect("/proc/cmdline")
+        .split_whitespace()
+        .any(|word| word == "pci=notph")
+}
+
+fn needs_tph() {
+    if booted_with_notph() {
+        skip!("the kernel was booted with pci=notph");
+    }
+}
+
+/// The bytes of the hardware's capability: header, registers and the table that it claims.
+fn extent(endpoint: &Endpoint) -> (Link, std::ops::Range<usize>) {
+    let config = endpoint.bdf.config();
+    let links = tph::chain(|offset| config.dword(offset));
+    let link = *links
+        .iter()
+        .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH)
+        .expect("hardware with a TPH capability");
+    let entries = tph::claimed_entries(config.dword(link.offset + PCI_TPH_CAP as u16));
+    let start = usize::from(link.offset);
+    let end = start + PCI_TPH_BASE_SIZEOF as usize + 2 * usize::from(entries);
+    (link, start..end)
+}
+
+/// Fails the test unless all that contract says about a hidden capability holds.
+fn assert_hidden(endpoint: &Endpoint, device: &Device, what: &str) {
+    assert_eq!(device.find_tph(), None, "{what}");
+
+    let mark = endpoint.is_emulated().then(|| endpoint.registers());
+    let (_, bytes) = extent(endpoint);
+    let zeros = |after: &str| {
+        let space = device.config_space();
+        // Of the first capability in the chain the header stays, with nothing but the way on.
+        let from = match bytes.start {
+            start if start == PCI_CFG_SPACE_SIZE as usize => {
+                let header = device.config_dword(start as u16);
+                assert_eq!(header & 0xf_ffff, 0, "{what}: {header:#x}");
+                start + 4
+            }
+            start => start,
+        };
+        assert!(
+            space[from..bytes.end].iter().all(|&byte| byte == 0),
+            "{what}{after}: {:x?}",
+            &space[from..bytes.end]
+        );
+    };
+    zeros("");
+    for offset in bytes.clone() {
+        device.set_config(offset as u16, &[0xff]);
+    }
+    for offset in bytes.clone().step_by(4) {
+        device.set_config(offset as u16, &[0xff; 4]);
+    }
+    zeros(" after writes");
+    if let Some(before) = mark {
+        assert_eq!(endpoint.registers(), before, "{what}: written through");
+    }
+
+    for (index, ops) in [
+        (VFIO_DEVICE_FEATURE_TPH, [Op::Get, Op::ProbeGet]),
+        (VFIO_DEVICE_FEATURE_TPH_ST, [Op::Set, Op::ProbeSet]),
+        (VFIO_DEVICE_FEATURE_TPH_RESOLVE, [Op::Get, Op::ProbeGet]),
+        (VFIO_DEVICE_FEATURE_DMA_BUF_TPH, [Op::Set, Op::ProbeSet]),
+    ] {
+        // The endpoint as a completer is another matter.
+        if index == VFIO_DEVICE_FEATURE_DMA_BUF_TPH && root_port::completer(&endpoint.bdf) != 0 {
+            continue;
+        }
+        for op in ops.into_iter().chain([Op::Probe]) {
+            assert_errno!(
+                device.feature(op, index, &mut [0; 32]),
+                EOPNOTSUPP,
+                "{what}: {op:?} of {index:#x}"
+            );
+        }
+    }
+    assert_errno!(device.program(0, &[none()]), EOPNOTSUPP, "{what}");
+}
+
+fn r19_notph(bench: &mut Bench) {
+    if !booted_with_notph() {
+        skip!("the kernel was booted without pci=notph");
+    }
+    for want in [Want::TABLE, Want::RCIEP] {
+        for gate in Gate::BOTH {
+            let endpoint = bench.take(gate, &want);
+            let device = endpoint.open();
+            assert_hidden(&endpoint, &device, &format!("pci=notph, {gate:?}"));
+            device.reset().expect("a reset");
+            assert_hidden(&endpoint, &device, &format!("pci=notph, {gate:?}, reset"));
+            drop(device);
+            bench.next_round();
+        }
+    }
+}
+
+fn r24_root_port(bench: &mut Bench) {
+    needs_tph();
+    for gate in Gate::BOTH {
+        let endpoint = bench.take(gate, &Want::TABLE);
+        for (completer, shown) in [
+            (root_port::NONE, None),
+            (root_port::STANDARD, Some(false)),
+            (root_port::RESERVED, None),
+            (root_port::EXTENDED, Some(true)),
+        ] {
+            endpoint.set_root_port(completer);
+            let device = endpoint.open();
+            match shown {
+                None => {
+                    assert_hidden(&endpoint, &device, &format!("completer {completer}"));
+                }
+                Some(extended) => {
+                    let (link, _) = extent(&endpoint);
+                    assert_eq!(device.tph_offset(), link.offset);
+                    let capability = device.tph_capability();
+                    assert_eq!(
+                        capability & PCI_TPH_CAP_EXT_TPH != 0,
+                        extended,
+                        "completer {completer}"
+                    );
+                }
+            }
+        }
+        bench.next_round();
+    }
+}
+
+fn r24_rciep_needs_no_root_port(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = bench.take(Gate::Safe, &Want::RCIEP);
+    let device = endpoint.open();
+    let (link, _) = extent(&endpoint);
+    assert_eq!(device.tph_offset(), link.offset);
+    assert_ne!(device.tph_capability() & PCI_TPH_CAP_EXT_TPH, 0);
+}
+
+fn r24_no_capability(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Unsafe, &Want::NO_TPH);
+    let device = endpoint.open();
+    assert_eq!(device.find_tph(), None);
+    for index in VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_TPH_RESOLVE {
+        for op in [Op::Probe, Op::Get, Op::Set] {
+            assert_errno!(
+                device.feature(op, index, &mut [0; 32]),
+                EOPNOTSUPP,
+                "{op:?} of {index:#x}"
+            );
+        }
+    }
+}
+
+const POSITIONS: [Position; 4] = [
+    Position::First,
+    Position::Middle,
+    Position::Last,
+    Position::Only,
+];
+
+/// Calls `body` with the capability in each place of the chain.
+fn at_each_position(bench: &mut Bench, body: impl Fn(&Endpoint, &str)) {
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    for position in POSITIONS {
+        endpoint.reshape(TphShape {
+            table: Some(Table::Cap),
+            position: Some(position),
+            ..TphShape::default()
+        });
+        bench::bind(&endpoint, Gate::Safe);
+        body(&endpoint, &format!("{position:?}"));
+    }
+}
+
+fn r25_hidden_anywhere_in_the_chain(bench: &mut Bench) {
+    at_each_position(bench, |endpoint, what| {
+        let config = endpoint.bdf.config();
+        let hardware = tph::chain(|offset| config.dword(offset));
+        let is_tph = |link: &&Link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH;
+        assert_eq!(hardware.iter().filter(is_tph).count(), 1, "{what}");
+
+        endpoint.set_root_port(root_port::EXTENDED);
+        let shown: Vec<u16> = endpoint.open().chain().iter().map(|link| link.id).collect();
+        let ids: Vec<u16> = hardware.iter().map(|link| link.id).collect();
+        assert_eq!(shown, ids, "{what}: all of the chain");
+
+        endpoint.set_root_port(root_port::NONE);
+        let device = endpoint.open();
+        assert_hidden(endpoint, &device, what);
+        let mut left: Vec<(u16, u16, u8)> = hardware
+            .iter()
+            .filter(|link| !is_tph(link))
+            .map(|link| (link.offset, link.id, link.version))
+            .collect();
+        let mut shown: Vec<(u16, u16, u8)> = device
+            .chain()
+            .iter()
+            .map(|link| (link.offset, link.id, link.version))
+            .collect();
+        if is_tph(&&hardware[0]) {
+            assert_eq!(shown.remove(0), (PCI_CFG_SPACE_SIZE as u16, 0, 0), "{what}");
+        }
+        shown.sort();
+        left.sort();
+        assert_eq!(shown, left, "{what}: the others stay");
+    });
+}
+
+/// lspci's own walk through what the user sees.
+fn r25_lspci_walks_clean(bench: &mut Bench) {
+    if Command::new("lspci").arg("--version").output().is_err() {
+        skip!("there is no lspci");
+    }
+    at_each_position(bench, |endpoint, what| {
+        for (completer, hidden) in [(root_port::NONE, true), (root_port::EXTENDED, false)] {
+            endpoint.set_root_port(completer);
+            let mut dump = format!("{} Class: device\n", &endpoint.bdf.to_string()[5..]);
+            for (row, bytes) in endpoint.open().config_space().chunks(16).enumerate() {
+                write!(dump, "{:02x}:", 16 * row).expect("a String grows");
+                for byte in bytes {
+                    write!(dump, " {byte:02x}").expect("a String grows");
+                }
+                dump.push('\n');
+            }
+            let file = "/tmp/lspci-dump";
+            fs::write(file, dump).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let output = Command::new("lspci")
+                .args(["-F", file, "-vvv"])
+                .output()
+                .expect("lspci");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{what}: {text}");
+            assert!(text.contains("PCI Express"), "{what}: {text}");
+            for complaint in ["<chain", "unknown header", "!!!"] {
+                assert!(!text.contains(complaint), "{what}: {text}");
+            }
+            let shows = text.contains("Transaction Processing Hints");
+            assert_eq!(shows, !hidden, "{what}: {text}");
+        }
+    });
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r19_notph,
+        r24_root_port,
+        r24_rciep_needs_no_root_port,
+        r24_no_capability,
+        r25_hidden_anywhere_in_the_chain,
+        r25_lspci_walks_clean,
+    ])
+}
