@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Resets, power states, faults, change of shape, what the client sees while it connects.
+
+use tph_protocol::{Fault, Position, Space, Table, TphShape};
+
+use super::*;
+use crate::config::layout::{EXPRESS, MSIX, PM};
+
+/// An endpoint that has something to lose.
+fn programmed(spec: &str) -> Endpoint {
+    let mut ep = endpoint(spec);
+    if ep.spec.tph.table == Table::Msix {
+        ep.mmio_u32(12, 0x1234_0000);
+    } else {
+        ep.set_entry(0, 0x1234);
+        ep.set_entry(63, 0x5678);
+    }
+    ep.write_control(IV | ENABLE_EXTENDED);
+    ep
+}
+
+fn assert_clear(ep: &mut Endpoint) {
+    let state = ep.ask_state();
+    let tph = state.tph.unwrap();
+    assert_eq!(tph.control, 0);
+    assert!(tph.entries.iter().all(|&tag| tag == 0));
+    assert_eq!((state.command, state.power_state), (0, 0));
+    for entry in state.msix.unwrap().entries {
+        assert!(entry.masked && entry.tag == 0);
+    }
+}
+
+type Reset = fn(&mut Endpoint);
+
+#[test]
+fn every_reset_clears() {
+    let device_control = layout::DEVICE_CONTROL;
+    let resets: [(&str, Reset); 5] = [
+        ("bus", |ep| ep.bus_reset()),
+        ("flr, word", |ep| {
+            ep.write_u16(layout::DEVICE_CONTROL, 0xa810)
+        }),
+        ("flr, dword", |ep| {
+            ep.write_u32(layout::DEVICE_CONTROL, 0x8000)
+        }),
+        ("flr, byte", |ep| {
+            ep.config_write(layout::DEVICE_CONTROL + 1, &[0x80])
+        }),
+        ("power", |ep| {
+            ep.write_u16(layout::PMCSR, 3);
+            ep.write_u16(layout::PMCSR, 0);
+        }),
+    ];
+    for spec in ["nosoftrst=0", "nosoftrst=0,tph=msix"] {
+        for (name, reset) in &resets {
+            let mut ep = programmed(spec);
+            let before = ep.journal.counters();
+            reset(&mut ep);
+            assert_clear(&mut ep);
+            let after = ep.journal.counters();
+            assert_eq!(after.reset - before.reset, 1, "{name}");
+            let flr = u64::from(name.starts_with("flr"));
+            assert_eq!(after.flr - before.flr, flr, "{name}");
+            assert_eq!(ep.config.u16(device_control), 0x2810, "{name}");
+        }
+    }
+}
+
+#[test]
+fn no_soft_reset_keeps_all() {
+    let mut ep = programmed("");
+    ep.write_u16(layout::PMCSR, 3);
+    assert_eq!(ep.ask_state().power_state, 3);
+    ep.write_u16(layout::PMCSR, 0);
+    let tph = ep.ask_state().tph.unwrap();
+    assert_eq!(
+        (tph.control, tph.entries[0]),
+        (IV | ENABLE_EXTENDED, 0x1234)
+    );
+    // D1 and D2 are not there.
+    ep.write_u16(layout::PMCSR, 1);
+    assert_eq!(ep.ask_state().power_state, 0);
+}
+
+#[test]
+fn no_flr() {
+    let mut ep = programmed("flr=0");
+    ep.write_u16(layout::DEVICE_CONTROL, 0x8000);
+    assert_eq!(ep.ask_state().tph.unwrap().control, IV | ENABLE_EXTENDED);
+    assert_eq!(ep.config.u16(layout::DEVICE_CONTROL), 0);
+    assert_eq!((ep.read_u32(EXPRESS + 4) >> 28) & 1, 0);
+}
+
+#[test]
+fn errors_are_sticky() {
+    let mut ep = endpoint("");
+    let mask = 0x100 + 0x14;
+    ep.write_u32(mask, 0x1);
+    ep.bus_reset();
+    assert_eq!(ep.read_u32(mask), 1);
+}
+
+#[test]
+fn all_ones() {
+    let mut ep = programmed("");
+    let before = ep.ask_state().tph;
+    let mode = Fault::AllOnes;
+    assert_eq!(ep.ask(Command::Fault { mode }), Reply::Ok);
+    assert_eq!(ep.read_u32(0), !0);
+    assert_eq!(ep.mmio_read_u32(0xa000), !0);
+    ep.write_control(0);
+    ep.mmio_u32(0xa000, 7);
+    assert_eq!(ep.violations(), []);
+    assert_eq!(ep.ask_state().tph, before);
+    assert!(matches!(
+        ep.ask(Command::RaiseInterrupt { vector: 0 }),
+        Reply::Error(_)
+    ));
+    let mode = Fault::None;
+    ep.ask(Command::Fault { mode });
+    assert_eq!(ep.mmio_read_u32(0xa000), 0);
+    ep.write_control(0);
+    assert_eq!(ep.ask_state().tph.unwrap().control, 0);
+}
+
+#[test]
+fn stops_after() {
+    for accesses in 0..6 {
+        let mut ep = endpoint("");
+        let mode = Fault::StopAfter { accesses };
+        ep.ask(Command::Fault { mode });
+        let answered = (0..10).take_while(|_| ep.read_u32(0) != !0).count();
+        assert_eq!(answered as u64, accesses);
+        let mode = Fault::StopAfter { accesses: 0 };
+        assert_eq!(ep.ask_state().fault, mode);
+    }
+}
+
+#[test]
+fn concealed_until_the_first_reset() {
+    let mut ep = endpoint("");
+    ep.connect();
+    assert_eq!(ep.config_read(MSIX, 2), [0, EXPRESS as u8]);
+    assert_eq!(ep.config_read(PM, 2), [0, MSIX as u8]);
+    assert_eq!(ep.read_u32(0x100), 0);
+    assert_eq!(ep.config_read(0, 4096)[0x100..0x104], [0; 4]);
+    ep.bus_reset();
+    assert_eq!(ep.config_read(MSIX, 1), [0x11]);
+    assert_eq!(ep.config_read(PM, 1), [0x01]);
+    assert_eq!(ep.read_u32(0x100) & 0xffff, 0x01);
+}
+
+#[test]
+fn poke_and_peek() {
+    let mut ep = endpoint("tph=msix,msix=2");
+    let offset = ep.tph(CONTROL).into();
+    let poke = |space, offset, width, value| Command::Poke {
+        space,
+        offset,
+        width,
+        value,
+    };
+    let peek = |space, offset, width| Command::Peek {
+        space,
+        offset,
+        width,
+    };
+    let seq = ep.journal.last();
+    ep.ask(poke(Space::Config, offset, 4, 0x301));
+    ep.ask(poke(Space::Bar0, 12, 4, 0x4321_0000));
+    ep.ask(poke(Space::Bar2, 8, 8, 0x1122_3344_5566_7788));
+    assert_eq!(ep.ask(peek(Space::Config, offset, 2)), Reply::Value(0x301));
+    assert_eq!(ep.ask(peek(Space::Bar0, 14, 2)), Reply::Value(0x4321));
+    assert_eq!(
+        ep.ask(peek(Space::Bar2, 8, 8)),
+        Reply::Value(0x1122_3344_5566_7788)
+    );
+    assert_eq!(ep.ask_state().msix.unwrap().entries[0].tag, 0x4321);
+    assert_eq!(ep.journal.last(), seq);
+    assert_eq!(ep.violations(), []);
+    for bad in [
+        peek(Space::Config, 4095, 2),
+        peek(Space::Config, u64::MAX, 8),
+        peek(Space::Bar0, 0, 3),
+        poke(Space::Bar2, 0x1_0000, 1, 0),
+    ] {
+        assert!(matches!(ep.ask(bad), Reply::Error(_)));
+    }
+}
+
+#[test]
+fn another_shape() {
+    let mut ep = programmed("");
+    let reply = ep.ask(Command::SetTph(TphShape {
+        table: Some(Table::Msix),
+        position: Some(Position::First),
+        extended: Some(false),
+        completer: Some(3),
+        ..TphShape::default()
+    }));
+    assert_eq!(reply, Reply::Ok);
+    let state = ep.ask_state();
+    assert_eq!(state.completer, 3);
+    assert_eq!(ep.read_u32(layout::DEVICE_CAPABILITIES_2), 0x3000);
+    let tph = state.tph.unwrap();
+    assert_eq!((tph.offset, tph.control), (0x100, 0));
+    assert_eq!(tph.capability, 0x000f_0407);
+    let ids: Vec<_> = state.extended_capabilities.iter().map(|c| c.id).collect();
+    assert_eq!(ids, [0x17, 0x01, 0x03]);
+    ep.mmio_u32(12, 0x1234_0000);
+    assert_eq!(ep.ask_state().msix.unwrap().entries[0].tag, 0x34);
+
+    // What cannot be leaves everything as it is.
+    let before = ep.ask_state();
+    let reply = ep.ask(Command::SetTph(TphShape {
+        offset: Some(0x123),
+        ..TphShape::default()
+    }));
+    assert!(matches!(reply, Reply::Error(_)));
+    assert_eq!(ep.ask_state(), before);
+}
