@@ -29,7 +29,8 @@ use crate::{
         control, //
     },
     table,
-    uapi, //
+    uapi,
+    vectors::Vectors, //
 };
 use core::ops::Range;
 use kernel::{
@@ -318,6 +319,11 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
         return Ok(());
     };
     if !bus::is_powered(core.pci()) {
+        return Ok(());
+    }
+    // A tag that a vector should not have must not come into use.
+    let settled = offered.vectors.as_ref().is_none_or(Vectors::is_settled);
+    if next.enabled() && !settled {
         return Ok(());
     }
 

@@ -37,6 +37,7 @@ use crate::{
             Hardware,
             Offer, //
         },
+        isolation,
         policy::Policy,
         regs::{
             Capability,
@@ -46,12 +47,17 @@ use crate::{
         },
     },
     sysfs::TphPolicy,
-    table,
-    uapi, //
+    table, uapi,
+    vectors::{
+        self,
+        Vectors, //
+    },
 };
+use core::ops::Range;
 use kernel::{
     c_str,
     device::Bound,
+    page::PAGE_SIZE,
     pci,
     prelude::*,
     sync::{
@@ -94,7 +100,9 @@ pub(crate) struct Offered {
     pub(crate) entries: u16,
     /// The Control register in force.
     pub(crate) control: Control,
-    /// Whether an entry was written since the table was last cleared.
+    /// The vectors of a table in MSI-X, if it is there.
+    pub(crate) vectors: Option<Vectors>,
+    /// Whether an entry in the capability was written since the table was last cleared.
     pub(crate) table_written: bool,
 }
 
@@ -111,6 +119,9 @@ impl Offered {
         if offered.control != Control::RESET {
             table::set_control(&requester, Control::RESET)?;
             offered.control = Control::RESET;
+        }
+        if !clear {
+            vectors::clear_for_reset(offered, core, core.decodes_memory());
         }
         let (offset, entries) = (offered.offset, offered.entries);
         let written = offered.table_written;
@@ -152,6 +163,7 @@ impl VfioTph {
             completer: bus::device_capabilities_2(core.pci())
                 .map_or(Completer::None, Completer::from_device_capabilities_2),
             room: capability::room(space, requester.offset()),
+            msix_vectors: core.msix().map_or(0, |msix| msix.vectors()),
         })
     }
 
@@ -220,32 +232,41 @@ impl Driver for VfioTph {
 
     fn open(&self, opening: &mut Opening<'_>) -> Result<TphSession> {
         let core = opening.core();
-        let (map, space) = opening.config();
         let mut session = TphSession {
             offered: None,
             virtual_bytes: KVec::new(),
         };
 
         if let Some(requester) = Requester::new(core.pci()) {
+            let (_, space) = opening.config();
             let hardware = Self::hardware(core, &requester, space)?;
             self.warn_of_size(core, &hardware);
 
             // Whatever was there before: also what the kernel knows nothing of.
             let entries = hardware.entries_in_capability();
+            let in_msix = hardware.capability.table_location() == TableLocation::Msix;
             table::set_control(&requester, Control::RESET)?;
             table::clear(&requester, entries)?;
+            if in_msix {
+                vectors::clear_at_open(opening, hardware.msix_vectors);
+            }
 
-            session.offered = Offer::new(&hardware, self.policy())
-                .filter(|_| requester.allowed())
-                .map(|offer| Offered {
+            let offer = Offer::new(&hardware, self.policy()).filter(|_| requester.allowed());
+            if let Some(offer) = offer {
+                session.offered = Some(Offered {
                     offer,
                     offset: requester.offset(),
                     entries,
                     control: Control::RESET,
+                    vectors: in_msix
+                        .then(|| Vectors::new(hardware.msix_vectors))
+                        .transpose()?,
                     table_written: false,
                 });
+            }
         }
 
+        let (map, space) = opening.config();
         if let Some(offered) = &session.offered {
             match capability::expose(map, space, offered.offset, &offered.offer) {
                 Some(range) => session.virtual_bytes.push(range.into(), GFP_KERNEL)?,
@@ -259,6 +280,10 @@ impl Driver for VfioTph {
 
         self.spans.set(&session);
         Ok(session)
+    }
+
+    fn before_close(&self, session: &Session<Self>, core: &CoreDevice) {
+        vectors::clear_at_close(session, core);
     }
 
     fn close(&self, open: &mut Open<'_, Self>) {
@@ -287,6 +312,28 @@ impl Driver for VfioTph {
 
     fn feature(&self, session: &Session<Self>, core: &CoreDevice, call: Call) -> Result<i32> {
         feature::dispatch(self, session, core, call)
+    }
+
+    fn interrupts_changed(&self, session: &Session<Self>, core: &CoreDevice) {
+        vectors::clear_freed(session, core);
+    }
+
+    fn unmappable(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        region: u32,
+    ) -> Result<Option<Range<u64>>> {
+        let mut guard = session.lock_now(core)?;
+        let open = guard.open()?;
+        let isolated = open
+            .offered
+            .as_ref()
+            .is_some_and(|offered| isolation::isolates(&offered.offer));
+        Ok(core
+            .msix()
+            .filter(|msix| isolated && msix.bar == region)
+            .map(|msix| isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64)))
     }
 
     fn reset_prepare(&self, open: &mut Open<'_, Self>) {

@@ -5,6 +5,7 @@
 
 use crate::{
     abstractions::{
+        cpu::PresentCpu,
         pci::{
             self as bus,
             tph::Requester,
@@ -38,7 +39,8 @@ use crate::{
         },
     },
     table,
-    uapi, //
+    uapi,
+    vectors, //
 };
 use core::mem::offset_of;
 use kernel::{
@@ -218,16 +220,28 @@ fn program(
         tags.push(tag, GFP_KERNEL)?;
     }
 
-    if !bus::is_powered(core.pci()) {
-        return Err(Refusal::DeviceGone.into());
+    let mut vectors = batch.index..batch.index.saturating_add(batch.count);
+    if offered.vectors.is_some()
+        && vectors.any(|vector| !bus::vector_is_allocated(core.pci(), vector))
+    {
+        return Err(Refusal::NoVector.into());
     }
-    offered.table_written = true;
-    let written = table::program(&requester, offered.control, batch.index, &tags);
+
+    let written = match &mut offered.vectors {
+        Some(vectors) if core.decodes_memory() => {
+            vectors::program(vectors, &requester, offered.control, batch.index, &tags)
+        }
+        None if bus::is_powered(core.pci()) => {
+            offered.table_written = true;
+            table::program(&requester, offered.control, batch.index, &tags)
+        }
+        _ => return Err(Refusal::DeviceGone.into()),
+    };
     if written.is_err() {
         offered.control = Control::RESET;
     }
     let (offset, control) = (offered.offset, offered.control.raw());
-    let shown = offered.offer.policy.discloses_tags();
+    let shown = offered.entries != 0 && offered.offer.policy.discloses_tags();
 
     let mut config = open.virtual_config();
     config.write_dword((offset + uapi::PCI_TPH_CTRL as u16).into(), control)?;
@@ -255,11 +269,14 @@ fn tag(
 /// Looks a source up that others have the answer to.
 fn resolve(device: &VfioTph, source: Source, namespace: Namespace) -> Result<Hint, Refusal> {
     match source {
-        Source::Cpu { cpu, memory } => device
-            .host_bridge
-            .as_ref()
-            .ok_or(Refusal::NoTag)?
-            .hint(cpu, memory, namespace),
+        Source::Cpu { cpu, memory } => {
+            let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
+            device
+                .host_bridge
+                .as_ref()
+                .ok_or(Refusal::NoTag)?
+                .hint(cpu, memory, namespace)
+        }
         // No dma-buf carries hints.
         Source::DmaBuf { .. } => Err(Refusal::NoTag),
         Source::None | Source::Literal { .. } => Err(Refusal::MalformedSource),

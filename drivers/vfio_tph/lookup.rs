@@ -64,15 +64,13 @@ impl HostBridge {
         Ok(Self { handle, cpus })
     }
 
-    /// The hint for memory of `cpu`, in one namespace. `NoCpu` for a CPU that is not present, without
-    /// asking firmware; `NoTag` if firmware has no valid one.
+    /// The hint for memory of `cpu`, in one namespace. `NoTag` if firmware has no valid one.
     pub(crate) fn hint(
         &self,
-        cpu: u32,
+        cpu: PresentCpu,
         memory: MemoryType,
         namespace: Namespace,
     ) -> Result<Hint, Refusal> {
-        let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
         self.tags(cpu)
             .map_err(|_| Refusal::NoTag)?
             .hint(memory, namespace)

@@ -59,14 +59,28 @@ pub(crate) fn program(
     index: u16,
     tags: &[u16],
 ) -> Result<(), Refusal> {
-    let disabled = Control {
+    let written = requester
+        .write_dword(CONTROL, disabled(control).raw())
+        .and_then(|()| write(requester, index, tags));
+    finish(requester, control, written)
+}
+
+/// The value that disables the requester, and changes nothing else.
+pub(crate) fn disabled(control: Control) -> Control {
+    Control {
         requester_enable: RequesterEnable::Disabled,
         ..control
-    };
-    let in_force = requester
-        .write_dword(CONTROL, disabled.raw())
-        .and_then(|()| write(requester, index, tags))
-        .and_then(|()| requester.write_dword(CONTROL, control.raw()))
+    }
+}
+
+/// Puts `control` in force after a table was written, or turns TPH off if it was not.
+pub(crate) fn finish(
+    requester: &Requester<'_>,
+    control: Control,
+    written: Result,
+) -> Result<(), Refusal> {
+    let in_force = written
+        .and_then(|()| set_control(requester, control))
         .and_then(|()| self::control(requester));
 
     // Posted or not, a write to a device that is gone succeeds: only a read tells.

@@ -3,13 +3,12 @@
 //! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
 //!
 //! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
-//! ([`config`]), writes steering tags through to the ST table ([`table`]), finds the tag of a CPU in
+//! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the tag of a CPU in
 //! firmware ([`lookup`]), shows the policy of a device to its administrator ([`sysfs`]), and answers the device features of `include/uapi/linux/vfio_tph.h`
 //! ([`feature`]). What it decides is decided in [`rules`], which touches no hardware; what touches
 //! hardware decides nothing.
 //!
-//! Limits: an ST table in the MSI-X table is shown but cannot be programmed;
-//! `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` and dma-buf sources answer EOPNOTSUPP.
+//! Limits: `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` and dma-buf sources answer EOPNOTSUPP.
 
 #[path = "../../rust/mod.rs"]
 mod abstractions;
@@ -21,6 +20,7 @@ mod lookup;
 mod rules;
 mod sysfs;
 mod table;
+mod vectors;
 
 pub(crate) use abstractions::uapi;
 

@@ -59,6 +59,11 @@ void tph_helper_disable(struct pci_dev *pdev)
 	pcie_disable_tph(pdev);
 }
 
+int tph_helper_set_entry(struct pci_dev *pdev, unsigned int index, u16 tag)
+{
+	return pcie_tph_set_st_entry(pdev, index, tag);
+}
+
 int tph_helper_enable(struct pci_dev *pdev, int mode)
 {
 	return pcie_enable_tph(pdev, mode);
@@ -82,6 +87,12 @@ struct device *tph_helper_host_bridge(struct pci_dev *pdev)
 	while (!pci_is_root_bus(bus))
 		bus = bus->parent;
 	return bus->bridge;
+}
+
+/* Whether an MSI-X vector has an interrupt: pci_irq_vector() alone would count INTx. */
+bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector)
+{
+	return pdev->msix_enabled && pci_irq_vector(pdev, vector) > 0;
 }
 
 int tph_helper_pm_get(struct device *dev)

@@ -71,6 +71,12 @@ pub(crate) fn device_capabilities_2(pdev: &pci::Device<Bound>) -> Result<u32> {
     Ok(value)
 }
 
+/// Whether an MSI-X vector of a device is allocated.
+pub(crate) fn vector_is_allocated(pdev: &pci::Device<Bound>, vector: u16) -> bool {
+    // SAFETY: The device is valid.
+    unsafe { bindings::tph_helper_vector_allocated(as_raw(pdev), vector.into()) }
+}
+
 /// What is above a device.
 pub(crate) enum Upstream {
     /// A root port, with its Device Capabilities 2.

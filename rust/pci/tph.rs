@@ -8,6 +8,7 @@ use super::as_raw;
 use crate::abstractions::bindings;
 use kernel::{
     device::Bound,
+    error::to_result,
     io::Io,
     pci,
     prelude::*, //
@@ -64,15 +65,26 @@ impl<'a> Requester<'a> {
     /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others who change
     /// the state of the device out, by `memory_lock` of vfio-pci-core.
     pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
+        self.set_raw_core_state(requester_enable != 0, st_mode, requester_enable);
+    }
+
+    fn set_raw_core_state(&self, enabled: bool, st_mode: u8, requester_enable: u8) {
         // SAFETY: The device is valid.
         unsafe {
-            bindings::tph_helper_set_state(
-                as_raw(self.pdev),
-                requester_enable != 0,
-                st_mode,
-                requester_enable,
-            )
+            bindings::tph_helper_set_state(as_raw(self.pdev), enabled, st_mode, requester_enable)
         };
+    }
+
+    /// Writes entries of a table in MSI-X through the PCI core, which keeps its copy of the vectors'
+    /// control words in step. The requester is disabled by the first write, and TPH is off as far
+    /// as the PCI core is concerned when the writer is dropped.
+    ///
+    /// The MSI-X table must be decoded meanwhile; see [`Self::set_core_state`] for the lock.
+    pub(crate) fn msix_writer(&self) -> MsixWriter<'a> {
+        // The core writes entries only while it thinks that tags are in use, and enables again what
+        // it thinks was enabled: a requester type of 0 keeps it disabled.
+        self.set_raw_core_state(true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
+        MsixWriter(*self)
     }
 
     /// Disables TPH, if the PCI core thinks that it is enabled, in hardware and in the core.
@@ -93,5 +105,24 @@ impl<'a> Requester<'a> {
         let answer = unsafe { bindings::tph_helper_enable(as_raw(self.pdev), 0) };
         self.set_core_state(0, 0);
         answer == -(bindings::EBUSY as i32)
+    }
+}
+
+/// Writes ST entries in the MSI-X table; see [`Requester::msix_writer`].
+pub(crate) struct MsixWriter<'a>(Requester<'a>);
+
+impl MsixWriter<'_> {
+    /// Writes the tag of a vector. ENXIO if the vector is not allocated.
+    pub(crate) fn write(&mut self, vector: u16, tag: u16) -> Result {
+        // SAFETY: The device is valid.
+        to_result(unsafe {
+            bindings::tph_helper_set_entry(as_raw(self.0.pdev), vector.into(), tag)
+        })
+    }
+}
+
+impl Drop for MsixWriter<'_> {
+    fn drop(&mut self) {
+        self.0.set_core_state(0, 0);
     }
 }

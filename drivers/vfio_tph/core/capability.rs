@@ -28,6 +28,7 @@ pub(crate) const MAX_CAPABILITY_ENTRIES: u16 = 64;
 const BASE: usize = uapi::PCI_TPH_BASE_SIZEOF as usize;
 const ENTRY: usize = 2;
 const EXTENDED_SPACE: usize = 256;
+const HEADER: usize = size_of::<u32>();
 
 /// What the hardware says of itself and of its path, read at open.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct Hardware {
     pub(crate) completer: Completer,
     /// The ST entries that the capability really has room for, by [`room`].
     pub(crate) room: u16,
+    /// The number of vectors in the MSI-X table, 0 without one.
+    pub(crate) msix_vectors: u16,
 }
 
 impl Hardware {
@@ -61,6 +64,8 @@ pub(crate) struct Offer {
     pub(crate) policy: Policy,
     /// What the device itself completes.
     pub(crate) completer: Completer,
+    /// Where the device has its ST table, shown or not.
+    pub(crate) hardware_table: TableLocation,
     /// ST entries that `VFIO_DEVICE_FEATURE_TPH_ST` can address.
     pub(crate) entries: u16,
 }
@@ -92,8 +97,7 @@ impl Offer {
                         capability.with_table_size(entries)
                     };
                 }
-                // Shown, but not programmed by this driver: it has no entries to offer.
-                TableLocation::Msix => {}
+                TableLocation::Msix => entries = hardware.msix_vectors,
             }
         } else {
             capability = capability.without_table();
@@ -103,6 +107,7 @@ impl Offer {
             capability,
             policy,
             completer: hardware.completer,
+            hardware_table: raw.table_location(),
             entries,
         })
     }
@@ -143,14 +148,18 @@ impl Offer {
             | when(self.extended(), uapi::VFIO_TPH_FLAG_EXTENDED)
             | when(self.programmable(), uapi::VFIO_TPH_FLAG_ST)
             | when(self.policy.discloses_tags(), uapi::VFIO_TPH_FLAG_RESOLVE_ST)
-            | when(self.policy.takes_literals(), uapi::VFIO_TPH_FLAG_LITERAL)
+            | when(
+                self.programmable() && self.policy.takes_literals(),
+                uapi::VFIO_TPH_FLAG_LITERAL,
+            )
     }
 }
 
 /// The chain of extended capabilities in a config space, as (offset, header) pairs.
 ///
-/// Ends at a pointer that leads nowhere, and after as many steps as there is room for
-/// capabilities, so that a loop in the chain is no loop here.
+/// Ends at a pointer that leads nowhere, and after as many steps as there is room for headers (the
+/// bound of core's own walk, so that what core found is found), so that a loop in the chain
+/// is no loop here.
 struct Chain<'a> {
     space: &'a [u8],
     next: usize,
@@ -162,7 +171,7 @@ impl<'a> Chain<'a> {
         Self {
             space,
             next: EXTENDED_SPACE,
-            steps: space.len().saturating_sub(EXTENDED_SPACE) / 8,
+            steps: space.len().saturating_sub(EXTENDED_SPACE) / HEADER,
         }
     }
 }
@@ -196,12 +205,12 @@ fn write_dword(space: &mut [u8], offset: usize, value: u32) {
 /// Next Capability Offset of an extended capability header.
 const fn next_pointer(header: u32) -> usize {
     // CAST: twelve bits.
-    (header >> 20 & 0xffc) as usize
+    ((header >> 20) & 0xffc) as usize
 }
 
 const fn with_next_pointer(header: u32, next: usize) -> u32 {
     // CAST: an offset in config space has twelve bits.
-    header & 0x000f_ffff | (next as u32) << 20
+    (header & 0x000f_ffff) | ((next as u32) << 20)
 }
 
 const fn is_tph(header: u32) -> bool {
@@ -253,7 +262,8 @@ fn take(map: &mut [u8], space: &mut [u8], offset: usize) -> Range<usize> {
 }
 
 /// Makes the capability at `offset` the virtual one, in its reset state. Returns its bytes; `None`
-/// if the chain that the user walks has no TPH capability there.
+/// if the chain that the user walks has no TPH capability there, or one without room for its
+/// registers.
 pub(crate) fn expose(
     map: &mut [u8],
     space: &mut [u8],
@@ -262,6 +272,9 @@ pub(crate) fn expose(
 ) -> Option<Range<usize>> {
     let at = usize::from(offset);
     let (_, header) = Chain::new(space).find(|&(found, header)| found == at && is_tph(header))?;
+    if limit(space, at) < at + BASE {
+        return None;
+    }
 
     let range = take(map, space, at);
     write_dword(space, at, header);

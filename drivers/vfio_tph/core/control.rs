@@ -41,7 +41,7 @@ pub(crate) fn judge(
 /// The values that take hardware from `current` to `next`, in their order: a mode change while
 /// enabled goes through "disabled".
 pub(crate) fn steps(current: Control, next: Control) -> impl Iterator<Item = Control> {
-    let through = current.enabled() && next.enabled() && current.st_mode != next.st_mode;
+    let through = current.enabled() && current.st_mode != next.st_mode;
     let disabled = Control {
         requester_enable: RequesterEnable::Disabled,
         ..current

@@ -11,6 +11,7 @@ pub(crate) mod batch;
 pub(crate) mod capability;
 pub(crate) mod control;
 pub(crate) mod firmware;
+pub(crate) mod isolation;
 pub(crate) mod lookup;
 pub(crate) mod policy;
 pub(crate) mod refusal;

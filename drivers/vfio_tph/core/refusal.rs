@@ -25,6 +25,8 @@ pub(crate) enum Refusal {
     NoCpu,
     /// The firmware, or an exporter, has no tag in the namespace asked for.
     NoTag,
+    /// An MSI-X vector that is not allocated.
+    NoVector,
     /// The device does not answer.
     DeviceGone,
 }
@@ -35,7 +37,7 @@ impl Refusal {
         let errno = match self {
             Self::Unsupported | Self::NoExtended | Self::NoTag => uapi::EOPNOTSUPP,
             Self::Malformed | Self::MalformedSource | Self::NoCpu => uapi::EINVAL,
-            Self::NotEnabled => uapi::ENXIO,
+            Self::NotEnabled | Self::NoVector => uapi::ENXIO,
             Self::LiteralDenied | Self::CpuDenied => uapi::EPERM,
             Self::DeviceGone => uapi::EIO,
         };

@@ -40,7 +40,7 @@ impl Modes {
 
     /// The set with `mode` in it.
     pub(crate) const fn with(self, mode: StMode) -> Self {
-        Self(self.0 | 1 << mode as u8)
+        Self(self.0 | (1 << mode as u8))
     }
 
     /// The modes that are in both sets.
@@ -50,7 +50,7 @@ impl Modes {
 
     /// Whether `mode` is in the set.
     pub(crate) const fn contains(self, mode: StMode) -> bool {
-        self.0 & 1 << mode as u8 != 0
+        self.0 & (1 << mode as u8) != 0
     }
 
     /// Whether a mode is left that takes tags from the ST table.
@@ -146,7 +146,7 @@ impl Capability {
     /// The register with these modes, and no others.
     pub(crate) const fn with_modes(self, modes: Modes) -> Self {
         // CAST: widens.
-        Self(self.0 & !Modes::MASK | modes.0 as u32)
+        Self((self.0 & !Modes::MASK) | modes.0 as u32)
     }
 
     /// The register with or without Extended TPH Requester Supported.
@@ -163,7 +163,7 @@ impl Capability {
     pub(crate) const fn with_table_size(self, entries: u16) -> Self {
         // CAST: widens.
         let field = (entries.saturating_sub(1) as u32) << uapi::PCI_TPH_CAP_ST_SHIFT;
-        Self(self.0 & !uapi::PCI_TPH_CAP_ST_MASK | field & uapi::PCI_TPH_CAP_ST_MASK)
+        Self((self.0 & !uapi::PCI_TPH_CAP_ST_MASK) | (field & uapi::PCI_TPH_CAP_ST_MASK))
     }
 
     /// The register with ST Table Location "none" and size 0.
@@ -217,7 +217,7 @@ impl Control {
     /// The raw register.
     pub(crate) const fn raw(self) -> u32 {
         // CAST: widen.
-        self.st_mode as u32 | (self.requester_enable as u32) << Self::REQ_EN_SHIFT
+        self.st_mode as u32 | ((self.requester_enable as u32) << Self::REQ_EN_SHIFT)
     }
 
     /// Whether hints are sent.

@@ -37,7 +37,7 @@ impl Iterator for Writes<'_> {
         let (write, rest, entries) = match *self.tags {
             [] => return None,
             [low, high, ref rest @ ..] if self.index % 2 == 0 => (
-                Write::Dword(u32::from(high) << 16 | u32::from(low)),
+                Write::Dword((u32::from(high) << 16) | u32::from(low)),
                 rest,
                 2,
             ),

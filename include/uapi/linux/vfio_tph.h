@@ -123,7 +123,7 @@ struct vfio_device_feature_tph_st {
  * @source: in: VFIO_TPH_SOURCE_CPU or VFIO_TPH_SOURCE_DMABUF
  * @st: out: the tag, if @flags says that it is valid
  * @ph: out: the processing hint, 0 to 3
- * @flags: out: VFIO_TPH_RESOLUTION_*; in: 0
+ * @flags: out: VFIO_TPH_RESOLUTION_*; in: 0, or what an earlier call left
  * @reserved: 0
  */
 struct vfio_tph_resolution {

@@ -86,6 +86,31 @@ impl CoreDevice {
         }
     }
 
+    /// Whether the device decodes its memory BARs. Stays so under `memory_lock`.
+    pub(crate) fn decodes_memory(&self) -> bool {
+        // SAFETY: The device is open, which is when anybody asks.
+        unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) }
+    }
+
+    /// As [`Self::memory_lock`], for callbacks of a reset. `None` if the lock is taken: resets that
+    /// come through vfio hold it for writing, on behalf of the caller.
+    pub(super) fn memory_lock_in_reset(&self) -> Option<MemoryGuard<'_>> {
+        // SAFETY: The lock is initialised with the device.
+        let taken =
+            unsafe { bindings::down_read_trylock(&raw mut (*self.as_raw()).memory_lock) } != 0;
+        // INVARIANT: Taken above.
+        taken.then_some(MemoryGuard {
+            device: self,
+            _not_send: NotThreadSafe,
+        })
+    }
+
+    /// What vfio-pci does for an ioctl.
+    pub(super) fn ioctl(&self, cmd: c_uint, arg: c_ulong) -> c_long {
+        // SAFETY: The device is valid, and core handles any argument.
+        unsafe { bindings::vfio_pci_core_ioctl(self.as_vfio(), cmd, arg) }
+    }
+
     /// What vfio-pci does for a read. Returns the number of bytes.
     #[inline]
     pub(crate) fn read(&self, access: Access<'_>) -> Result<usize> {

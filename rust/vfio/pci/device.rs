@@ -2,10 +2,16 @@
 
 //! The device of a variant driver: vfio-pci-core's with the driver's data behind it.
 
-use super::core_device::{
-    Access,
-    CoreDevice,
-    VirtualConfig, //
+use super::{
+    core_device::{
+        Access,
+        CoreDevice,
+        VirtualConfig, //
+    },
+    msix::{
+        Decoding,
+        MsixTable, //
+    },
 };
 use crate::abstractions::{
     bindings,
@@ -15,7 +21,8 @@ use crate::abstractions::{
 use core::{
     ops::{
         Deref,
-        DerefMut, //
+        DerefMut,
+        Range, //
     },
     ptr::NonNull,
 };
@@ -69,6 +76,16 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// A user opens the device: core has enabled and reset it, and the user cannot reach it yet.
     fn open(&self, opening: &mut Opening<'_>) -> Result<Self::Session>;
 
+    /// The last user is gone; no lock is held yet.
+    fn before_close(&self, session: &Session<Self>, core: &CoreDevice) {
+        let _ = (session, core);
+    }
+
+    /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
+    fn interrupts_changed(&self, session: &Session<Self>, core: &CoreDevice) {
+        let _ = (session, core);
+    }
+
     /// The last user is gone; core will disable the device. A reset may still be under way.
     fn close(&self, open: &mut Open<'_, Self>);
 
@@ -100,6 +117,17 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         core.feature(call)
     }
 
+    /// The bytes of a region that no user may map or export, if any.
+    fn unmappable(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        region: u32,
+    ) -> Result<Option<Range<u64>>> {
+        let _ = (session, core, region);
+        Ok(None)
+    }
+
     /// The device will be reset, if it is open. From here to [`Driver::reset_done`] sessions cannot
     /// be locked by [`Session::lock`].
     fn reset_prepare(&self, open: &mut Open<'_, Self>);
@@ -121,6 +149,15 @@ impl<'a> Opening<'a> {
     /// The device.
     pub(crate) fn core(&self) -> &'a CoreDevice {
         self.core
+    }
+
+    /// The MSI-X table, while memory is decoded.
+    pub(crate) fn msix_table<'b>(&self, _: &'b Decoding<'_>) -> Option<MsixTable<'b>>
+    where
+        'a: 'b,
+    {
+        // SAFETY: core has enabled the device, and it decodes while `Decoding` lives.
+        unsafe { self.core.msix_table() }
     }
 
     /// core's map of config space, and the virtual config space: one byte each for every byte.
@@ -145,6 +182,9 @@ pub(crate) struct Session<T: Driver> {
     locked: Mutex<Locked<T>>,
     #[pin]
     reset_is_over: CondVar,
+    /// Held while interrupt vectors are allocated or freed, comes before all other locks.
+    #[pin]
+    interrupts: Mutex<()>,
 }
 
 struct Locked<T: Driver> {
@@ -166,6 +206,7 @@ impl<T: Driver> Session<T> {
                 session: None,
             }),
             reset_is_over <- new_condvar!(),
+            interrupts <- new_mutex!(()),
         })
     }
 
@@ -251,6 +292,15 @@ impl<'a, T: Driver> Open<'a, T> {
         self.core
     }
 
+    /// The MSI-X table, while memory is decoded.
+    pub(crate) fn msix_table<'b>(&self, _: &'b Decoding<'_>) -> Option<MsixTable<'b>>
+    where
+        'a: 'b,
+    {
+        // SAFETY: The device is open by the invariant, and decodes while `Decoding` lives.
+        unsafe { self.core.msix_table() }
+    }
+
     /// The config space that the user sees.
     pub(crate) fn virtual_config(&mut self) -> VirtualConfig<'_> {
         // SAFETY: The device is open by the invariant, which lasts as long as `self`.
@@ -272,6 +322,9 @@ impl<T: Driver> DerefMut for Open<'_, T> {
     }
 }
 
+/// `VFIO_DEVICE_SET_IRQS`: a macro that bindgen does not see through.
+const SET_IRQS: c_uint = kernel::ioctl::_IO(bindings::VFIO_TYPE as u32, bindings::VFIO_BASE + 10);
+
 /// A device of a variant driver.
 ///
 /// # Invariants
@@ -282,7 +335,7 @@ impl<T: Driver> DerefMut for Open<'_, T> {
 #[repr(C)]
 #[pin_data]
 pub(super) struct Device<T: Driver> {
-    core: CoreDevice,
+    pub(super) core: CoreDevice,
     #[pin]
     pub(super) session: Session<T>,
     #[pin]
@@ -296,7 +349,7 @@ impl<T: Driver> Device<T> {
     ///
     /// `vdev` is in a [`Device<T>`] that is initialised and outlives `'a`.
     #[inline]
-    unsafe fn from_vfio<'a>(vdev: *mut bindings::vfio_device) -> &'a Self {
+    pub(super) unsafe fn from_vfio<'a>(vdev: *mut bindings::vfio_device) -> &'a Self {
         const_assert!(
             core::mem::offset_of!(Self, core) == 0
                 && core::mem::offset_of!(bindings::vfio_pci_core_device, vdev) == 0,
@@ -377,6 +430,7 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
+                let _memory = this.core.memory_lock_in_reset();
                 let mut guard = this.session.locked.lock();
                 guard.resets += 1;
                 Session::locked_with_open(&mut guard, &this.core, |open| {
@@ -431,28 +485,9 @@ impl<T: Driver> Device<T> {
 
     const PCI_OPS: bindings::vfio_pci_device_ops = {
         let mut ops: bindings::vfio_pci_device_ops = pin_init::zeroed();
-        ops.get_dmabuf_phys = Some(Self::GET_DMABUF_PHYS);
+        ops.get_dmabuf_phys = Some(Self::dmabuf_callback);
         ops
     };
-
-    #[cfg(CONFIG_VFIO_PCI_DMABUF)]
-    const GET_DMABUF_PHYS: GetDmabufPhys = bindings::vfio_pci_core_get_dmabuf_phys;
-
-    #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
-    const GET_DMABUF_PHYS: GetDmabufPhys = Self::no_dmabuf;
-
-    /// What the header's stub of vfio_pci_core_get_dmabuf_phys() says.
-    #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
-    unsafe extern "C" fn no_dmabuf(
-        _: *mut bindings::vfio_pci_core_device,
-        _: *mut *mut bindings::p2pdma_provider,
-        _: kernel::ffi::c_uint,
-        _: *mut bindings::phys_vec,
-        _: *mut bindings::vfio_region_dma_range,
-        _: usize,
-    ) -> c_int {
-        EOPNOTSUPP.to_errno()
-    }
 
     /// What vfio-pci has in its table, with our callbacks in place of some.
     const VFIO_OPS: bindings::vfio_device_ops = {
@@ -462,12 +497,12 @@ impl<T: Driver> Device<T> {
         ops.release = Some(Self::release_callback);
         ops.open_device = Some(Self::open_callback);
         ops.close_device = Some(Self::close_callback);
-        ops.ioctl = Some(bindings::vfio_pci_core_ioctl);
-        ops.get_region_info_caps = Some(bindings::vfio_pci_ioctl_get_region_info);
+        ops.ioctl = Some(Self::ioctl_callback);
+        ops.get_region_info_caps = Some(Self::region_info_callback);
         ops.device_feature = Some(Self::feature_callback);
         ops.read = Some(Self::read_callback);
         ops.write = Some(Self::write_callback);
-        ops.mmap = Some(bindings::vfio_pci_core_mmap);
+        ops.mmap = Some(Self::mmap_callback);
         ops.request = Some(bindings::vfio_pci_core_request);
         ops.match_ = Some(bindings::vfio_pci_core_match);
         ops.match_token_uuid = Some(bindings::vfio_pci_core_match_token_uuid);
@@ -562,6 +597,7 @@ impl<T: Driver> Device<T> {
     unsafe extern "C" fn close_callback(vdev: *mut bindings::vfio_device) {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
+        this.data.before_close(&this.session, &this.core);
         {
             let mut guard = this.session.locked.lock();
             Session::locked_with_open(&mut guard, &this.core, |open| this.data.close(open));
@@ -570,6 +606,22 @@ impl<T: Driver> Device<T> {
         }
         // SAFETY: The vfio core calls this for the last close, under the device set's lock.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
+    }
+
+    unsafe extern "C" fn ioctl_callback(
+        vdev: *mut bindings::vfio_device,
+        cmd: c_uint,
+        arg: c_ulong,
+    ) -> c_long {
+        // SAFETY: The vfio core calls this for an open device.
+        let this = unsafe { Self::from_vfio(vdev) };
+        if cmd != SET_IRQS {
+            return this.core.ioctl(cmd, arg);
+        }
+        let _serial = this.session.interrupts.lock();
+        let ret = this.core.ioctl(cmd, arg);
+        this.data.interrupts_changed(&this.session, &this.core);
+        ret
     }
 
     unsafe extern "C" fn read_callback(
@@ -620,15 +672,6 @@ impl<T: Driver> Device<T> {
         from_result(|| this.data.feature(&this.session, &this.core, call))
     }
 }
-
-type GetDmabufPhys = unsafe extern "C" fn(
-    *mut bindings::vfio_pci_core_device,
-    *mut *mut bindings::p2pdma_provider,
-    kernel::ffi::c_uint,
-    *mut bindings::phys_vec,
-    *mut bindings::vfio_region_dma_range,
-    usize,
-) -> c_int;
 
 #[inline]
 fn from_count(count: Result<usize>) -> isize {

@@ -11,6 +11,8 @@
 mod attribute;
 mod core_device;
 mod device;
+mod msix;
+mod region;
 mod registration;
 
 pub(crate) use self::{
@@ -26,5 +28,6 @@ pub(crate) use self::{
         Opening,
         Session, //
     },
+    msix::MsixTable,
     registration::Registration,
 };

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! ST entries in the MSI-X table.
+//!
+//! An entry shares its word with the vector's mask bit. The PCI core has a copy of the word of every
+//! allocated vector, which it writes when it masks, unmasks, frees or restores the vector: the tag
+//! goes through the core, or it would be lost. Nobody has a copy for other vectors, and so a tag
+//! must be gone before its vector is allocated again: that is the business of [`Vectors`].
+
+use crate::{
+    abstractions::{
+        pci::{
+            self as bus,
+            tph::Requester, //
+        },
+        vfio::pci::{
+            CoreDevice,
+            MsixTable,
+            Open,
+            Opening,
+            Session, //
+        },
+    },
+    device::{
+        Offered,
+        VfioTph, //
+    },
+    rules::{
+        refusal::Refusal,
+        regs::Control, //
+    },
+    table, //
+};
+use kernel::{
+    bitmap::BitmapVec,
+    prelude::*, //
+};
+
+/// Which vectors have a tag.
+pub(crate) struct Vectors {
+    tagged: BitmapVec,
+    /// Whether some of them should have none, but could not be reached.
+    stale: bool,
+}
+
+impl Vectors {
+    /// For a device whose table is clear.
+    pub(crate) fn new(count: u16) -> Result<Self> {
+        Ok(Self {
+            tagged: BitmapVec::new(count.into(), GFP_KERNEL)?,
+            stale: false,
+        })
+    }
+
+    /// Whether no vector has a tag that it should not have.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.stale
+    }
+
+    fn is_clear(&self) -> bool {
+        self.tagged.next_bit(0).is_none()
+    }
+
+    /// Clears the tags of all vectors, or of those that are no longer allocated. What cannot be
+    /// reached is left, and remembered. The requester is disabled, or this is called in
+    /// [`quietly`].
+    fn clear(
+        &mut self,
+        requester: &Requester<'_>,
+        pdev: &CoreDevice,
+        allocated_too: bool,
+        mut table: Option<MsixTable<'_>>,
+        decoded: bool,
+    ) {
+        let mut next = 0;
+        self.stale = false;
+        while let Some(vector) = self.tagged.next_bit(next) {
+            next = vector + 1;
+            // CAST: at most 2048 vectors.
+            let cleared = match (vector as u16, &mut table) {
+                (vector, _) if bus::vector_is_allocated(pdev.pci(), vector) => {
+                    if !allocated_too {
+                        continue;
+                    }
+                    decoded && requester.msix_writer().write(vector, 0).is_ok()
+                }
+                (vector, Some(table)) => {
+                    table.clear_tag(vector);
+                    true
+                }
+                (_, None) => false,
+            };
+            if cleared {
+                self.tagged.clear_bit(vector);
+            } else {
+                self.stale = true;
+            }
+        }
+    }
+}
+
+/// Changes the table with the requester disabled, and restores what was in force.
+fn quietly(requester: &Requester<'_>, control: Control, change: impl FnOnce()) -> Result {
+    if control.enabled() {
+        table::set_control(requester, table::disabled(control))?;
+    }
+    change();
+    table::set_control(requester, control)
+}
+
+/// Clears a table that nobody has allocated vectors of, whatever it holds.
+pub(crate) fn clear_at_open(opening: &mut Opening<'_>, count: u16) {
+    let Some(decoding) = opening.core().decode_memory() else {
+        return;
+    };
+    if let Some(mut table) = opening.msix_table(&decoding) {
+        (0..count).for_each(|vector| table.clear_tag(vector));
+    }
+}
+
+/// Clears all tags of a device that is about to be closed.
+pub(crate) fn clear_at_close(session: &Session<VfioTph>, core: &CoreDevice) {
+    settle(session, core, true);
+}
+
+/// Clears the tags of vectors that have been freed.
+pub(crate) fn clear_freed(session: &Session<VfioTph>, core: &CoreDevice) {
+    settle(session, core, false);
+}
+
+fn settle(session: &Session<VfioTph>, core: &CoreDevice, allocated_too: bool) {
+    let tagged = |open: &Open<'_, VfioTph>| {
+        open.offered
+            .as_ref()
+            .and_then(|offered| offered.vectors.as_ref())
+            .is_some_and(|vectors| !vectors.is_clear())
+    };
+    let any = session
+        .lock_now(core)
+        .is_ok_and(|mut guard| guard.open().is_ok_and(|open| tagged(&open)));
+    if !any {
+        return;
+    }
+
+    let decoding = core.decode_memory();
+    let Ok(mut guard) = session.lock_now(core) else {
+        return;
+    };
+    let Ok(mut open) = guard.open() else {
+        return;
+    };
+    let table = decoding
+        .as_ref()
+        .and_then(|decoding| open.msix_table(decoding));
+    let decoded = decoding.is_some();
+    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+        return;
+    };
+    let control = offered.control;
+    if let Some(vectors) = &mut offered.vectors {
+        // Out of range is what it can fail with.
+        let _ = quietly(&requester, control, || {
+            vectors.clear(&requester, core, allocated_too, table, decoded)
+        });
+    }
+}
+
+/// Clears all tags before a reset, so that the PCI core does not restore them; the requester is
+/// disabled. With `decoded`, the device decodes memory.
+pub(crate) fn clear_for_reset(offered: &mut Offered, core: &CoreDevice, decoded: bool) {
+    let Some(requester) = Requester::new(core.pci()) else {
+        return;
+    };
+    if let Some(vectors) = &mut offered.vectors {
+        vectors.clear(&requester, core, true, None, decoded);
+    }
+}
+
+/// Writes `tags` from vector `index` on, all of which are allocated, with the requester disabled
+/// once around all of them. The device decodes memory.
+///
+/// `DeviceGone` if the device has stopped answering meanwhile: then TPH is off.
+pub(crate) fn program(
+    vectors: &mut Vectors,
+    requester: &Requester<'_>,
+    control: Control,
+    index: u16,
+    tags: &[u16],
+) -> Result<(), Refusal> {
+    let written = {
+        let mut writer = requester.msix_writer();
+        (index..).zip(tags).try_for_each(|(vector, &tag)| {
+            vectors.tagged.set_bit(vector.into());
+            writer.write(vector, tag)
+        })
+    };
+    table::finish(requester, control, written)?;
+    for (vector, _) in (index..).zip(tags).filter(|(_, &tag)| tag == 0) {
+        vectors.tagged.clear_bit(vector.into());
+    }
+    Ok(())
+}

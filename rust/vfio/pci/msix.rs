@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The MSI-X table of a device, in its BAR: for the steering tags of vectors that nobody has
+//! allocated. Those of allocated vectors go through the PCI core, which has a copy of the words.
+
+use super::core_device::CoreDevice;
+use crate::abstractions::{
+    bindings,
+    pci as bus, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    io::Io,
+    prelude::*,
+    types::NotThreadSafe, //
+};
+
+const ENTRY_SIZE: u32 = bindings::PCI_MSIX_ENTRY_SIZE;
+const TAG_SHIFT: u32 = bindings::PCI_MSIX_ENTRY_CTRL_ST.trailing_zeros();
+
+/// Where the MSI-X table is.
+#[derive(Clone, Copy)]
+pub(crate) struct MsixLocation {
+    /// BAR number, which is also the region's index.
+    pub(crate) bar: u32,
+    /// Offset in the BAR, in bytes.
+    pub(crate) offset: u32,
+    /// Length in bytes.
+    pub(crate) size: u32,
+}
+
+impl MsixLocation {
+    /// The number of vectors, 1 to 2048.
+    pub(crate) fn vectors(&self) -> u16 {
+        // CAST: at most 2048.
+        (self.size / ENTRY_SIZE) as u16
+    }
+}
+
+impl CoreDevice {
+    /// Where the MSI-X table is, if there is one. To be asked while the device is open.
+    pub(crate) fn msix(&self) -> Option<MsixLocation> {
+        const NO_BAR: u8 = 0xff;
+
+        let raw = self.as_raw();
+        // SAFETY: The device is valid; the fields are set at open.
+        let (bar, offset, size) =
+            unsafe { ((*raw).msix_bar, (*raw).msix_offset, (*raw).msix_size) };
+        (bar != NO_BAR).then_some(MsixLocation {
+            bar: bar.into(),
+            offset,
+            size: size.into(),
+        })
+    }
+
+    /// Makes the device decode its memory BARs for as long as the guard lives, whatever the user
+    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot.
+    ///
+    /// Holds `memory_lock` for writing.
+    pub(crate) fn decode_memory(&self) -> Option<Decoding<'_>> {
+        // SAFETY: The lock is initialised with the device.
+        unsafe { bindings::down_write(&raw mut (*self.as_raw()).memory_lock) };
+        // INVARIANT: Taken above; the device decodes when the command register says so.
+        let mut decoding = Decoding {
+            device: self,
+            restore: None,
+            _not_send: NotThreadSafe,
+        };
+        if !bus::is_powered(self.pci()) {
+            return None;
+        }
+
+        let config = self.pci().config_space();
+        // CAST: 4 and a bit of 16.
+        let command = config
+            .try_read16(bindings::PCI_COMMAND as usize)
+            .unwrap_or(u16::MAX);
+        if command & bindings::PCI_COMMAND_MEMORY as u16 == 0 {
+            decoding.restore = Some(command);
+            decoding.set_command(command | bindings::PCI_COMMAND_MEMORY as u16);
+        }
+        Some(decoding)
+    }
+
+    /// The MSI-X table, if the device decodes it.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` the device stays open, and keeps decoding if it does.
+    pub(super) unsafe fn msix_table<'a>(&'a self) -> Option<MsixTable<'a>> {
+        let msix = self.msix()?;
+        let len = self.pci().resource_len(msix.bar).ok()?;
+        if u64::from(msix.offset) + u64::from(msix.size) > len {
+            return None;
+        }
+        // SAFETY: The device is open, by the safety requirement: core has mapped what it could, and
+        // has an error pointer for the rest. CAST: widen.
+        let base = unsafe {
+            let base = *(*self.as_raw()).barmap.get(msix.bar as usize)?;
+            kernel::error::from_err_ptr(NonNull::new(base)?.as_ptr())
+                .ok()?
+                .byte_add(msix.offset as usize)
+        };
+        // INVARIANT: The table is within a mapped BAR.
+        Some(MsixTable {
+            base,
+            vectors: msix.vectors(),
+            _device: PhantomData,
+        })
+    }
+}
+
+/// A device that decodes its memory BARs.
+///
+/// # Invariants
+///
+/// `memory_lock` is held for writing by this thread.
+pub(crate) struct Decoding<'a> {
+    device: &'a CoreDevice,
+    restore: Option<u16>,
+    _not_send: NotThreadSafe,
+}
+
+impl Decoding<'_> {
+    fn set_command(&self, command: u16) {
+        let config = self.device.pci().config_space();
+        // The offset is in range: nothing to fail.
+        let _ = config.try_write16(command, bindings::PCI_COMMAND as usize);
+    }
+}
+
+impl Drop for Decoding<'_> {
+    fn drop(&mut self) {
+        if let Some(command) = self.restore {
+            self.set_command(command);
+        }
+        // SAFETY: Held by this thread, by the invariant.
+        unsafe { bindings::up_write(&raw mut (*self.device.as_raw()).memory_lock) };
+    }
+}
+
+/// The MSI-X table of an open device that decodes it.
+///
+/// # Invariants
+///
+/// `base` is mapped for `vectors` entries for `'a`.
+pub(crate) struct MsixTable<'a> {
+    base: *mut c_void,
+    vectors: u16,
+    _device: PhantomData<&'a CoreDevice>,
+}
+
+impl MsixTable<'_> {
+    fn vector_control(&self, vector: u16) -> Option<*mut c_void> {
+        if vector >= self.vectors {
+            return None;
+        }
+        let offset = u32::from(vector) * ENTRY_SIZE + bindings::PCI_MSIX_ENTRY_VECTOR_CTRL;
+        // SAFETY: In range, by the invariant. CAST: widens.
+        Some(unsafe { self.base.byte_add(offset as usize) })
+    }
+
+    /// Zeroes the tag of a vector that is not allocated, if it has one.
+    pub(crate) fn clear_tag(&mut self, vector: u16) {
+        let Some(at) = self.vector_control(vector) else {
+            return;
+        };
+        // SAFETY: Mapped, by the invariant.
+        unsafe {
+            let control = bindings::readl(at);
+            if control >> TAG_SHIFT != 0 {
+                bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
+                // Nobody disables memory decoding behind a write that is still on its way.
+                bindings::readl(at);
+            }
+        }
+    }
+}
