@@ -57,6 +57,17 @@ static int act(struct pci_dev *pdev, const char *request)
 	return -EINVAL;
 }
 
+static void answer(struct file *file, char *text, struct pci_dev *pdev)
+{
+	int length;
+
+	length = scnprintf(text, SIMPLE_TRANSACTION_LIMIT,
+			   "tph_cap=%#x tph_enabled=%u tph_mode=%u tph_req_type=%u current_state=%d\n",
+			   pdev->tph_cap, pdev->tph_enabled, pdev->tph_mode,
+			   pdev->tph_req_type, (__force int)pdev->current_state);
+	simple_transaction_set(file, length);
+}
+
 static ssize_t device_write(struct file *file, const char __user *user,
 			    size_t count, loff_t *pos)
 {
@@ -80,11 +91,7 @@ static ssize_t device_write(struct file *file, const char __user *user,
 	if (text[parsed])
 		ret = act(pdev, text + parsed);
 	if (!ret)
-		simple_transaction_set(file,
-			scnprintf(text, SIMPLE_TRANSACTION_LIMIT,
-				  "tph_cap=%#x tph_enabled=%u tph_mode=%u tph_req_type=%u current_state=%d\n",
-				  pdev->tph_cap, pdev->tph_enabled, pdev->tph_mode,
-				  pdev->tph_req_type, (__force int)pdev->current_state));
+		answer(file, text, pdev);
 	pci_dev_put(pdev);
 	return ret ?: count;
 }

@@ -101,6 +101,7 @@ static int hook(struct pci_bus *bus)
 
 	hooked_ops = ops;
 	hooked_read = ops->read;
+	/* A reader that gets here finds hooked_read set. */
 	smp_store_release(&ops->read, tph_rp_read);
 	return 0;
 }
@@ -113,7 +114,7 @@ static int set_completer(struct pci_dev *pdev, u8 value)
 	if (!pci_is_pcie(pdev))
 		return -ENODEV;
 
-	new = kzalloc(sizeof(*new), GFP_KERNEL);
+	new = kzalloc_obj(*new);
 	if (!new)
 		return -ENOMEM;
 	new->domain = pci_domain_nr(pdev->bus);
@@ -223,7 +224,6 @@ static void __exit tph_rp_exit(void)
 	}
 	list_for_each_entry_safe(completer, next, &completers, list)
 		kfree(completer);
-	/* Overrides that "off" ended are freed by RCU itself: no callback of ours. */
 }
 
 module_init(tph_rp_init);
