@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # What the build scripts share: messages, the cache, and steps that are either
 # whole or absent.
