@@ -46,6 +46,7 @@ fn hardware(device: &model::Device) -> Hardware {
         root_port: device.root_port.map(completer),
         completer: completer(device.completer),
         room: device.room,
+        msix_vectors: device.vectors,
     }
 }
 

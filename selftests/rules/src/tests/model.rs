@@ -24,6 +24,8 @@ pub(crate) struct Device {
     pub(crate) completer: u32,
     /// Entries that fit into the capability.
     pub(crate) room: u16,
+    /// Vectors of the MSI-X table.
+    pub(crate) vectors: u16,
 }
 
 impl Device {
@@ -33,6 +35,7 @@ impl Device {
         root_port: Some(0b11),
         completer: 0b11,
         room: 64,
+        vectors: 2048,
     };
 }
 
@@ -73,8 +76,8 @@ pub(crate) fn seen(device: &Device, policy: u32) -> u32 {
     modes | extended | table
 }
 
-/// Section 4.1: the entries that TPH_ST addresses. A table in MSI-X (location 10b) is shown, but
-/// this driver does not program it: it counts as 0 entries.
+/// Section 4.1: the entries that TPH_ST addresses. A table in MSI-X (location 10b) has an
+/// entry for each vector.
 pub(crate) fn entries(device: &Device, policy: u32) -> u16 {
     let uses_table = match policy {
         0 => false,
@@ -84,6 +87,7 @@ pub(crate) fn entries(device: &Device, policy: u32) -> u16 {
     let size = ((device.capability >> 16) & 0x7ff) as u16 + 1;
     match (device.capability >> 9) & 0b11 {
         0b01 if uses_table => size.min(device.room),
+        0b10 if uses_table => device.vectors,
         _ => 0,
     }
 }
@@ -98,7 +102,7 @@ pub(crate) fn flags(device: &Device, policy: u32) -> u32 {
         location == 0b10,
         policy != 0 && entries(device, policy) != 0,
         policy >= 2,
-        policy == 3,
+        policy == 3 && entries(device, policy) != 0,
         device.completer == 0b01 || device.completer == 0b11,
         device.completer == 0b11,
     ];

@@ -114,6 +114,7 @@ fn r9_entries_are_what_fits() {
                     root_port,
                     completer: size & 0b11,
                     room,
+                    vectors: 7,
                 };
                 check(&device, policy);
             }
