@@ -178,7 +178,7 @@ fn enable(endpoint: &Endpoint, device: &Device) {
     device.enable(StMode::InterruptVector, Requester::Extended);
     let asked = tph::control(StMode::InterruptVector, Requester::Extended);
     let held = endpoint.registers().control;
-    assert_eq!(held, asked, "Control in the endpoint");
+    assert!(held == asked, "Control: {held:#x}, not {asked:#x}");
     endpoint.assert_kernel_agrees();
     println!(
         "  Control at {at:#x}: was {before:#06x}, written {asked:#06x}, \
@@ -204,12 +204,10 @@ fn program(endpoint: &Endpoint, device: &Device) {
         let said = target.tags().xst.expect("an extended tag");
         let got = held[usize::from(index)];
         let seen = device.config_word(tph::entry_offset(capability, index));
-        println!(
-            "  {index:5}  {:24}  {said:#06x}         {got:#06x}          {seen:#06x}",
-            target.name()
-        );
-        assert_eq!(got, said, "entry {index} of the endpoint");
-        assert_eq!(seen, 0, "entry {index} as the user reads it");
+        let name = target.name();
+        println!("  {index:5}  {name:24}  {said:#06x}         {got:#06x}          {seen:#06x}");
+        assert!(got == said, "entry {index}: {got:#06x}, not {said:#06x}");
+        assert!(seen == 0, "entry {index}: the user sees {seen:#06x}");
     }
     let rest = &held[TARGETS.len()..];
     assert!(rest.iter().all(|&tag| tag == 0), "the rest: {rest:x?}");
