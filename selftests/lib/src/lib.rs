@@ -8,6 +8,7 @@
 //! root in the guest of `selftests/run`, or on any machine with `--device BDF`; what needs the
 //! emulated endpoint is left out there, with its reason.
 
+pub mod aer;
 pub mod bench;
 pub mod child;
 pub mod cpus;

@@ -8,7 +8,7 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
-use tph_selftests::protocol::{Access, Position, Table, TphShape};
+use tph_selftests::protocol::{Access, Table, TphShape};
 use tph_selftests::root_port;
 use tph_selftests::tests;
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
@@ -54,7 +54,6 @@ fn r26_filtered_capability(bench: &mut Bench) {
                             extended: Some(extended),
                             modes: Some(modes),
                             entries: Some(8),
-                            position: Some(Position::Last),
                             ..TphShape::default()
                         };
                         check_filtered(&endpoint, gate, shape, path);
@@ -66,7 +65,7 @@ fn r26_filtered_capability(bench: &mut Bench) {
 }
 
 fn check_filtered(endpoint: &Endpoint, gate: Gate, shape: TphShape, path: u8) {
-    endpoint.reshape(shape);
+    endpoint.retouch(shape);
     endpoint.set_root_port(path);
     bench::bind(endpoint, gate);
     let device = endpoint.open();

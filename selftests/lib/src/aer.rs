@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Errors for the kernel's Advanced Error Reporting, by `aer_inject`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use tph_uapi::pci_regs::{PCI_ERR_UNC_COMP_TIME, PCI_ERR_UNC_DLP};
+
+use crate::pci::Bdf;
+use crate::skip;
+
+const DEVICE: &str = "/dev/aer_inject";
+
+/// What becomes of an uncorrectable error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The link is fine.
+    NonFatal,
+    /// The link is reset.
+    Fatal,
+}
+
+/// Has the root port report an error of a device, and waits until the kernel has recovered from
+/// it.
+pub fn inject(bdf: &Bdf, severity: Severity) {
+    let Ok(mut device) = OpenOptions::new().write(true).open(DEVICE) else {
+        skip!("there is no {DEVICE} (CONFIG_PCIEAER_INJECT)");
+    };
+    let mut log = KernelLog::from_now();
+    // By default a completion time-out is not fatal and a data link protocol error is.
+    let status = match severity {
+        Severity::NonFatal => PCI_ERR_UNC_COMP_TIME,
+        Severity::Fatal => PCI_ERR_UNC_DLP,
+    };
+    let (bus, devfn) = bdf.bus_devfn();
+    // struct aer_error_inj: bus, dev, fn, a byte of padding, two status words, four words of
+    // header log, the domain.
+    let mut error = vec![bus, devfn >> 3, devfn & 7, 0];
+    for word in [status, 0, 0, 1, 2, 3, 0] {
+        error.extend(word.to_ne_bytes());
+    }
+    device
+        .write_all(&error)
+        .unwrap_or_else(|error| panic!("{DEVICE}: {error}"));
+    log.wait_for_either("device recovery successful", "device recovery failed");
+}
+
+/// The kernel's log, from a moment on.
+struct KernelLog {
+    file: File,
+}
+
+impl KernelLog {
+    fn from_now() -> Self {
+        let mut file = File::open("/dev/kmsg").unwrap_or_else(|error| panic!("/dev/kmsg: {error}"));
+        file.seek(SeekFrom::End(0)).expect("/dev/kmsg");
+        Self { file }
+    }
+
+    /// Reads until one of two lines comes. The test fails if it is the bad one.
+    fn wait_for_either(&mut self, good: &str, bad: &str) {
+        let mut record = [0; 8192];
+        loop {
+            let count = self.file.read(&mut record).expect("/dev/kmsg");
+            let text = String::from_utf8_lossy(&record[..count]);
+            if text.contains(good) {
+                return;
+            }
+            assert!(!text.contains(bad), "{text}");
+        }
+    }
+}
