@@ -105,6 +105,18 @@ impl CoreDevice {
         })
     }
 
+    /// Whether the device loses its state on the way from D3hot to D0 (No_Soft_Reset is clear).
+    pub(crate) fn loses_state(&self) -> bool {
+        // SAFETY: The device is valid; the bit is set at registration.
+        unsafe { (*self.as_raw()).needs_pm_restore() }
+    }
+
+    /// The offset of the PCI Power Management capability, 0 without one.
+    pub(crate) fn pm_capability(&self) -> u16 {
+        // SAFETY: The device is valid.
+        unsafe { (*(*self.as_raw()).pdev).pm_cap.into() }
+    }
+
     /// What vfio-pci does for an ioctl.
     pub(super) fn ioctl(&self, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The device is valid, and core handles any argument.

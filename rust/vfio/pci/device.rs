@@ -128,6 +128,16 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The device is about to be suspended by runtime PM.
+    fn suspend(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
+
+    /// The device has been resumed by runtime PM.
+    fn resume(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
+
     /// The device will be reset, if it is open. From here to [`Driver::reset_done`] sessions cannot
     /// be locked by [`Session::lock`].
     fn reset_prepare(&self, open: &mut Open<'_, Self>);
@@ -301,10 +311,15 @@ impl<'a, T: Driver> Open<'a, T> {
         unsafe { self.core.msix_table() }
     }
 
+    /// The session, and the config space that the user sees.
+    pub(crate) fn split(&mut self) -> (&mut T::Session, VirtualConfig<'_>) {
+        // SAFETY: The device is open by the invariant, which lasts as long as `self`.
+        (self.session, unsafe { VirtualConfig::new(self.core) })
+    }
+
     /// The config space that the user sees.
     pub(crate) fn virtual_config(&mut self) -> VirtualConfig<'_> {
-        // SAFETY: The device is open by the invariant, which lasts as long as `self`.
-        unsafe { VirtualConfig::new(self.core) }
+        self.split().1
     }
 }
 
@@ -483,6 +498,30 @@ impl<T: Driver> Device<T> {
         };
     }
 
+    /// `dev_pm_ops.runtime_suspend`, before core's.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver.
+    pub(super) unsafe fn suspend(dev: *mut bindings::device) {
+        // SAFETY: By the safety requirement.
+        let this = unsafe { Self::from_bound(dev) };
+        this.session
+            .with_open(&this.core, |open| this.data.suspend(open));
+    }
+
+    /// `dev_pm_ops.runtime_resume`, after core's.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver.
+    pub(super) unsafe fn resume(dev: *mut bindings::device) {
+        // SAFETY: By the safety requirement.
+        let this = unsafe { Self::from_bound(dev) };
+        this.session
+            .with_open(&this.core, |open| this.data.resume(open));
+    }
+
     const PCI_OPS: bindings::vfio_pci_device_ops = {
         let mut ops: bindings::vfio_pci_device_ops = pin_init::zeroed();
         ops.get_dmabuf_phys = Some(Self::dmabuf_callback);
@@ -597,6 +636,8 @@ impl<T: Driver> Device<T> {
     unsafe extern "C" fn close_callback(vdev: *mut bindings::vfio_device) {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
+        // A device that does not wake up is closed all the same.
+        let _awake = Awake::new(this.core.pci());
         this.data.before_close(&this.session, &this.core);
         {
             let mut guard = this.session.locked.lock();
