@@ -6,7 +6,6 @@
 //! Everything that is printed is compared with what it should be. The library panics where
 //! something is not as it should be, and so do the steps here; the last line says which it was.
 
-mod engine;
 mod steps;
 
 use std::panic::{self, PanicHookInfo};

@@ -8,6 +8,7 @@ use std::process::Command;
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{bind, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::engine::{Engine, TagFrom};
 use tph_selftests::firmware::{Tags, CPUS};
 use tph_selftests::kstate;
 use tph_selftests::module::{self, Gate, VFIO_TPH};
@@ -20,8 +21,6 @@ use tph_selftests::uapi::vfio_tph::{
     VFIO_TPH_MODE_NS, VFIO_TPH_POLICY_IV_ST,
 };
 use tph_selftests::vfio::{self, Device, Source, StRequest};
-
-use crate::engine::Write;
 
 /// What a user asks for: the tag of the memory near a CPU.
 #[derive(Clone, Copy)]
@@ -85,6 +84,10 @@ const TARGETS: [Target; 5] = [
 const TAGLESS: Target = Target::volatile(3);
 /// The interrupt vector of the DMA write, and so its ST entry.
 const VECTOR: u16 = 1;
+/// Processing hint of the DMA write: Target, the host reads it soon.
+const PH: u8 = 0b10;
+/// What it writes.
+const TEXT: [u8; 8] = *b"steered!";
 /// Where the device finds the buffer.
 const IOVA: u64 = 0x1_0000_0000;
 
@@ -178,7 +181,7 @@ fn enable(endpoint: &Endpoint, device: &Device) {
     device.enable(StMode::InterruptVector, Requester::Extended);
     let asked = tph::control(StMode::InterruptVector, Requester::Extended);
     let held = endpoint.registers().control;
-    assert_eq!(held, asked, "Control in the endpoint");
+    assert!(held == asked, "Control: {held:#x}, not {asked:#x}");
     endpoint.assert_kernel_agrees();
     println!(
         "  Control at {at:#x}: was {before:#06x}, written {asked:#06x}, \
@@ -204,12 +207,10 @@ fn program(endpoint: &Endpoint, device: &Device) {
         let said = target.tags().xst.expect("an extended tag");
         let got = held[usize::from(index)];
         let seen = device.config_word(tph::entry_offset(capability, index));
-        println!(
-            "  {index:5}  {:24}  {said:#06x}         {got:#06x}          {seen:#06x}",
-            target.name()
-        );
-        assert_eq!(got, said, "entry {index} of the endpoint");
-        assert_eq!(seen, 0, "entry {index} as the user reads it");
+        let name = target.name();
+        println!("  {index:5}  {name:24}  {said:#06x}         {got:#06x}          {seen:#06x}");
+        assert!(got == said, "entry {index}: {got:#06x}, not {said:#06x}");
+        assert!(seen == 0, "entry {index}: the user sees {seen:#06x}");
     }
     let rest = &held[TARGETS.len()..];
     assert!(rest.iter().all(|&tag| tag == 0), "the rest: {rest:x?}");
@@ -258,55 +259,48 @@ fn refuse(endpoint: &Endpoint, device: &Device) {
 fn write(endpoint: &Endpoint, device: &Device) -> u16 {
     heading("One DMA write by the endpoint into memory of this process, as its log has it");
     let mapping = device.map_dma(1, IOVA).expect("a mapped page");
-    let write = Write {
-        iova: mapping.iova,
-        pattern: *b"steered!",
-        length: 64,
-        ph: 2,
-        vector: VECTOR,
-    };
-    let mark = endpoint.mark();
-    write.run(device);
+    let engine = Engine::new(device);
+    let target = TARGETS[usize::from(VECTOR)];
+    let tag = target.tags().xst.expect("an extended tag");
+    let hint = Some(TlpHint {
+        ph: PH,
+        tag: Some(Tag::Xst(tag)),
+    });
 
+    let mark = endpoint.mark();
+    let value = u64::from_le_bytes(TEXT);
+    let sent = engine.write(mapping.iova, value, PH, TagFrom::Vector(VECTOR));
+    assert_eq!(sent, hint, "the hint of the request");
     let log = endpoint.log_after(mark);
     let requests: Vec<&Entry> = log
         .iter()
         .filter(|entry| matches!(entry.access, Access::DmaWrite { .. }))
         .collect();
-    let [entry] = requests[..] else {
+    let [request] = requests[..] else {
         panic!("not one DMA write: {requests:?}");
     };
-    let tag = TARGETS[usize::from(VECTOR)]
-        .tags()
-        .xst
-        .expect("an extended tag");
     let expected = Access::DmaWrite {
         offset: IOVA,
-        width: write.length,
-        value: u64::from_le_bytes(write.pattern),
-        hint: Some(TlpHint {
-            ph: write.ph,
-            tag: Some(Tag::Xst(tag)),
-        }),
+        width: TEXT.len() as u32,
+        value,
+        hint,
     };
-    assert_eq!(entry.access, expected, "the endpoint's log");
+    assert_eq!(request.access, expected, "the endpoint's log");
     println!(
-        "  #{}: {} bytes to {IOVA:#x}, PH {:02b}b, XST {tag:#06x}: entry {VECTOR}, {}",
-        entry.seq,
-        write.length,
-        write.ph,
-        TARGETS[usize::from(VECTOR)].name()
+        "  log entry {}: {} bytes to {IOVA:#x}, PH {PH:02b}b, XST {tag:#06x}, \
+         by ST entry {VECTOR}: {}",
+        request.seq,
+        TEXT.len(),
+        target.name()
     );
 
     let memory = mapping.pages.read(0, mapping.pages.length());
-    let (written, rest) = memory.split_at(write.length as usize);
-    assert_eq!(written, write.bytes(), "what arrived in memory");
+    let (written, rest) = memory.split_at(TEXT.len());
+    assert_eq!(written, TEXT, "what arrived in memory");
     assert!(rest.iter().all(|&byte| byte == 0), "written past the end");
     println!(
-        "  memory: {} of {} bytes arrived, \"{}...\"",
-        written.len(),
-        write.length,
-        String::from_utf8_lossy(&written[..16])
+        "  memory: \"{}\" has arrived, and nothing else",
+        String::from_utf8_lossy(written)
     );
     tag
 }

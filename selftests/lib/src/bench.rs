@@ -76,9 +76,9 @@ impl Want {
 
 /// The bench of one test.
 pub struct Bench {
-    known: Vec<(Bdf, Option<String>)>,
+    pub(crate) known: Vec<(Bdf, Option<String>)>,
     control: Option<Control>,
-    taken: Vec<Rc<Endpoint>>,
+    pub(crate) taken: Vec<Rc<Endpoint>>,
 }
 
 impl Bench {
@@ -120,7 +120,7 @@ impl Bench {
             .clone()
     }
 
-    fn endpoint(&mut self, index: usize) -> Rc<Endpoint> {
+    pub(crate) fn endpoint(&mut self, index: usize) -> Rc<Endpoint> {
         let (bdf, name) = self.known[index].clone();
         if let Some(taken) = self.taken.iter().find(|taken| taken.bdf == bdf) {
             return taken.clone();

@@ -210,6 +210,18 @@ impl Endpoint {
         }
     }
 
+    /// What its Control register holds: the same, but quicker.
+    pub fn control(&self) -> u32 {
+        if !self.is_emulated() {
+            return self.registers().control;
+        }
+        let at = kstate::of(&self.bdf).tph_cap + PCI_TPH_CTRL as u16;
+        let space = tph_protocol::Space::Config;
+        self.ask("the endpoint's state", |client, name| {
+            client.peek(name, space, at.into(), 4)
+        }) as u32
+    }
+
     /// The entries of its ST table.
     #[track_caller]
     pub fn entries(&self) -> Vec<u16> {
@@ -219,15 +231,11 @@ impl Endpoint {
     /// Fails the test unless the kernel's idea of the device is what the device holds.
     #[track_caller]
     pub fn assert_kernel_agrees(&self) {
-        let (kernel, control) = (self.kernel(), self.registers().control);
+        let (kernel, control) = (self.kernel(), self.control());
         let mode = (control & PCI_TPH_CTRL_MODE_SEL_MASK) as u8;
         let requester = ((control & PCI_TPH_CTRL_REQ_EN_MASK) >> 8) as u8;
         let said = (kernel.tph_enabled, kernel.tph_mode, kernel.tph_req_type);
-        // The kernel keeps mode and type of what is enabled only.
-        let expected = match requester {
-            0 => (false, 0, 0),
-            _ => (true, mode, requester),
-        };
+        let expected = (requester != 0, mode, requester);
         assert_eq!(
             said, expected,
             "{}: (enabled, mode, type) of the kernel; Control is {control:#x}",

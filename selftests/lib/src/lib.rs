@@ -12,6 +12,7 @@ pub mod bench;
 pub mod child;
 pub mod cpus;
 pub mod endpoint;
+pub mod engine;
 #[path = "../../guest/firmware.rs"]
 #[allow(missing_docs)]
 pub mod firmware;
@@ -20,7 +21,9 @@ pub mod kstate;
 pub mod memory;
 pub mod module;
 pub mod monitor;
+pub mod msix;
 pub mod pci;
+pub mod policy;
 pub mod root_port;
 pub mod tph;
 pub mod vfio;

@@ -5,8 +5,11 @@
 mod device;
 mod feature;
 mod iommu;
+mod irqs;
 mod open;
+mod region;
 mod reset;
+mod resolve;
 
 pub use device::wait_for;
 pub use device::{Device, Region};
@@ -15,7 +18,10 @@ pub use feature::{
     FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 pub use iommu::Mapping;
+pub use irqs::Vectors;
 pub use open::{open, open_beside, OpenBy, NOIOMMU_SWITCH};
+pub use region::{Mapped, RegionCapability};
+pub use resolve::{unresolved, Resolution, ResolveRequest, RESOLVE_HEADER};
 
 use std::os::fd::RawFd;
 

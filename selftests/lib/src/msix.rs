@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Devices whose ST table is in the MSI-X table: which ones there are, and what the table holds.
+
+use std::rc::Rc;
+
+use tph_protocol::registers::{MSIX_ENTRY, MSIX_TABLE, MSIX_VECTOR_CONTROL};
+use tph_uapi::pci_regs::*;
+
+use crate::bench::Bench;
+use crate::endpoint::Endpoint;
+use crate::pci::{Bdf, Config};
+use crate::skip;
+use crate::tph;
+use crate::vfio::Mapped;
+
+/// Offset of a capability of the first 256 bytes, if it is there.
+pub fn capability(config: &Config, id: u32) -> Option<u16> {
+    let mut at = config.byte(PCI_CAPABILITY_LIST as u16);
+    while at != 0 {
+        if u32::from(config.byte(at.into())) == id {
+            return Some(at.into());
+        }
+        at = config.byte(u16::from(at) + 1);
+    }
+    None
+}
+
+/// What a device says of itself that matters to its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// ST Table Location is MSI-X.
+    pub in_msix: bool,
+    /// Number of MSI-X vectors.
+    pub vectors: u16,
+    /// Function Level Reset Capability.
+    pub flr: bool,
+    /// No_Soft_Reset: D3hot to D0 keeps state.
+    pub no_soft_reset: bool,
+    /// Extended TPH Requester Supported.
+    pub extended: bool,
+}
+
+impl Traits {
+    /// Reads them; none if the device has no TPH.
+    pub fn of(bdf: &Bdf) -> Option<Self> {
+        let config = bdf.config();
+        let links = tph::chain(|offset| config.dword(offset));
+        let link = links
+            .iter()
+            .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH)?;
+        let tph = config.dword(link.offset + PCI_TPH_CAP as u16);
+        let msix = capability(&config, PCI_CAP_ID_MSIX);
+        let express = capability(&config, PCI_CAP_ID_EXP)?;
+        let power = capability(&config, PCI_CAP_ID_PM);
+        Some(Self {
+            in_msix: tph & PCI_TPH_CAP_LOC_MASK == PCI_TPH_LOC_MSIX,
+            vectors: msix.map_or(0, |at| {
+                let flags = config.word(at + PCI_MSIX_FLAGS as u16);
+                (flags & PCI_MSIX_FLAGS_QSIZE as u16) + 1
+            }),
+            flr: config.dword(express + PCI_EXP_DEVCAP as u16) & PCI_EXP_DEVCAP_FLR != 0,
+            no_soft_reset: power.is_some_and(|at| {
+                let control = config.word(at + PCI_PM_CTRL as u16);
+                control & PCI_PM_CTRL_NO_SOFT_RESET as u16 != 0
+            }),
+            extended: tph & PCI_TPH_CAP_EXT_TPH != 0,
+        })
+    }
+}
+
+impl Bench {
+    /// A device with TPH below a root port, as it is, that has certain traits. The test is left out,
+    /// with `what` it needs, if there is none.
+    pub fn pick_with(&mut self, what: &str, fits: impl Fn(&Traits) -> bool) -> Rc<Endpoint> {
+        let found = (0..self.known.len()).find(|&index| {
+            let bdf = &self.known[index].0;
+            self.taken.iter().all(|taken| taken.bdf != *bdf)
+                && bdf.root_port().is_some()
+                && Traits::of(bdf).is_some_and(|traits| fits(&traits))
+        });
+        match found {
+            Some(index) => self.endpoint(index),
+            None => skip!("no device with {what}"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// The tags in the MSI-X table.
+    #[track_caller]
+    pub fn tags(&self) -> Vec<u16> {
+        let msix = self.state().msix.expect("an endpoint with MSI-X");
+        msix.entries.iter().map(|entry| entry.tag).collect()
+    }
+
+    /// Fails the test unless TPH is off, no vector has a tag, and the kernel knows that it is off.
+    #[track_caller]
+    pub fn assert_msix_off(&self, after: &str) {
+        let tags = self.tags();
+        let left: Vec<_> = (0..).zip(&tags).filter(|(_, &tag)| tag != 0).collect();
+        assert!(left.is_empty(), "{}: tags after {after}: {left:x?}", self.bdf);
+        self.assert_off(after);
+    }
+
+    /// Leaves tags in the table of a device that nobody drives, as an earlier driver may have done
+    /// it; the kernel knows nothing of them.
+    pub fn leave_tags(&self, count: u16, tag: u16) {
+        assert_eq!(self.bdf.driver(), None, "{} has a driver", self.bdf);
+        let config = self.bdf.config();
+        let before = config.dword(PCI_COMMAND as u16);
+        config.set_dword(PCI_COMMAND as u16, before & 0xffff | PCI_COMMAND_MEMORY);
+        {
+            let file = std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(self.bdf.path("resource0"))
+                .expect("resource0");
+            let length = usize::from(count) * MSIX_ENTRY as usize;
+            let table = Mapped::new(
+                std::os::fd::AsRawFd::as_raw_fd(&file),
+                MSIX_TABLE,
+                length.next_multiple_of(crate::memory::PAGE),
+            )
+            .expect("mmap of resource0");
+            for vector in 0..u64::from(count) {
+                let at = vector * MSIX_ENTRY + MSIX_VECTOR_CONTROL;
+                table.write(at, u32::from(tag) << 16 | PCI_MSIX_ENTRY_CTRL_MASKBIT);
+            }
+        }
+        config.set_dword(PCI_COMMAND as u16, before & 0xffff);
+        let tags = self.tags();
+        assert!(
+            tags.iter().take(count.into()).all(|&left| left == tag),
+            "{tags:x?}"
+        );
+    }
+}

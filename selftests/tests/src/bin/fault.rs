@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A device that stops answering.
+
+use std::process::ExitCode;
+
+use tph_selftests::bench::Bench;
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::harness;
+use tph_selftests::module::Gate;
+use tph_selftests::protocol::Fault;
+use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::vfio::{cpu, literal, Device, Source};
+use tph_selftests::{tests, Errno};
+use tph_tests::{enabled, fill, opened, st, CPU};
+
+const ENABLED: u32 = control(StMode::InterruptVector, Requester::Standard);
+
+/// After a fault: the device answers again, and after a reset all of it works again.
+fn recover(endpoint: &Endpoint, device: &Device, what: &str) {
+    endpoint.fault(Fault::None);
+    device
+        .reset()
+        .unwrap_or_else(|error| panic!("{what}: a reset afterwards: {error}"));
+    endpoint.assert_off(what);
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device
+        .program(0, &[cpu(CPU)])
+        .unwrap_or_else(|error| panic!("{what}: TPH_ST afterwards: {error}"));
+    assert_eq!(endpoint.entries()[0], st(CPU), "{what}");
+}
+
+/// The device stops after each number of accesses that a batch takes.
+fn stop_in_the_middle(bench: &mut Bench, sources: &[Source], index: u16) {
+    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Standard);
+    endpoint.reset_counters();
+    device.program(index, sources).expect("TPH_ST");
+    let counters = endpoint.counters();
+    let accesses = counters.config_read + counters.config_write;
+    let complete = endpoint.entries();
+
+    for before_fault in 0..=accesses {
+        let what = format!("stopped after {before_fault} of {accesses} accesses");
+        recover(&endpoint, &device, &what);
+        fill(&endpoint, &device);
+        endpoint.fault(Fault::StopAfter {
+            accesses: before_fault,
+        });
+        let result = device.program(index, sources);
+        if result.is_ok() {
+            // Success is what it says: all of it is there.
+            let registers = endpoint.registers();
+            assert_eq!(registers.control, ENABLED, "{what}");
+            for (entry, complete) in (registers.entries.iter().zip(&complete))
+                .skip(index.into())
+                .take(sources.len())
+            {
+                assert_eq!(entry, complete, "{what}");
+            }
+            assert_eq!(before_fault, accesses, "{what}, and nobody saw it");
+            continue;
+        }
+        assert_eq!(result, Err(Errno::EIO), "{what}");
+        let kernel = endpoint.kernel();
+        assert!(
+            !kernel.tph_enabled && kernel.tph_mode == 0 && kernel.tph_req_type == 0,
+            "{what}: {kernel:?}"
+        );
+    }
+    recover(&endpoint, &device, "the last fault");
+}
+
+fn r41_stops_in_a_batch(bench: &mut Bench) {
+    let sources: Vec<Source> = (1..=7).map(literal).collect();
+    stop_in_the_middle(bench, &sources, 1);
+}
+
+fn r41_stops_in_a_batch_of_one(bench: &mut Bench) {
+    stop_in_the_middle(bench, &[literal(0x42)], 0);
+}
+
+fn r41_stops_in_a_clearing_batch(bench: &mut Bench) {
+    stop_in_the_middle(bench, &[tph_selftests::vfio::none(); 4], 2);
+}
+
+fn r41_all_ones_while_open(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = enabled(bench, gate, Requester::Standard);
+        endpoint.fault(Fault::AllOnes);
+        assert_eq!(device.program(0, &[cpu(CPU)]), Err(Errno::EIO));
+        assert!(!endpoint.kernel().tph_enabled);
+        // Off for TPH_ST, too: what the kernel knows counts, not all ones.
+        let again = device.program(0, &[cpu(CPU)]);
+        assert!(matches!(again, Err(Errno::EIO | Errno::ENXIO)), "{again:?}");
+        recover(&endpoint, &device, "all ones");
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r41_control_write_to_a_device_that_is_gone(bench: &mut Bench) {
+    let (endpoint, device) = opened(bench, Gate::Safe);
+    endpoint.fault(Fault::AllOnes);
+    device.set_control(ENABLED);
+    assert!(
+        !endpoint.kernel().tph_enabled,
+        "dropped, the kernel knows it"
+    );
+    assert_eq!(device.tph().map(|offer| offer.st_entries > 0), Ok(true));
+    recover(&endpoint, &device, "a write to a device that is gone");
+}
+
+fn r41_close_while_gone(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
+    endpoint.fault(Fault::AllOnes);
+    drop(device);
+    assert!(!endpoint.kernel().tph_enabled);
+    endpoint.fault(Fault::None);
+    // What the hardware kept is for the next open to clear.
+    let device = endpoint.open();
+    endpoint.assert_off("open");
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r41_stops_in_a_batch,
+        r41_stops_in_a_batch_of_one,
+        r41_stops_in_a_clearing_batch,
+        r41_all_ones_while_open,
+        r41_control_write_to_a_device_that_is_gone,
+        r41_close_while_gone,
+    ])
+}

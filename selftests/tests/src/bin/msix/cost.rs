@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a batch costs: device accesses, counted by the endpoint.
+
+use tph_selftests::bench::Bench;
+use tph_selftests::module::Gate;
+use tph_selftests::tph::Requester;
+use tph_selftests::vfio::literal;
+
+use super::Bed;
+
+/// pcie_tph_set_st_entry() takes five config accesses and two of the table.
+const CONFIG_PER_ENTRY: u64 = 5;
+const TABLE_PER_ENTRY: u64 = 2;
+/// Puts what was in force back, and looks whether the device is still there.
+const CONFIG_PER_BATCH: u64 = 4;
+
+pub fn r40_accesses_per_entry(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Unsafe, Requester::Standard);
+    for count in [1, 2, 3, bed.count()] {
+        let sources = vec![literal(7); count.into()];
+        bed.endpoint.reset_counters();
+        bed.device.program(0, &sources).expect("TPH_ST");
+        let counters = bed.endpoint.counters();
+        let config = counters.config_read + counters.config_write;
+        let table = counters.mmio_read + counters.mmio_write;
+        println!(
+            "# {count} vectors: {} config reads, {} config writes, {} MMIO reads, {} MMIO writes",
+            counters.config_read, counters.config_write, counters.mmio_read, counters.mmio_write
+        );
+        let n = u64::from(count);
+        assert!(
+            config <= CONFIG_PER_ENTRY * n + CONFIG_PER_BATCH,
+            "{count}: {counters:?}"
+        );
+        assert!(table <= TABLE_PER_ENTRY * n, "{count}: {counters:?}");
+    }
+}

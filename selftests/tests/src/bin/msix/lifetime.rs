@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Tags in MSI-X over the life of a device: open, close, resets, vectors that come and go.
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::rc::Rc;
+
+use tph_selftests::assert_errno;
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::module::Gate;
+use tph_selftests::msix::{capability, Traits};
+use tph_selftests::pci::Bdf;
+use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::vfio::{self, cpu, Device, OpenBy, StRequest, Vectors, FAULT_UNTOUCHED};
+use tph_tests::{st, CPU, OTHER_CPU};
+use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
+
+use super::{pick, Bed, VECTORS};
+
+const IN_FORCE: u32 = control(StMode::InterruptVector, Requester::Extended);
+
+/// A device that no reset by its own function hits: without FLR, and not alone on its bus.
+fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
+    bench.pick_with("an ST table in MSI-X, without FLR", |traits| {
+        traits.in_msix && !traits.flr
+    })
+}
+
+/// Sets Memory Space Enable as the user.
+fn decode(device: &Device, on: bool) {
+    let before = device.config_word(PCI_COMMAND as u16);
+    let memory = PCI_COMMAND_MEMORY as u16;
+    let after = if on {
+        before | memory
+    } else {
+        before & !memory
+    };
+    device.set_config(PCI_COMMAND as u16, &after.to_le_bytes());
+}
+
+/// Everything of it works: enable, program, interrupt; and the kernel's copy of the control words
+/// holds no tag of before.
+fn works_from_zero(bed: &Bed, what: &str) {
+    bed.endpoint.assert_msix_off(what);
+    bed.mask_and_unmask();
+    bed.endpoint
+        .assert_msix_off(&format!("{what}, mask and unmask"));
+    bed.device
+        .enable(StMode::InterruptVector, Requester::Extended);
+    bed.device
+        .program(1, &[cpu(CPU)])
+        .unwrap_or_else(|error| panic!("{what}: TPH_ST afterwards: {error}"));
+    let tags = bed.endpoint.tags();
+    assert_eq!(tags[..3], [0, st(CPU), 0], "{what}");
+    bed.raise_all(what);
+}
+
+fn left_by_an_earlier_driver(endpoint: &Endpoint) {
+    endpoint.bdf.unbind();
+    let count = endpoint.tags().len() as u16;
+    endpoint.leave_tags(count, 0xa5);
+    for gate in Gate::BOTH {
+        bench::bind(endpoint, gate);
+        let device = endpoint.open();
+        endpoint.assert_msix_off("open");
+        drop(device);
+        endpoint.assert_msix_off("close");
+        endpoint.bdf.unbind();
+        endpoint.leave_tags(count, 0xa5);
+    }
+    bench::bind(endpoint, Gate::Safe);
+    drop(endpoint.open());
+}
+
+pub fn r44_open_clears_what_was_left(bench: &mut Bench) {
+    left_by_an_earlier_driver(&pick(bench, VECTORS));
+}
+
+pub fn r44_open_clears_what_was_left_without_flr(bench: &mut Bench) {
+    left_by_an_earlier_driver(&pick_without_reset(bench));
+}
+
+fn close(endpoint: Rc<Endpoint>) {
+    for vectors_stay in [true, false] {
+        let bed = Bed::open(endpoint.clone());
+        bed.device
+            .enable(StMode::InterruptVector, Requester::Standard);
+        bed.fill_standard();
+        if !vectors_stay {
+            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+            freed.expect("SET_IRQS");
+        }
+        drop(bed);
+        endpoint.assert_msix_off(if vectors_stay {
+            "close"
+        } else {
+            "close without vectors"
+        });
+    }
+    // For the next user, too.
+    let bed = Bed::open(endpoint);
+    works_from_zero_standard(&bed);
+}
+
+fn works_from_zero_standard(bed: &Bed) {
+    bed.endpoint.assert_msix_off("open");
+    bed.mask_and_unmask();
+    bed.endpoint.assert_msix_off("open, mask and unmask");
+}
+
+impl Bed {
+    /// The tag of a CPU for each vector, whatever the policy.
+    fn fill_standard(&self) {
+        let n = usize::from(self.count());
+        self.device
+            .program(0, &vec![cpu(OTHER_CPU); n])
+            .expect("TPH_ST of all vectors");
+        assert_eq!(self.endpoint.tags(), vec![st(OTHER_CPU); n]);
+    }
+}
+
+pub fn r45_close(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let endpoint = pick(bench, VECTORS);
+        bench::bind(&endpoint, gate);
+        close(endpoint);
+        bench.next_round();
+    }
+}
+
+pub fn r45_close_without_flr(bench: &mut Bench) {
+    let endpoint = pick_without_reset(bench);
+    bench::bind(&endpoint, Gate::Safe);
+    close(endpoint);
+}
+
+pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
+    for without_flr in [false, true] {
+        let endpoint = match without_flr {
+            false => pick(bench, VECTORS),
+            true => pick_without_reset(bench),
+        };
+        bench::bind(&endpoint, Gate::Safe);
+        let bed = Bed::open(endpoint.clone());
+        bed.device
+            .enable(StMode::InterruptVector, Requester::Standard);
+        bed.fill_standard();
+        decode(&bed.device, false);
+        drop(bed);
+        endpoint.assert_msix_off(&format!(
+            "close with memory disabled, without FLR: {without_flr}"
+        ));
+        bench.next_round();
+    }
+}
+
+const OWNER: &str = "--own-vectors";
+
+/// A process that opens a device, allocates vectors and programs them, and waits to be killed.
+pub fn run_if_owner() -> Option<ExitCode> {
+    let mut arguments = env::args().skip(1);
+    if arguments.next()? != OWNER {
+        return None;
+    }
+    let bdf = Bdf::unchecked(&arguments.next()?);
+    let device = vfio::open(&bdf, OpenBy::Cdev).expect("open");
+    let vectors = Vectors::allocate(&device, VECTORS.into()).expect("SET_IRQS");
+    device.enable(StMode::InterruptVector, Requester::Extended);
+    let sources = vec![cpu(CPU); vectors.count().into()];
+    device.program(0, &sources).expect("TPH_ST");
+
+    let mut out = io::stdout();
+    out.write_all(b"r")
+        .and_then(|()| out.flush())
+        .expect("stdout");
+    let _ = io::stdin().read(&mut [0]);
+    Some(ExitCode::SUCCESS)
+}
+
+pub fn r45_owner_killed(bench: &mut Bench) {
+    for without_flr in [false, true] {
+        let endpoint = match without_flr {
+            false => pick(bench, VECTORS),
+            true => pick_without_reset(bench),
+        };
+        bench::bind(&endpoint, Gate::Safe);
+        let mut owner = Command::new(env::current_exe().expect("the path of this program"))
+            .args([OWNER, &endpoint.bdf.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("another process");
+        let out = owner.stdout.as_mut().expect("a pipe");
+        out.read_exact(&mut [0]).expect("an owner that is ready");
+        assert_eq!(endpoint.tags()[..VECTORS as usize], [st(CPU); VECTORS as usize]);
+        owner.kill().expect("kill -9");
+        owner.wait().expect("wait");
+        endpoint.assert_msix_off("kill -9");
+        bench.next_round();
+    }
+}
+
+fn initiate_flr(device: &Device) {
+    let config = device.bdf().config();
+    let express = capability(&config, PCI_CAP_ID_EXP).expect("PCI Express");
+    let at = express + PCI_EXP_DEVCTL as u16;
+    let value = device.config_word(at) | PCI_EXP_DEVCTL_BCR_FLR as u16;
+    device.set_config(at, &value.to_le_bytes());
+}
+
+/// Before and after a reset, with all vectors programmed.
+fn reset_by(bench: &mut Bench, what: &str, reset: impl Fn(&Bed)) {
+    for gate in Gate::BOTH {
+        let bed = Bed::new(bench, gate, Requester::Extended);
+        bed.fill_standard();
+        let before = bed.endpoint.counters().reset;
+        reset(&bed);
+        assert!(bed.endpoint.counters().reset > before, "{what}: no reset");
+        works_from_zero(&bed, what);
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+pub fn r46_device_reset(bench: &mut Bench) {
+    reset_by(bench, "VFIO_DEVICE_RESET", |bed| {
+        bed.device.reset().expect("VFIO_DEVICE_RESET");
+    });
+}
+
+pub fn r46_hot_reset(bench: &mut Bench) {
+    reset_by(bench, "hot reset", |bed| {
+        bed.device.hot_reset(&[]).expect("hot reset");
+    });
+}
+
+pub fn r46_flr_in_config_space(bench: &mut Bench) {
+    reset_by(bench, "FLR written to config space", |bed| {
+        initiate_flr(&bed.device);
+    });
+}
+
+pub fn r46_reset_through_sysfs(bench: &mut Bench) {
+    reset_by(bench, "reset through sysfs", |bed| {
+        bed.endpoint.bdf.reset().expect("reset through sysfs");
+    });
+}
+
+pub fn r46_hot_reset_through_the_sibling(bench: &mut Bench) {
+    const PAIR: Want = Want {
+        tph: true,
+        entries: 0,
+        extended: false,
+        root_port: Some(true),
+    };
+    let (sibling, endpoint) = bench.pick_pair(&PAIR);
+    if !Traits::of(&endpoint.bdf).is_some_and(|traits| traits.in_msix) {
+        tph_selftests::skip!("no two devices with an ST table in MSI-X on one bus");
+    }
+    bench::bind(&sibling, Gate::Safe);
+    bench::bind(&endpoint, Gate::Safe);
+    let first = sibling.open();
+    let device = vfio::open_beside(&first, &endpoint.bdf).expect("the other device");
+    let vectors = Vectors::allocate(&device, VECTORS.into()).expect("SET_IRQS");
+    let bed = Bed {
+        endpoint,
+        device,
+        vectors,
+    };
+    bed.device
+        .enable(StMode::InterruptVector, Requester::Extended);
+    bed.fill_standard();
+    first.hot_reset(&[]).expect("hot reset of the sibling");
+    works_from_zero(&bed, "hot reset through the sibling");
+}
+
+pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    bed.fill_standard();
+    decode(&bed.device, false);
+    bed.device.reset().expect("VFIO_DEVICE_RESET");
+    bed.endpoint.assert_off("a reset with memory disabled");
+    decode(&bed.device, true);
+    works_from_zero(&bed, "a reset with memory disabled");
+}
+
+pub fn r46_reset_without_vectors(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    bed.fill_standard();
+    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+    freed.expect("SET_IRQS");
+    bed.device.reset().expect("VFIO_DEVICE_RESET");
+    bed.endpoint.assert_msix_off("a reset without vectors");
+    let vectors = Vectors::allocate(&bed.device, bed.count().into()).expect("SET_IRQS");
+    let bed = Bed { vectors, ..bed };
+    works_from_zero(&bed, "a reset without vectors");
+}
+
+pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let n = usize::from(bed.count());
+    for round in 0..3 {
+        bed.fill_standard();
+        let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+        freed.expect("SET_IRQS");
+        assert_eq!(bed.endpoint.tags(), vec![0; n], "freed, round {round}");
+        assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
+        bed.device
+            .set_msix(0, &bed.vectors.descriptors())
+            .expect("SET_IRQS");
+        bed.mask_and_unmask();
+        assert_eq!(bed.endpoint.tags(), vec![0; n], "new, round {round}");
+        bed.endpoint.assert_kernel_agrees();
+    }
+    bed.raise_all("afterwards");
+}
+
+pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let n = usize::from(bed.count());
+    bed.fill_standard();
+    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+    freed.expect("SET_IRQS");
+    let events = bed.vectors.descriptors();
+    bed.device.set_msix(0, &events[..4]).expect("SET_IRQS");
+    assert_eq!(bed.endpoint.tags(), vec![0; n], "4 vectors");
+    bed.device
+        .program(0, &[cpu(CPU); 4])
+        .expect("4 vectors of it");
+    bed.device.set_msix(0, &events).expect("SET_IRQS");
+    let tags = bed.endpoint.tags();
+    assert_eq!(tags[..4], [st(CPU); 4]);
+    assert_eq!(tags[4..], vec![0; n - 4], "those that came later");
+}
+
+/// What could not be reached then must not come into use later.
+pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let n = usize::from(bed.count());
+    bed.fill_standard();
+    decode(&bed.device, false);
+    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+    freed.expect("SET_IRQS with memory disabled");
+    decode(&bed.device, true);
+    bed.device
+        .set_msix(0, &bed.vectors.descriptors())
+        .expect("SET_IRQS");
+    assert_eq!(bed.endpoint.tags(), vec![0; n]);
+    assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
+    bed.mask_and_unmask();
+    assert_eq!(bed.endpoint.tags(), vec![0; n], "mask and unmask");
+    bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+}
+
+/// The table is not touched while the requester is enabled: the endpoint would say so.
+pub fn r49_freed_while_enabled(bench: &mut Bench) {
+    for requester in [
+        Requester::Disabled,
+        Requester::Standard,
+        Requester::Extended,
+    ] {
+        let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+        bed.fill_standard();
+        bed.device.enable(StMode::InterruptVector, requester);
+        let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+        freed.expect("SET_IRQS");
+        let expected = control(StMode::InterruptVector, requester);
+        assert_eq!(bed.endpoint.control(), expected, "{requester:?}");
+        assert!(bed.endpoint.tags().iter().all(|&tag| tag == 0));
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+fn refused(bed: &Bed, what: &str) {
+    bed.endpoint.reset_counters();
+    let mut request = StRequest::new(0, &[cpu(CPU)]);
+    assert_errno!(bed.device.tph_st(&mut request), EIO, "{what}");
+    assert_eq!(request.fault, FAULT_UNTOUCHED, "{what}");
+    let counters = bed.endpoint.counters();
+    assert_eq!(
+        (counters.mmio_read, counters.mmio_write),
+        (0, 0),
+        "{what}: {counters:?}"
+    );
+}
+
+pub fn r50_memory_disabled(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    bed.fill_standard();
+    let before = bed.endpoint.tags();
+    decode(&bed.device, false);
+    refused(&bed, "memory disabled");
+    assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
+    bed.endpoint.assert_kernel_agrees();
+    decode(&bed.device, true);
+    assert_eq!(bed.endpoint.tags(), before);
+    bed.device.program(0, &[cpu(CPU)]).expect("decoded again");
+    assert_eq!(bed.endpoint.tags()[0], st(CPU));
+    bed.raise_all("decoded again");
+}
+
+pub fn r50_d3hot(bench: &mut Bench) {
+    let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
+        traits.in_msix && traits.extended && traits.no_soft_reset
+    });
+    bench::bind(&endpoint, Gate::Safe);
+    let bed = Bed::open(endpoint);
+    bed.device
+        .enable(StMode::InterruptVector, Requester::Extended);
+    bed.fill_standard();
+    let power = capability(&bed.endpoint.bdf.config(), PCI_CAP_ID_PM).expect("PM");
+    let at = power + PCI_PM_CTRL as u16;
+    let d0 = bed.device.config_word(at);
+    bed.device
+        .set_config(at, &(d0 | PCI_PM_CTRL_STATE_MASK as u16).to_le_bytes());
+    assert_eq!(bed.endpoint.state().power_state, 3);
+    refused(&bed, "D3hot");
+    bed.device.set_config(at, &d0.to_le_bytes());
+    assert_eq!(bed.endpoint.state().power_state, 0);
+    bed.device.program(0, &[cpu(CPU)]).expect("in D0 again");
+    assert_eq!(bed.endpoint.tags()[0], st(CPU));
+}

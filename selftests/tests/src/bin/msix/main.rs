@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! ST tables in the MSI-X table: what is programmed, and what becomes of it.
+
+mod batch;
+mod cost;
+mod lifetime;
+mod shape;
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use tph_selftests::bench::{self, Bench};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::engine::Engine;
+use tph_selftests::module::Gate;
+use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::vfio::{literal, Device, Source, Vectors};
+use tph_selftests::{harness, tests};
+
+use batch::*;
+use cost::*;
+use lifetime::*;
+use shape::*;
+
+/// Vectors of a device that most tests are content with.
+const VECTORS: u16 = 16;
+
+/// A device with its ST table in MSI-X, opened, with vectors.
+struct Bed {
+    endpoint: Rc<Endpoint>,
+    device: Device,
+    vectors: Vectors,
+}
+
+/// A device with at least that many vectors, which nobody drives or vfio_tph does.
+fn pick(bench: &mut Bench, vectors: u16) -> Rc<Endpoint> {
+    bench.pick_with(
+        &format!("extended TPH and an ST table in MSI-X, {vectors} vectors"),
+        |traits| traits.in_msix && traits.extended && traits.vectors >= vectors,
+    )
+}
+
+impl Bed {
+    /// All vectors of a device allocated; TPH is off.
+    fn off(bench: &mut Bench, gate: Gate) -> Self {
+        let endpoint = pick(bench, VECTORS);
+        bench::bind(&endpoint, gate);
+        Self::open(endpoint)
+    }
+
+    /// The same of a device that is bound.
+    fn open(endpoint: Rc<Endpoint>) -> Self {
+        let device = endpoint.open();
+        let count = endpoint.tags().len() as u32;
+        let vectors = Vectors::allocate(&device, count).expect("SET_IRQS of all vectors");
+        Self {
+            endpoint,
+            device,
+            vectors,
+        }
+    }
+
+    /// The same, in Interrupt Vector mode.
+    fn new(bench: &mut Bench, gate: Gate, requester: Requester) -> Self {
+        let bed = Self::off(bench, gate);
+        bed.device.enable(StMode::InterruptVector, requester);
+        bed
+    }
+
+    fn count(&self) -> u16 {
+        self.vectors.count()
+    }
+
+    /// A source for each vector, no two of the same tag; needs `Gate::Unsafe`.
+    fn distinct(&self) -> Vec<Source> {
+        (1..=u32::from(self.count())).map(literal).collect()
+    }
+
+    /// Programs them, in the extended namespace if the tags need it.
+    fn fill(&self) -> Vec<u16> {
+        let tags: Vec<u16> = (1..=self.count()).collect();
+        self.device
+            .program_extended(0, &self.distinct())
+            .expect("TPH_ST of all vectors");
+        assert_eq!(self.endpoint.tags(), tags);
+        tags
+    }
+
+    /// Has the device raise each vector; each must arrive, and no other one.
+    #[track_caller]
+    fn raise_all(&self, when: &str) {
+        let engine = Engine::new(&self.device);
+        for vector in 0..self.count() {
+            engine.interrupt(vector);
+            self.vectors.wait(vector);
+        }
+        let stray: Vec<u16> = (0..self.count())
+            .filter(|&vector| self.vectors.raised(vector))
+            .collect();
+        assert!(stray.is_empty(), "{when}: raised again: {stray:?}");
+    }
+
+    /// Takes the interrupt of each vector away and puts it back: the kernel masks and unmasks all
+    /// of them, and writes what it believes is in their control words.
+    fn mask_and_unmask(&self) {
+        let events = self.vectors.descriptors();
+        let none = vec![-1; events.len()];
+        self.device.set_msix(0, &none).expect("no events");
+        let masked = self.masked();
+        assert!(masked.iter().all(|&masked| masked), "{masked:?}");
+        self.device.set_msix(0, &events).expect("events again");
+        let masked = self.masked();
+        assert!(masked.iter().all(|&masked| !masked), "{masked:?}");
+    }
+
+    fn masked(&self) -> Vec<bool> {
+        let msix = self.endpoint.state().msix.expect("MSI-X");
+        msix.entries.iter().map(|entry| entry.masked).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = run_if_owner() {
+        return code;
+    }
+    harness::run(tests![
+        r3_a_batch_is_all_or_nothing,
+        r4_no_access_for_a_refused_batch,
+        r40_every_vector_interrupts_before_and_after,
+        r40_tags_are_on_the_wire,
+        r40_ranges,
+        r40_as_many_vectors_as_can_be,
+        r40_tags_survive_interrupts,
+        r40_tags_survive_mask_and_unmask,
+        r40_tags_survive_more_vectors,
+        r40_a_masked_vector_is_programmed,
+        r40_unallocated_vector,
+        r40_no_vectors_at_all,
+        r40_vectors_with_gaps,
+        r41_stops_in_a_batch,
+        r42_control_is_as_before,
+        r5_index_and_count,
+        r34_not_enabled,
+        r35_extended_while_standard_is_enabled,
+        r36_the_namespaces_are_independent,
+        r37_cpu_that_cannot_be,
+        r38_firmware_marks_a_tag_invalid,
+        r40_order_of_checks,
+        r40_accesses_per_entry,
+        r44_open_clears_what_was_left,
+        r44_open_clears_what_was_left_without_flr,
+        r45_close,
+        r45_close_without_flr,
+        r45_close_with_memory_disabled,
+        r45_owner_killed,
+        r46_device_reset,
+        r46_hot_reset,
+        r46_flr_in_config_space,
+        r46_reset_through_sysfs,
+        r46_hot_reset_through_the_sibling,
+        r46_reset_with_memory_disabled,
+        r46_reset_without_vectors,
+        r49_vectors_freed_and_allocated_again,
+        r49_fewer_vectors_than_before,
+        r49_freed_with_memory_disabled,
+        r49_freed_while_enabled,
+        r50_memory_disabled,
+        r50_d3hot,
+    ])
+}
