@@ -153,7 +153,7 @@ impl Offered {
     /// Turns TPH off and clears the table, in hardware and in what the user sees.
     ///
     /// Without `clear`, the table in hardware is left for a reset that comes next.
-    fn reset(open: &mut Open<'_, VfioTph>, clear: bool) -> Result {
+    fn reset(open: &mut Open<'_, VfioTph>, clear: bool, decodes_memory: bool) -> Result {
         let core = open.core();
         let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered)
         else {
@@ -164,7 +164,7 @@ impl Offered {
             offered.control = Control::RESET;
         }
         offered.asleep = false;
-        vectors::clear_for_reset(offered, core, core.decodes_memory());
+        vectors::clear_for_reset(offered, core, decodes_memory);
 
         offered.tags.fill(0);
         let written = offered.table_written;
@@ -331,8 +331,8 @@ impl Driver for VfioTph {
 
     fn close(&self, open: &mut Open<'_, Self>) {
         self.spans.clear();
-        // Nothing to be done about a device that is gone.
-        let _ = Offered::reset(open, true);
+        // Nothing to be done about a device that is gone. Vectors have been seen to.
+        let _ = Offered::reset(open, true, false);
     }
 
     fn read(
@@ -388,18 +388,18 @@ impl Driver for VfioTph {
         let _ = power::wake(open);
     }
 
-    fn reset_prepare(&self, open: &mut Open<'_, Self>) {
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // A device that is not there has nothing to turn off, and the kernel's state is off.
-        let _ = Offered::reset(open, false);
+        let _ = Offered::reset(open, false, decodes_memory);
     }
 
-    fn reset_done(&self, open: &mut Open<'_, Self>) {
+    fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // As above.
-        let _ = Offered::reset(open, true);
+        let _ = Offered::reset(open, true, decodes_memory);
     }
 
-    fn error(&self, open: &mut Open<'_, Self>) {
+    fn error(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // As above. What could not be cleared is cleared when recovery is over.
-        let _ = Offered::reset(open, true);
+        let _ = Offered::reset(open, true, decodes_memory);
     }
 }

@@ -138,16 +138,17 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = open;
     }
 
-    /// The device will be reset, if it is open. From here to [`Driver::reset_done`] sessions cannot
+    /// The device, which is open, will be reset; with `decodes_memory`, its memory BARs can be
+    /// reached. From here to [`Driver::reset_done`] sessions cannot
     /// be locked by [`Session::lock`].
-    fn reset_prepare(&self, open: &mut Open<'_, Self>);
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 
-    /// The device has been reset, if it is open.
-    fn reset_done(&self, open: &mut Open<'_, Self>);
+    /// The device, which is open, has been reset.
+    fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 
     /// An error was reported, or recovery from one is over; the device is open, and may have lost
     /// its state.
-    fn error(&self, open: &mut Open<'_, Self>);
+    fn error(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 }
 
 /// What a driver may edit while a device is being opened.
@@ -440,17 +441,28 @@ impl<T: Driver> Device<T> {
         }
     }
 
+    /// Runs `f` in a callback of a reset, on the locked state, and on the device if it is open.
+    fn in_reset(
+        &self,
+        f: impl FnOnce(&T, &mut Open<'_, T>, bool),
+        count: impl FnOnce(&mut Locked<T>),
+    ) {
+        self.core.in_reset(|stable| {
+            let mut guard = self.session.locked.lock();
+            Session::locked_with_open(&mut guard, &self.core, |open| {
+                let decodes_memory = stable && open.core.decodes_memory();
+                f(&self.data, open, decodes_memory)
+            });
+            count(&mut guard);
+        });
+    }
+
     /// `pci_error_handlers.reset_prepare`.
     pub(super) unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                let _memory = this.core.memory_lock_in_reset();
-                let mut guard = this.session.locked.lock();
-                guard.resets += 1;
-                Session::locked_with_open(&mut guard, &this.core, |open| {
-                    this.data.reset_prepare(open)
-                });
+                this.in_reset(T::reset_prepare, |locked| locked.resets += 1)
             })
         };
     }
@@ -460,12 +472,10 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                let mut guard = this.session.locked.lock();
-                Session::locked_with_open(&mut guard, &this.core, |open| {
-                    this.data.reset_done(open)
-                });
                 // A driver may be bound between the two.
-                guard.resets = guard.resets.saturating_sub(1);
+                this.in_reset(T::reset_done, |locked| {
+                    locked.resets = locked.resets.saturating_sub(1)
+                });
                 this.session.reset_is_over.notify_all();
             })
         };
@@ -479,10 +489,7 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device, which is what
         // core's own handler expects.
         unsafe {
-            Self::with_bound(pdev, |this| {
-                this.session
-                    .with_open(&this.core, |open| this.data.error(open))
-            });
+            Self::with_bound(pdev, |this| this.in_reset(T::error, |_| {}));
             bindings::vfio_pci_core_aer_err_detected(pdev, state)
         }
     }
@@ -490,12 +497,7 @@ impl<T: Driver> Device<T> {
     /// `pci_error_handlers.resume`.
     pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
-        unsafe {
-            Self::with_bound(pdev, |this| {
-                this.session
-                    .with_open(&this.core, |open| this.data.error(open))
-            })
-        };
+        unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error, |_| {})) };
     }
 
     /// `dev_pm_ops.runtime_suspend`, before core's.
