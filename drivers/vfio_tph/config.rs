@@ -21,9 +21,11 @@ use crate::{
         },
     },
     device::{
+        Show,
         TphSession,
         VfioTph, //
     },
+    power,
     rules::{
         capability::MAX_CAPABILITY_ENTRIES,
         control, //
@@ -90,6 +92,7 @@ impl From<Range<usize>> for ByteRange {
 pub(crate) struct Spans {
     writes: Span,
     table: Span,
+    power: Span,
 }
 
 struct Span(Atomic<u32>);
@@ -116,11 +119,12 @@ impl Spans {
         Self {
             writes: Span(Atomic::new(0)),
             table: Span(Atomic::new(0)),
+            power: Span(Atomic::new(0)),
         }
     }
 
     /// For a device that is being opened.
-    pub(crate) fn set(&self, session: &TphSession) {
+    pub(crate) fn set(&self, core: &CoreDevice, session: &TphSession) {
         let hull = session
             .virtual_bytes
             .iter()
@@ -130,21 +134,35 @@ impl Spans {
         let table = session
             .offered
             .as_ref()
-            .filter(|offered| offered.offer.policy.discloses_tags() && offered.entries != 0)
+            .filter(|offered| offered.offer.policy.discloses_tags() && !offered.tags.is_empty())
             .map_or(ByteRange::EMPTY, |offered| {
                 let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
                 ByteRange {
                     start,
-                    end: start + 2 * offered.entries,
+                    // CAST: at most 64 entries.
+                    end: start + 2 * offered.tags.len() as u16,
                 }
             });
         self.table.set(table);
+
+        // Where a user takes a device to D3hot and back, if it forgets on the way.
+        let start = core.pm_capability() + uapi::PCI_PM_CTRL as u16;
+        let forgets = session.offered.is_some() && core.loses_state();
+        self.power.set(if forgets {
+            ByteRange {
+                start,
+                end: start + 1,
+            }
+        } else {
+            ByteRange::EMPTY
+        });
     }
 
     /// For a device that is being closed.
     pub(crate) fn clear(&self) {
         self.writes.set(ByteRange::EMPTY);
         self.table.set(ByteRange::EMPTY);
+        self.power.set(ByteRange::EMPTY);
     }
 }
 
@@ -176,10 +194,70 @@ impl VfioTph {
     ) -> Result<usize> {
         match access.config_offset() {
             Some(offset) if self.spans.writes.get().overlaps(offset, access.count) => {
-                write_parts(session, core, access, offset)
+                self.write_parts(session, core, access, offset)
+            }
+            Some(offset) if self.spans.power.get().overlaps(offset, access.count) => {
+                self.write_core(session, core, access, offset)
             }
             _ => core.write(access),
         }
+    }
+
+    /// Writes config space with some of a TPH capability in it: core gets the bytes that are not.
+    #[cold]
+    fn write_parts(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+        offset: usize,
+    ) -> Result<usize> {
+        // core refuses what reaches past the end before it writes anything.
+        if offset.saturating_add(access.count) > core.pci().cfg_size().into_raw() {
+            return core.write(access);
+        }
+
+        let mut done = 0;
+        while done < access.count {
+            let at = offset + done;
+            let buf = access.buf.wrapping_byte_add(done);
+            let (ours, len) = next_part(session, core, at, access.count - done)?;
+            if ours {
+                write_capability(session, core, at, buf, len)?;
+            } else {
+                // CAST: at most 4096.
+                let mut pos = *access.pos + done as i64;
+                let part = Access {
+                    buf,
+                    count: len,
+                    pos: &mut pos,
+                };
+                self.write_core(session, core, part, at)?;
+            }
+            done += len;
+        }
+        // CAST: at most 4096.
+        *access.pos += done as i64;
+        Ok(done)
+    }
+
+    /// Lets core write, and looks what came of it if the power state was written.
+    #[cold]
+    fn write_core(
+        &self,
+        session: &Session<Self>,
+        core: &CoreDevice,
+        access: Access<'_>,
+        offset: usize,
+    ) -> Result<usize> {
+        let power = self.spans.power.get().overlaps(offset, access.count);
+        let done = core.write(access)?;
+        if power {
+            let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
+            let _memory = core.memory_lock();
+            power::changed(&mut session.lock_now(core)?.open()?)?;
+        }
+        Ok(done)
     }
 }
 
@@ -208,43 +286,6 @@ fn read_table(
         UserSlice::new(buf.wrapping_byte_add(start - offset), entries.len())
             .writer()
             .write_slice(entries)?;
-    }
-    Ok(done)
-}
-
-/// Writes config space with some of a TPH capability in it: core gets the bytes that are not.
-#[cold]
-fn write_parts(
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
-    access: Access<'_>,
-    offset: usize,
-) -> Result<usize> {
-    // core refuses what reaches past the end before it writes anything.
-    if offset.saturating_add(access.count) > core.pci().cfg_size().into_raw() {
-        return core.write(access);
-    }
-
-    let start = *access.pos;
-    let mut done = 0;
-    while done < access.count {
-        let at = offset + done;
-        let left = access.count - done;
-        let buf = access.buf.wrapping_byte_add(done);
-        let (ours, len) = next_part(session, core, at, left)?;
-        if ours {
-            write_capability(session, core, at, buf, len)?;
-        } else {
-            let mut pos = *access.pos;
-            core.write(Access {
-                buf,
-                count: len,
-                pos: &mut pos,
-            })?;
-        }
-        done += len;
-        // CAST: at most 4096.
-        *access.pos = start + done as i64;
     }
     Ok(done)
 }
@@ -312,15 +353,16 @@ fn control_bytes(
 
 fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> Result {
     let core = open.core();
+    if !bus::is_powered(core.pci()) {
+        return Ok(());
+    }
+    power::wake(open)?;
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
     let Some(next) = control::judge(offered.control, &offered.offer, offset, bytes) else {
         return Ok(());
     };
-    if !bus::is_powered(core.pci()) {
-        return Ok(());
-    }
     // A tag that a vector should not have must not come into use.
     let settled = offered.vectors.as_ref().is_none_or(Vectors::is_settled);
     if next.enabled() && !settled {
@@ -343,9 +385,5 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
         );
     }
 
-    let (at, raw) = (
-        usize::from(offered.offset) + uapi::PCI_TPH_CTRL as usize,
-        offered.control.raw(),
-    );
-    open.virtual_config().write_dword(at, raw)
+    open.show_control()
 }

@@ -31,6 +31,7 @@ use crate::{
         HostBridge,
         HostBridges, //
     },
+    power,
     rules::{
         capability::{
             self,
@@ -39,6 +40,7 @@ use crate::{
         },
         isolation,
         policy::Policy,
+        refusal::Refusal,
         regs::{
             Capability,
             Completer,
@@ -96,21 +98,62 @@ pub(crate) struct Offered {
     pub(crate) offer: Offer,
     /// Its offset in config space.
     pub(crate) offset: u16,
-    /// The ST entries of the table in the capability, 0 if the table is elsewhere.
-    pub(crate) entries: u16,
+    /// The ST entries of the table in the capability, none if the table is elsewhere: what was
+    /// written there, for a device that has to be told again.
+    pub(crate) tags: KVec<u16>,
     /// The Control register in force.
     pub(crate) control: Control,
     /// The vectors of a table in MSI-X, if it is there.
     pub(crate) vectors: Option<Vectors>,
     /// Whether an entry in the capability was written since the table was last cleared.
     pub(crate) table_written: bool,
+    /// Whether the device has slept since Control and table were in force.
+    pub(crate) asleep: bool,
+}
+
+/// What the user sees of an offered capability.
+pub(crate) trait Show {
+    /// Shows the Control register in force.
+    fn show_control(&mut self) -> Result;
+
+    /// Shows the ST table in the capability, if the policy discloses it.
+    fn show_table(&mut self) -> Result;
+}
+
+impl Show for Open<'_, VfioTph> {
+    fn show_control(&mut self) -> Result {
+        let Some(offered) = &self.offered else {
+            return Ok(());
+        };
+        let at = usize::from(offered.offset) + uapi::PCI_TPH_CTRL as usize;
+        let raw = offered.control.raw();
+        self.virtual_config().write_dword(at, raw)
+    }
+
+    fn show_table(&mut self) -> Result {
+        let (session, mut config) = self.split();
+        match &session.offered {
+            Some(offered) if offered.offer.policy.discloses_tags() => {
+                table::show(&mut config, offered.offset, &offered.tags)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Offered {
+    /// Records what was written to the table in the capability.
+    pub(crate) fn record(&mut self, index: u16, tags: &[u16]) -> Result<(), Refusal> {
+        let range = usize::from(index)..usize::from(index) + tags.len();
+        let entries = self.tags.get_mut(range).ok_or(Refusal::Malformed)?;
+        entries.copy_from_slice(tags);
+        Ok(())
+    }
+
     /// Turns TPH off and clears the table, in hardware and in what the user sees.
     ///
     /// Without `clear`, the table in hardware is left for a reset that comes next.
-    fn reset(open: &mut Open<'_, VfioTph>, clear: bool) -> Result {
+    fn reset(open: &mut Open<'_, VfioTph>, clear: bool, decodes_memory: bool) -> Result {
         let core = open.core();
         let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered)
         else {
@@ -120,20 +163,18 @@ impl Offered {
             table::set_control(&requester, Control::RESET)?;
             offered.control = Control::RESET;
         }
-        if !clear {
-            vectors::clear_for_reset(offered, core, core.decodes_memory());
-        }
-        let (offset, entries) = (offered.offset, offered.entries);
+        offered.asleep = false;
+        vectors::clear_for_reset(offered, core, decodes_memory);
+
+        offered.tags.fill(0);
         let written = offered.table_written;
         if written && clear {
-            table::clear(&requester, entries)?;
+            table::restore(&requester, &offered.tags)?;
             offered.table_written = false;
         }
-
-        let mut config = open.virtual_config();
-        config.write_dword((offset + uapi::PCI_TPH_CTRL as u16).into(), 0)?;
+        open.show_control()?;
         if written {
-            table::show_cleared(&mut config, offset, entries)?;
+            open.show_table()?;
         }
         Ok(())
     }
@@ -243,10 +284,11 @@ impl Driver for VfioTph {
             self.warn_of_size(core, &hardware);
 
             // Whatever was there before: also what the kernel knows nothing of.
-            let entries = hardware.entries_in_capability();
+            let mut tags = KVec::new();
+            tags.resize(hardware.entries_in_capability().into(), 0, GFP_KERNEL)?;
             let in_msix = hardware.capability.table_location() == TableLocation::Msix;
             table::set_control(&requester, Control::RESET)?;
-            table::clear(&requester, entries)?;
+            table::restore(&requester, &tags)?;
             if in_msix {
                 vectors::clear_at_open(opening, hardware.msix_vectors);
             }
@@ -256,12 +298,13 @@ impl Driver for VfioTph {
                 session.offered = Some(Offered {
                     offer,
                     offset: requester.offset(),
-                    entries,
+                    tags,
                     control: Control::RESET,
                     vectors: in_msix
                         .then(|| Vectors::new(hardware.msix_vectors))
                         .transpose()?,
                     table_written: false,
+                    asleep: false,
                 });
             }
         }
@@ -278,7 +321,7 @@ impl Driver for VfioTph {
             session.virtual_bytes.push(range.into(), GFP_KERNEL)?;
         }
 
-        self.spans.set(&session);
+        self.spans.set(core, &session);
         Ok(session)
     }
 
@@ -288,8 +331,8 @@ impl Driver for VfioTph {
 
     fn close(&self, open: &mut Open<'_, Self>) {
         self.spans.clear();
-        // Nothing to be done about a device that is gone.
-        let _ = Offered::reset(open, true);
+        // Nothing to be done about a device that is gone. Vectors have been seen to.
+        let _ = Offered::reset(open, true, false);
     }
 
     fn read(
@@ -336,18 +379,27 @@ impl Driver for VfioTph {
             .map(|msix| isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64)))
     }
 
-    fn reset_prepare(&self, open: &mut Open<'_, Self>) {
+    fn suspend(&self, open: &mut Open<'_, Self>) {
+        power::sleep(open);
+    }
+
+    fn resume(&self, open: &mut Open<'_, Self>) {
+        // A device that is not there has nothing to put back.
+        let _ = power::wake(open);
+    }
+
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // A device that is not there has nothing to turn off, and the kernel's state is off.
-        let _ = Offered::reset(open, false);
+        let _ = Offered::reset(open, false, decodes_memory);
     }
 
-    fn reset_done(&self, open: &mut Open<'_, Self>) {
+    fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // As above.
-        let _ = Offered::reset(open, true);
+        let _ = Offered::reset(open, true, decodes_memory);
     }
 
-    fn error(&self, open: &mut Open<'_, Self>) {
+    fn error(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // As above. What could not be cleared is cleared when recovery is over.
-        let _ = Offered::reset(open, true);
+        let _ = Offered::reset(open, true, decodes_memory);
     }
 }

@@ -23,7 +23,11 @@ use crate::{
             },
         },
     },
-    device::VfioTph,
+    device::{
+        Show,
+        VfioTph, //
+    },
+    power,
     rules::{
         batch::Batch,
         capability::Offer,
@@ -208,6 +212,9 @@ fn program(
     sources: &[uapi::vfio_tph_source],
 ) -> Result<i32, Failure> {
     let core = open.core();
+    if bus::is_powered(core.pci()) {
+        power::wake(open)?;
+    }
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Err(Refusal::Unsupported.into());
     };
@@ -234,21 +241,16 @@ fn program(
         None if bus::is_powered(core.pci()) => {
             offered.table_written = true;
             table::program(&requester, offered.control, batch.index, &tags)
+                .and_then(|()| offered.record(batch.index, &tags))
         }
         _ => return Err(Refusal::DeviceGone.into()),
     };
     if written.is_err() {
         offered.control = Control::RESET;
     }
-    let (offset, control) = (offered.offset, offered.control.raw());
-    let shown = offered.entries != 0 && offered.offer.policy.discloses_tags();
-
-    let mut config = open.virtual_config();
-    config.write_dword((offset + uapi::PCI_TPH_CTRL as u16).into(), control)?;
+    open.show_control()?;
     written?;
-    if shown {
-        table::show(&mut config, offset, batch.index, &tags)?;
-    }
+    open.show_table()?;
     Ok(0)
 }
 

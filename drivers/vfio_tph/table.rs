@@ -11,7 +11,6 @@ use crate::{
         vfio::pci::VirtualConfig, //
     },
     rules::{
-        capability::MAX_CAPABILITY_ENTRIES,
         refusal::Refusal,
         regs::{
             Control,
@@ -42,11 +41,9 @@ pub(crate) fn control(requester: &Requester<'_>) -> Result<Option<Control>> {
     Ok((raw != u32::MAX).then(|| Control::from_raw(raw)).flatten())
 }
 
-/// Zeroes the first `entries` entries of the table in the capability. The requester is disabled.
-pub(crate) fn clear(requester: &Requester<'_>, entries: u16) -> Result {
-    let zeros = [0; MAX_CAPABILITY_ENTRIES as usize];
-    let zeros = zeros.get(..entries.into()).ok_or(EINVAL)?;
-    write(requester, 0, zeros)
+/// Writes all entries of the table in the capability. The requester is disabled.
+pub(crate) fn restore(requester: &Requester<'_>, tags: &[u16]) -> Result {
+    write(requester, 0, tags)
 }
 
 /// Writes `tags` to the table in the capability, from `index` on, with the requester disabled
@@ -101,21 +98,9 @@ fn write(requester: &Requester<'_>, index: u16, tags: &[u16]) -> Result {
     Ok(())
 }
 
-/// Shows the user a cleared table of `entries` entries in a capability at `offset`.
-pub(crate) fn show_cleared(config: &mut VirtualConfig<'_>, offset: u16, entries: u16) -> Result {
-    let zeros = [0; MAX_CAPABILITY_ENTRIES as usize];
-    let zeros = zeros.get(..entries.into()).ok_or(EINVAL)?;
-    show(config, offset, 0, zeros)
-}
-
-/// Shows the user `tags` in the table of a capability at `offset`, from `index` on.
-pub(crate) fn show(
-    config: &mut VirtualConfig<'_>,
-    offset: u16,
-    index: u16,
-    tags: &[u16],
-) -> Result {
-    for (at, write) in Writes::new(index, tags) {
+/// Shows the user `tags` in the table of a capability at `offset`.
+pub(crate) fn show(config: &mut VirtualConfig<'_>, offset: u16, tags: &[u16]) -> Result {
+    for (at, write) in Writes::new(0, tags) {
         let at = usize::from(offset + at);
         match write {
             Write::Word(value) => config.write_word(at, value)?,

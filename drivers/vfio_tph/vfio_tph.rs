@@ -4,7 +4,8 @@
 //!
 //! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
 //! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the tag of a CPU in
-//! firmware ([`lookup`]), shows the policy of a device to its administrator ([`sysfs`]), and answers the device features of `include/uapi/linux/vfio_tph.h`
+//! firmware ([`lookup`]), puts it back after sleep
+//! ([`power`]), shows the policy of a device to its administrator ([`sysfs`]), and answers the device features of `include/uapi/linux/vfio_tph.h`
 //! ([`feature`]). What it decides is decided in [`rules`], which touches no hardware; what touches
 //! hardware decides nothing.
 //!
@@ -16,6 +17,7 @@ mod config;
 mod device;
 mod feature;
 mod lookup;
+mod power;
 #[path = "core/mod.rs"]
 mod rules;
 mod sysfs;

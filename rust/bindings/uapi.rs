@@ -18,6 +18,7 @@ pub(crate) use super::bindings::{
     PCI_EXP_DEVCAP2_TPH_COMP_MASK,
     PCI_EXP_DEVCAP2_TPH_COMP_TPH_ONLY,
     PCI_EXT_CAP_ID_TPH,
+    PCI_PM_CTRL,
     PCI_TPH_BASE_SIZEOF,
     PCI_TPH_CAP,
     PCI_TPH_CAP_EXT_TPH,

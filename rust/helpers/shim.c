@@ -9,6 +9,8 @@
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
 #include <linux/pm_runtime.h>
+#include <linux/rwsem.h>
+#include <linux/sched.h>
 
 #include "shim.h"
 
@@ -87,6 +89,22 @@ struct device *tph_helper_host_bridge(struct pci_dev *pdev)
 	while (!pci_is_root_bus(bus))
 		bus = bus->parent;
 	return bus->bridge;
+}
+
+/*
+ * Whether the caller itself holds @sem for writing. An RT kernel does not tell:
+ * there the answer is that it does not.
+ */
+bool tph_helper_write_locked_by_current(struct rw_semaphore *sem)
+{
+#ifdef CONFIG_PREEMPT_RT
+	return false;
+#else
+	/* The low bits are flags, see kernel/locking/rwsem.c. */
+	long owner = atomic_long_read(&sem->owner);
+
+	return !(owner & 1) && (owner & ~7L) == (long)current;
+#endif
 }
 
 /* Whether an MSI-X vector has an interrupt: pci_irq_vector() alone would count INTx. */

@@ -23,6 +23,8 @@ int tph_helper_pcie_type(struct pci_dev *pdev);
 struct pci_dev *tph_helper_root_port(struct pci_dev *pdev);
 struct device *tph_helper_host_bridge(struct pci_dev *pdev);
 
+bool tph_helper_write_locked_by_current(struct rw_semaphore *sem);
+
 bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector);
 
 int tph_helper_pm_get(struct device *dev);

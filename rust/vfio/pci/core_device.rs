@@ -86,23 +86,43 @@ impl CoreDevice {
         }
     }
 
-    /// Whether the device decodes its memory BARs. Stays so under `memory_lock`.
+    /// Whether the device, which is open, decodes its memory BARs. Stays so under `memory_lock`.
     pub(crate) fn decodes_memory(&self) -> bool {
-        // SAFETY: The device is open, which is when anybody asks.
+        // SAFETY: core's virtual config space, which this looks into, exists while the device is open.
         unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) }
     }
 
-    /// As [`Self::memory_lock`], for callbacks of a reset. `None` if the lock is taken: resets that
-    /// come through vfio hold it for writing, on behalf of the caller.
-    pub(super) fn memory_lock_in_reset(&self) -> Option<MemoryGuard<'_>> {
+    /// Runs `f` in a callback of a reset, and tells it whether memory decoding stays as it is
+    /// meanwhile.
+    ///
+    /// A reset that comes through vfio holds `memory_lock` for writing already; another one does
+    /// not, and must not wait for it: who has it may be waiting for this very reset.
+    pub(super) fn in_reset(&self, f: impl FnOnce(bool)) {
         // SAFETY: The lock is initialised with the device.
-        let taken =
-            unsafe { bindings::down_read_trylock(&raw mut (*self.as_raw()).memory_lock) } != 0;
+        let lock = unsafe { &raw mut (*self.as_raw()).memory_lock };
+        // SAFETY: As above.
+        let (ours, taken) = unsafe {
+            let ours = bindings::tph_helper_write_locked_by_current(lock);
+            (ours, !ours && bindings::down_read_trylock(lock) != 0)
+        };
         // INVARIANT: Taken above.
-        taken.then_some(MemoryGuard {
+        let _guard = taken.then(|| MemoryGuard {
             device: self,
             _not_send: NotThreadSafe,
-        })
+        });
+        f(ours || taken)
+    }
+
+    /// Whether the device loses its state on the way from D3hot to D0 (No_Soft_Reset is clear).
+    pub(crate) fn loses_state(&self) -> bool {
+        // SAFETY: The device is valid; the bit is set at registration.
+        unsafe { (*self.as_raw()).needs_pm_restore() }
+    }
+
+    /// The offset of the PCI Power Management capability, 0 without one.
+    pub(crate) fn pm_capability(&self) -> u16 {
+        // SAFETY: The device is valid.
+        unsafe { (*(*self.as_raw()).pdev).pm_cap.into() }
     }
 
     /// What vfio-pci does for an ioctl.

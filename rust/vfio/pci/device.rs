@@ -128,16 +128,27 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// The device will be reset, if it is open. From here to [`Driver::reset_done`] sessions cannot
-    /// be locked by [`Session::lock`].
-    fn reset_prepare(&self, open: &mut Open<'_, Self>);
+    /// The device is about to be suspended by runtime PM.
+    fn suspend(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
 
-    /// The device has been reset, if it is open.
-    fn reset_done(&self, open: &mut Open<'_, Self>);
+    /// The device has been resumed by runtime PM.
+    fn resume(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
+
+    /// The device, which is open, will be reset; with `decodes_memory`, its memory BARs can be
+    /// reached. From here to [`Driver::reset_done`] sessions cannot
+    /// be locked by [`Session::lock`].
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
+
+    /// The device, which is open, has been reset.
+    fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 
     /// An error was reported, or recovery from one is over; the device is open, and may have lost
     /// its state.
-    fn error(&self, open: &mut Open<'_, Self>);
+    fn error(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 }
 
 /// What a driver may edit while a device is being opened.
@@ -301,10 +312,15 @@ impl<'a, T: Driver> Open<'a, T> {
         unsafe { self.core.msix_table() }
     }
 
+    /// The session, and the config space that the user sees.
+    pub(crate) fn split(&mut self) -> (&mut T::Session, VirtualConfig<'_>) {
+        // SAFETY: The device is open by the invariant, which lasts as long as `self`.
+        (self.session, unsafe { VirtualConfig::new(self.core) })
+    }
+
     /// The config space that the user sees.
     pub(crate) fn virtual_config(&mut self) -> VirtualConfig<'_> {
-        // SAFETY: The device is open by the invariant, which lasts as long as `self`.
-        unsafe { VirtualConfig::new(self.core) }
+        self.split().1
     }
 }
 
@@ -425,17 +441,28 @@ impl<T: Driver> Device<T> {
         }
     }
 
+    /// Runs `f` in a callback of a reset, on the locked state, and on the device if it is open.
+    fn in_reset(
+        &self,
+        f: impl FnOnce(&T, &mut Open<'_, T>, bool),
+        count: impl FnOnce(&mut Locked<T>),
+    ) {
+        self.core.in_reset(|stable| {
+            let mut guard = self.session.locked.lock();
+            Session::locked_with_open(&mut guard, &self.core, |open| {
+                let decodes_memory = stable && open.core.decodes_memory();
+                f(&self.data, open, decodes_memory)
+            });
+            count(&mut guard);
+        });
+    }
+
     /// `pci_error_handlers.reset_prepare`.
     pub(super) unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                let _memory = this.core.memory_lock_in_reset();
-                let mut guard = this.session.locked.lock();
-                guard.resets += 1;
-                Session::locked_with_open(&mut guard, &this.core, |open| {
-                    this.data.reset_prepare(open)
-                });
+                this.in_reset(T::reset_prepare, |locked| locked.resets += 1)
             })
         };
     }
@@ -445,12 +472,10 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                let mut guard = this.session.locked.lock();
-                Session::locked_with_open(&mut guard, &this.core, |open| {
-                    this.data.reset_done(open)
-                });
                 // A driver may be bound between the two.
-                guard.resets = guard.resets.saturating_sub(1);
+                this.in_reset(T::reset_done, |locked| {
+                    locked.resets = locked.resets.saturating_sub(1)
+                });
                 this.session.reset_is_over.notify_all();
             })
         };
@@ -464,10 +489,7 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device, which is what
         // core's own handler expects.
         unsafe {
-            Self::with_bound(pdev, |this| {
-                this.session
-                    .with_open(&this.core, |open| this.data.error(open))
-            });
+            Self::with_bound(pdev, |this| this.in_reset(T::error, |_| {}));
             bindings::vfio_pci_core_aer_err_detected(pdev, state)
         }
     }
@@ -475,12 +497,31 @@ impl<T: Driver> Device<T> {
     /// `pci_error_handlers.resume`.
     pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
-        unsafe {
-            Self::with_bound(pdev, |this| {
-                this.session
-                    .with_open(&this.core, |open| this.data.error(open))
-            })
-        };
+        unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error, |_| {})) };
+    }
+
+    /// `dev_pm_ops.runtime_suspend`, before core's.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver.
+    pub(super) unsafe fn suspend(dev: *mut bindings::device) {
+        // SAFETY: By the safety requirement.
+        let this = unsafe { Self::from_bound(dev) };
+        this.session
+            .with_open(&this.core, |open| this.data.suspend(open));
+    }
+
+    /// `dev_pm_ops.runtime_resume`, after core's.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver.
+    pub(super) unsafe fn resume(dev: *mut bindings::device) {
+        // SAFETY: By the safety requirement.
+        let this = unsafe { Self::from_bound(dev) };
+        this.session
+            .with_open(&this.core, |open| this.data.resume(open));
     }
 
     const PCI_OPS: bindings::vfio_pci_device_ops = {
@@ -597,6 +638,8 @@ impl<T: Driver> Device<T> {
     unsafe extern "C" fn close_callback(vdev: *mut bindings::vfio_device) {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
+        // A device that does not wake up is closed all the same.
+        let _awake = Awake::new(this.core.pci());
         this.data.before_close(&this.session, &this.core);
         {
             let mut guard = this.session.locked.lock();

@@ -24,6 +24,7 @@ use kernel::{
     },
     pci,
     prelude::*,
+    sync::SetOnce,
     types::{
         ForeignOwnable,
         Opaque, //
@@ -46,6 +47,30 @@ pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
 pub(crate) struct PciDriver<T: Driver> {
     pci: bindings::pci_driver,
     shared: *const T::Shared,
+    pm: SetOnce<PmOps>,
+}
+
+/// core's power management callbacks, and the same with ours around two of them.
+///
+/// core sets `driver->pm` when a device is registered, and exports neither.
+struct PmOps {
+    core: bindings::dev_pm_ops,
+    wrapped: bindings::dev_pm_ops,
+}
+
+impl<T: Driver> PciDriver<T> {
+    /// The driver around a `struct device_driver`.
+    ///
+    /// # Safety
+    ///
+    /// `driver` is in a `PciDriver<T>`.
+    unsafe fn from_driver(driver: *mut bindings::device_driver) -> *mut Self {
+        // SAFETY: By the safety requirement.
+        unsafe {
+            let pci = container_of!(driver, bindings::pci_driver, driver);
+            container_of!(pci, Self, pci)
+        }
+    }
 }
 
 impl<T: Driver> Default for PciDriver<T> {
@@ -53,6 +78,7 @@ impl<T: Driver> Default for PciDriver<T> {
         Self {
             pci: Default::default(),
             shared: core::ptr::null(),
+            pm: SetOnce::new(),
         }
     }
 }
@@ -133,8 +159,7 @@ pub(super) unsafe fn probed<'a, T: Driver>(
     // is shared lives.
     unsafe {
         let pdev = container_of!(dev, bindings::pci_dev, dev);
-        let driver = container_of!((*dev).driver, bindings::pci_driver, driver);
-        let driver = container_of!(driver, PciDriver<T>, pci);
+        let driver = PciDriver::<T>::from_driver((*dev).driver);
         Ok((
             &*pdev.cast_const().cast(),
             (*driver).shared.as_ref().ok_or(EINVAL)?,
@@ -173,8 +198,68 @@ impl<T: Driver> Adapter<T> {
                 }
                 return Err(error);
             }
+            // SAFETY: The device is registered: core has set `pm` of our driver.
+            unsafe { Self::wrap_pm(pdev) };
             Ok(0)
         })
+    }
+
+    /// Puts our power management callbacks around core's.
+    ///
+    /// # Safety
+    ///
+    /// `pdev` is bound to this driver, and registered with core.
+    unsafe fn wrap_pm(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the safety requirement.
+        unsafe {
+            let driver = (*pdev).dev.driver;
+            let this = PciDriver::<T>::from_driver(driver);
+            let Some(&core) = (*driver).pm.as_ref() else {
+                return;
+            };
+            let wrapped = bindings::dev_pm_ops {
+                runtime_suspend: Some(Self::runtime_suspend_callback),
+                runtime_resume: Some(Self::runtime_resume_callback),
+                ..core
+            };
+            // Another device may have been first.
+            (*this).pm.populate(PmOps { core, wrapped });
+            if let Some(pm) = (*this).pm.as_ref() {
+                (*driver).pm = &pm.wrapped;
+            }
+        }
+    }
+
+    /// core's power management callbacks.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver.
+    unsafe fn core_pm(dev: *mut bindings::device) -> bindings::dev_pm_ops {
+        // SAFETY: By the safety requirement.
+        let this = unsafe { &*PciDriver::<T>::from_driver((*dev).driver) };
+        this.pm.as_ref().map_or_else(Default::default, |pm| pm.core)
+    }
+
+    unsafe extern "C" fn runtime_suspend_callback(dev: *mut bindings::device) -> c_int {
+        // SAFETY: Runtime PM calls this for a bound device, and core's callback like it.
+        unsafe {
+            Device::<T>::suspend(dev);
+            Self::core_pm(dev)
+                .runtime_suspend
+                .map_or(0, |core| core(dev))
+        }
+    }
+
+    unsafe extern "C" fn runtime_resume_callback(dev: *mut bindings::device) -> c_int {
+        // SAFETY: Runtime PM calls this for a bound device, and core's callback like it.
+        unsafe {
+            let ret = Self::core_pm(dev)
+                .runtime_resume
+                .map_or(0, |core| core(dev));
+            Device::<T>::resume(dev);
+            ret
+        }
     }
 
     unsafe extern "C" fn remove_callback(pdev: *mut bindings::pci_dev) {
