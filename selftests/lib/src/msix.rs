@@ -99,7 +99,11 @@ impl Endpoint {
     pub fn assert_msix_off(&self, after: &str) {
         let tags = self.tags();
         let left: Vec<_> = (0..).zip(&tags).filter(|(_, &tag)| tag != 0).collect();
-        assert!(left.is_empty(), "{}: tags after {after}: {left:x?}", self.bdf);
+        assert!(
+            left.is_empty(),
+            "{}: tags after {after}: {left:x?}",
+            self.bdf
+        );
         self.assert_off(after);
     }
 

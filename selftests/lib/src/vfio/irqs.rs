@@ -88,17 +88,22 @@ pub struct Vectors {
 impl Vectors {
     /// Allocates the first `count` vectors.
     pub fn allocate(device: &Device, count: u32) -> Result<Self, Errno> {
+        Self::allocate_more(device, count, 0)
+    }
+
+    /// Allocates `count` vectors, and `more` after them that have no event.
+    pub fn allocate_more(device: &Device, count: u32, more: u32) -> Result<Self, Errno> {
         allow_files(u64::from(count) + 64);
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK);
-        let events = (0..count)
-            .map(|_| event())
-            .collect::<Result<Vec<_>, _>>()?;
+        let events = (0..count).map(|_| event()).collect::<Result<Vec<_>, _>>()?;
         let vectors = Self { events };
-        device.set_msix(0, &vectors.descriptors())?;
+        let mut descriptors = vectors.descriptors();
+        descriptors.resize((count + more) as usize, -1);
+        device.set_msix(0, &descriptors)?;
         Ok(vectors)
     }
 
-    /// Number of vectors.
+    /// Number of vectors with an event.
     pub fn count(&self) -> u16 {
         self.events.len() as u16
     }

@@ -182,9 +182,8 @@ impl Mapped {
     /// and another one comes into being.
     pub fn remap(&mut self, old_length: usize, length: usize) -> Result<Option<Mapped>, Errno> {
         // SAFETY: a mapping of our own, to which no reference exists.
-        let start = pointer(unsafe {
-            libc::mremap(self.start, old_length, length, libc::MREMAP_MAYMOVE)
-        })?;
+        let start =
+            pointer(unsafe { libc::mremap(self.start, old_length, length, libc::MREMAP_MAYMOVE) })?;
         if old_length == 0 {
             return Ok(Some(Mapped { start, length }));
         }
