@@ -196,7 +196,10 @@ pub fn r45_owner_killed(bench: &mut Bench) {
             .expect("another process");
         let out = owner.stdout.as_mut().expect("a pipe");
         out.read_exact(&mut [0]).expect("an owner that is ready");
-        assert_eq!(endpoint.tags()[..VECTORS as usize], [st(CPU); VECTORS as usize]);
+        assert_eq!(
+            endpoint.tags()[..VECTORS as usize],
+            [st(CPU); VECTORS as usize]
+        );
         owner.kill().expect("kill -9");
         owner.wait().expect("wait");
         endpoint.assert_msix_off("kill -9");
@@ -283,6 +286,8 @@ pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
     bed.fill_standard();
     decode(&bed.device, false);
     bed.device.reset().expect("VFIO_DEVICE_RESET");
+    }
+    println!("# {:x?}", bed.endpoint.tags());
     bed.endpoint.assert_off("a reset with memory disabled");
     decode(&bed.device, true);
     works_from_zero(&bed, "a reset with memory disabled");
