@@ -16,6 +16,7 @@ use crate::pci::Bdf;
 use crate::root_port;
 use crate::skip;
 use crate::tph;
+use crate::vfio::NOIOMMU_SWITCH;
 
 /// The devices of the test VM, by name: written by its init.
 const DEVICES: &str = "/run/tph-devices";
@@ -139,8 +140,20 @@ impl Bench {
         endpoint
     }
 
-    /// A device as it is, whatever drives it. The test is left out if there is none.
+    /// A device as it is, whatever drives it. The test is left out if there is none, or if vfio
+    /// does not take it because it has no IOMMU.
     pub fn pick(&mut self, want: &Want) -> Rc<Endpoint> {
+        let endpoint = self.pick_for_noiommu(want);
+        let open_to_all =
+            fs::read_to_string(NOIOMMU_SWITCH).is_ok_and(|switch| switch.trim() == "Y");
+        if !endpoint.bdf.has_iommu() && !open_to_all {
+            skip!("{} has no IOMMU", endpoint.bdf);
+        }
+        endpoint
+    }
+
+    /// The same for a test that lets vfio take a device without an IOMMU.
+    pub fn pick_for_noiommu(&mut self, want: &Want) -> Rc<Endpoint> {
         let fits = (0..self.known.len()).find(|&index| {
             let bdf = &self.known[index].0;
             self.taken.iter().all(|taken| taken.bdf != *bdf) && want.fits(bdf)

@@ -126,6 +126,11 @@ impl Bdf {
         (above != self.0).then(|| Bdf(above.to_owned()))
     }
 
+    /// Whether an IOMMU translates for the device.
+    pub fn has_iommu(&self) -> bool {
+        self.path("iommu").exists()
+    }
+
     /// Number of the IOMMU group.
     pub fn iommu_group(&self) -> Option<u32> {
         let link = fs::read_link(self.path("iommu_group")).ok()?;

@@ -2,14 +2,31 @@
 
 //! Fixtures that several test programs share.
 
+use std::fs;
 use std::rc::Rc;
 
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::firmware::{Tags, CPUS};
 use tph_selftests::module::Gate;
+use tph_selftests::skip;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, Device, Source};
+
+/// Whether the kernel was booted with `pci=notph`.
+pub fn booted_with_notph() -> bool {
+    fs::read_to_string("/proc/cmdline")
+        .expect("/proc/cmdline")
+        .split_whitespace()
+        .any(|word| word == "pci=notph")
+}
+
+/// Leaves the test out if the kernel was told not to use TPH.
+pub fn needs_tph() {
+    if booted_with_notph() {
+        skip!("the kernel was booted with pci=notph");
+    }
+}
 
 /// A device with a table in its capability, opened.
 pub fn opened(bench: &mut Bench, gate: Gate) -> (Rc<Endpoint>, Device) {

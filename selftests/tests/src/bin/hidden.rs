@@ -17,19 +17,7 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{none, Device, Op};
 use tph_selftests::{assert_errno, skip, tests};
-
-fn booted_with_notph() -> bool {
-    fs::read_to_string("/proc/cmdline")
-        .expect("/proc/cmdline")
-        .split_whitespace()
-        .any(|word| word == "pci=notph")
-}
-
-fn needs_tph() {
-    if booted_with_notph() {
-        skip!("the kernel was booted with pci=notph");
-    }
-}
+use tph_tests::{booted_with_notph, needs_tph};
 
 /// The bytes of the hardware's capability: header, registers and the table that it claims.
 fn extent(endpoint: &Endpoint) -> (Link, std::ops::Range<usize>) {

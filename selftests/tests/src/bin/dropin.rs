@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Where TPH plays no part, vfio_tph is vfio-pci.
+
+use std::fs;
+use std::process::ExitCode;
+
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::harness;
+use tph_selftests::module::Gate;
+use tph_selftests::protocol::Counters;
+use tph_selftests::root_port;
+use tph_selftests::tph::{entry_offset, Requester, StMode};
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::uapi::vfio_tph::*;
+use tph_selftests::vfio::{cpu, Device, Op, OpenBy, NOIOMMU_SWITCH};
+use tph_selftests::{skip, tests, Errno};
+use tph_tests::{needs_tph, st, CPU};
+use vfio_bindings::bindings::vfio::{VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS};
+
+/// Everything that a user can find out about a device without changing it.
+#[derive(PartialEq)]
+struct Portrait {
+    config: Vec<u8>,
+    info: Vec<u8>,
+    regions: Vec<Result<Vec<u8>, Errno>>,
+    irqs: Vec<Result<Vec<u8>, Errno>>,
+    hot_reset: Result<Vec<u8>, Errno>,
+    features: Vec<Result<(), Errno>>,
+}
+
+impl Portrait {
+    fn of(device: &Device) -> Self {
+        let ops = [Op::Probe, Op::ProbeGet, Op::ProbeSet, Op::ProbeBoth];
+        let ours = VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
+        Self {
+            config: device.config_space(),
+            info: device.info_bytes(),
+            regions: (0..=VFIO_PCI_NUM_REGIONS)
+                .map(|index| device.region_bytes(index))
+                .collect(),
+            irqs: (0..=VFIO_PCI_NUM_IRQS)
+                .map(|index| device.irq_bytes(index))
+                .collect(),
+            hot_reset: device.hot_reset_info_bytes(),
+            features: (0..=0xffff)
+                .filter(|index| !ours.contains(index))
+                .flat_map(|index| ops.map(|op| (op, index)))
+                .map(|(op, index)| device.feature(op, index, &mut []))
+                .collect(),
+        }
+    }
+
+    #[track_caller]
+    fn assert_same(&self, stock: &Self, what: &str) {
+        for (offset, (ours, stock)) in self.config.iter().zip(&stock.config).enumerate() {
+            assert_eq!(ours, stock, "{what}: config space at {offset:#x}");
+        }
+        assert_eq!(self.info, stock.info, "{what}: device info");
+        for (index, (ours, stock)) in self.regions.iter().zip(&stock.regions).enumerate() {
+            assert_eq!(ours, stock, "{what}: region {index}");
+        }
+        for (index, (ours, stock)) in self.irqs.iter().zip(&stock.irqs).enumerate() {
+            assert_eq!(ours, stock, "{what}: irq {index}");
+        }
+        assert_eq!(self.hot_reset, stock.hot_reset, "{what}: hot reset info");
+        assert!(self.features == stock.features, "{what}: features");
+        assert!(self == stock, "{what}");
+    }
+}
+
+fn stock(endpoint: &Endpoint) -> Device {
+    endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
+    endpoint.open()
+}
+
+fn r66_device_without_tph(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::NO_TPH);
+    let stock = Portrait::of(&stock(&endpoint));
+    for gate in Gate::BOTH {
+        bench::bind(&endpoint, gate);
+        let device = endpoint.open();
+        Portrait::of(&device).assert_same(&stock, &format!("{gate:?}"));
+    }
+}
+
+/// A write of each byte of config space, and what is there afterwards.
+fn r66_writes_without_tph(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::NO_TPH);
+    let write_all = |device: &Device| -> (Vec<Option<usize>>, Vec<u8>) {
+        let mut taken = Vec::new();
+        for offset in 0..PCI_CFG_SPACE_EXP_SIZE as u16 {
+            // Not the command register, power state and resets: they end more than the test.
+            let keep = device.config_byte(offset);
+            if offset < 0x10 || (0x40..PCI_CFG_SPACE_SIZE as u16).contains(&offset) {
+                taken.push(device.write_config(offset, &[keep]).ok());
+            } else {
+                taken.push(device.write_config(offset, &[!keep]).ok());
+                taken.push(device.write_config(offset, &[keep]).ok());
+            }
+        }
+        (taken, device.config_space())
+    };
+    let stock = write_all(&stock(&endpoint));
+    bench::bind(&endpoint, Gate::Safe);
+    let ours = write_all(&endpoint.open());
+    assert_eq!(ours.0, stock.0, "what write() says");
+    assert!(ours.1 == stock.1, "config space afterwards");
+}
+
+fn r66_resets_without_tph(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::NO_TPH);
+    let resets = |device: &Device| (device.reset(), device.hot_reset(&[]), device.config_space());
+    let stock = resets(&stock(&endpoint));
+    bench::bind(&endpoint, Gate::Safe);
+    assert!(resets(&endpoint.open()) == stock);
+}
+
+/// The device's side: the same accesses for what the user does while it is open. Open and close
+/// race with runtime suspend, also under vfio-pci.
+fn r66_accesses_without_tph(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::NO_TPH);
+    let count = || -> [Counters; 3] {
+        let device = endpoint.open();
+        let counted = |body: &dyn Fn()| {
+            endpoint.reset_counters();
+            body();
+            endpoint.counters()
+        };
+        let command = device.config_word(PCI_COMMAND as u16);
+        [
+            counted(&|| drop(device.config_space())),
+            counted(&|| device.set_config(PCI_COMMAND as u16, &command.to_le_bytes())),
+            counted(&|| device.reset().expect("a reset")),
+        ]
+    };
+    endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
+    let stock = count();
+    bench::bind(&endpoint, Gate::Safe);
+    assert_eq!(count(), stock);
+}
+
+/// A device with TPH differs in the capability, and nowhere else.
+fn r66_device_with_tph(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    let device = stock(&endpoint);
+    let at = usize::from(device.tph_offset());
+    let stock = Portrait::of(&device);
+    drop(device);
+    let tail = at + PCI_TPH_BASE_SIZEOF as usize + 2 * endpoint.entries().len();
+    for gate in Gate::BOTH {
+        bench::bind(&endpoint, gate);
+        let device = endpoint.open();
+        assert_eq!(usize::from(device.tph_offset()), at);
+        let mut ours = Portrait::of(&device);
+        ours.config[at + PCI_TPH_CAP as usize..tail]
+            .copy_from_slice(&stock.config[at + PCI_TPH_CAP as usize..tail]);
+        ours.assert_same(&stock, &format!("{gate:?}"));
+    }
+}
+
+/// TPH that is not usable leaves nothing but holes.
+fn r66_device_with_hidden_tph(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    if !endpoint.is_emulated() {
+        skip!("needs a root port without TPH");
+    }
+    let device = stock(&endpoint);
+    let chain = device.chain();
+    let place = chain
+        .iter()
+        .position(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH)
+        .expect("a TPH capability");
+    let before = chain.get(place.wrapping_sub(1)).map(|link| link.offset);
+    let at = usize::from(chain[place].offset);
+    let stock = Portrait::of(&device);
+    drop(device);
+    let tail = at + PCI_TPH_BASE_SIZEOF as usize + 2 * endpoint.entries().len();
+
+    bench::bind(&endpoint, Gate::Safe);
+    endpoint.set_root_port(root_port::NONE);
+    let mut ours = Portrait::of(&endpoint.open());
+    ours.config[at..tail].copy_from_slice(&stock.config[at..tail]);
+    if let Some(before) = before.map(usize::from) {
+        ours.config[before..before + 4].copy_from_slice(&stock.config[before..before + 4]);
+    }
+    ours.assert_same(&stock, "hidden");
+}
+
+fn r67_every_way_in(bench: &mut Bench) {
+    needs_tph();
+    let mut ways = 0;
+    for gate in Gate::BOTH {
+        for by in [OpenBy::Cdev, OpenBy::Group] {
+            let endpoint = bench.take(gate, &Want::TABLE);
+            if !by.possible(&endpoint.bdf) {
+                continue;
+            }
+            ways += 1;
+            let device = endpoint.open_by(by);
+            device.enable(StMode::InterruptVector, Requester::Extended);
+            device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+            assert_eq!(endpoint.entries()[0], st(CPU), "{by:?}");
+            drop(device);
+            endpoint.assert_off("close");
+            bench.next_round();
+        }
+    }
+    if ways == 0 {
+        skip!("there is no IOMMU");
+    }
+    assert_eq!(ways, 4, "character device and group, with either gate");
+}
+
+/// vfio takes devices without an IOMMU until this is dropped.
+struct WithoutIommu;
+
+impl WithoutIommu {
+    fn new() -> Self {
+        fs::write(NOIOMMU_SWITCH, "Y").unwrap_or_else(|error| panic!("{NOIOMMU_SWITCH}: {error}"));
+        Self
+    }
+}
+
+impl Drop for WithoutIommu {
+    fn drop(&mut self) {
+        fs::write(NOIOMMU_SWITCH, "N").unwrap_or_else(|error| panic!("{NOIOMMU_SWITCH}: {error}"));
+    }
+}
+
+fn r67_without_an_iommu(bench: &mut Bench) {
+    let endpoint = bench.pick_for_noiommu(&Want::TABLE);
+    if endpoint.bdf.has_iommu() {
+        skip!("there is an IOMMU");
+    }
+    let _taken = WithoutIommu::new();
+    for gate in Gate::BOTH {
+        bench::bind(&endpoint, gate);
+        assert!(OpenBy::NoIommu.possible(&endpoint.bdf));
+        let device = endpoint.open_by(OpenBy::NoIommu);
+        device.enable(StMode::InterruptVector, Requester::Extended);
+        device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+        assert_eq!(endpoint.entries()[0], st(CPU));
+        let table = device.config_word(entry_offset(device.tph_offset(), 0));
+        let shown = match gate {
+            Gate::Safe => 0,
+            Gate::Unsafe => st(CPU),
+        };
+        assert_eq!(table, shown);
+        drop(device);
+        endpoint.assert_off("close");
+    }
+    endpoint.bdf.unbind();
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r66_device_without_tph,
+        r66_writes_without_tph,
+        r66_resets_without_tph,
+        r66_accesses_without_tph,
+        r66_device_with_tph,
+        r66_device_with_hidden_tph,
+        r67_every_way_in,
+        r67_without_an_iommu,
+    ])
+}
