@@ -39,8 +39,8 @@ use kernel::{
 /// Which vectors have a tag.
 pub(crate) struct Vectors {
     tagged: BitmapVec,
-    /// Whether some of them should have none, but could not be reached.
-    stale: bool,
+    /// Those of them that should have none, but could not be reached.
+    stale: BitmapVec,
 }
 
 impl Vectors {
@@ -48,22 +48,26 @@ impl Vectors {
     pub(crate) fn new(count: u16) -> Result<Self> {
         Ok(Self {
             tagged: BitmapVec::new(count.into(), GFP_KERNEL)?,
-            stale: false,
+            stale: BitmapVec::new(count.into(), GFP_KERNEL)?,
         })
     }
 
     /// Whether no vector has a tag that it should not have.
     pub(crate) fn is_settled(&self) -> bool {
-        !self.stale
+        self.stale.next_bit(0).is_none()
+    }
+
+    fn is_stale(&self, vector: usize) -> bool {
+        self.stale.next_bit(vector) == Some(vector)
     }
 
     fn is_clear(&self) -> bool {
         self.tagged.next_bit(0).is_none()
     }
 
-    /// Clears the tags of all vectors, or of those that are no longer allocated. What cannot be
-    /// reached is left, and remembered. The requester is disabled, or this is called in
-    /// [`quietly`].
+    /// Clears the tags of all vectors, or of those that are no longer allocated or are stale. What
+    /// cannot be reached is left, and remembered as stale. The requester is disabled, or this is
+    /// called in [`quietly`].
     fn clear(
         &mut self,
         requester: &Requester<'_>,
@@ -73,16 +77,15 @@ impl Vectors {
         decoded: bool,
     ) {
         let mut next = 0;
-        self.stale = false;
         while let Some(vector) = self.tagged.next_bit(next) {
             next = vector + 1;
             // CAST: at most 2048 vectors.
             let cleared = match (vector as u16, &mut table) {
-                (vector, _) if bus::vector_is_allocated(pdev.pci(), vector) => {
-                    if !allocated_too {
+                (number, _) if bus::vector_is_allocated(pdev.pci(), number) => {
+                    if !allocated_too && !self.is_stale(vector) {
                         continue;
                     }
-                    decoded && requester.msix_writer().write(vector, 0).is_ok()
+                    decoded && requester.msix_writer().write(number, 0).is_ok()
                 }
                 (vector, Some(table)) => {
                     table.clear_tag(vector);
@@ -92,8 +95,9 @@ impl Vectors {
             };
             if cleared {
                 self.tagged.clear_bit(vector);
+                self.stale.clear_bit(vector);
             } else {
-                self.stale = true;
+                self.stale.set_bit(vector);
             }
         }
     }
@@ -195,8 +199,11 @@ pub(crate) fn program(
         })
     };
     table::finish(requester, control, written)?;
-    for (vector, _) in (index..).zip(tags).filter(|(_, &tag)| tag == 0) {
-        vectors.tagged.clear_bit(vector.into());
+    for (vector, &tag) in (index..).zip(tags) {
+        vectors.stale.clear_bit(vector.into());
+        if tag == 0 {
+            vectors.tagged.clear_bit(vector.into());
+        }
     }
     Ok(())
 }
