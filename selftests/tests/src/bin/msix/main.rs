@@ -160,6 +160,7 @@ fn main() -> ExitCode {
         r46_reset_through_sysfs,
         r46_hot_reset_through_the_sibling,
         r46_reset_with_memory_disabled,
+        r46_reset_with_memory_disabled_then_set_irqs,
         r46_reset_without_vectors,
         r49_vectors_freed_and_allocated_again,
         r49_fewer_vectors_than_before,
