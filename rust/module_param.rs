@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The module parameter that is declared in the C shim.
+//! The module parameters that are declared in the C shim.
 
 use super::bindings;
 
@@ -8,4 +8,10 @@ use super::bindings;
 pub(crate) fn enable_unsafe_tph() -> bool {
     // SAFETY: Reads a variable of this module.
     unsafe { bindings::tph_helper_gate() }
+}
+
+/// The value of `enable_sriov` now.
+pub(crate) fn enable_sriov() -> bool {
+    // SAFETY: Reads a variable of this module.
+    unsafe { bindings::tph_helper_sriov() }
 }

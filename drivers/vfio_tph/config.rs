@@ -16,8 +16,8 @@ use crate::{
         vfio::pci::{
             Access,
             CoreDevice,
-            Open,
-            Session, //
+            Handle,
+            Open, //
         },
     },
     device::{
@@ -171,16 +171,15 @@ impl VfioTph {
     #[inline]
     pub(crate) fn read_config(
         &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
+        handle: Handle<'_, Self>,
         access: Access<'_>,
     ) -> Result<usize> {
         let table = self.spans.table.get();
         match access.config_offset() {
             Some(offset) if table.overlaps(offset, access.count) => {
-                read_table(session, core, access, offset, table)
+                read_table(handle, access, offset, table)
             }
-            _ => core.read(access),
+            _ => handle.core().read(access),
         }
     }
 
@@ -188,18 +187,17 @@ impl VfioTph {
     #[inline]
     pub(crate) fn write_config(
         &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
+        handle: Handle<'_, Self>,
         access: Access<'_>,
     ) -> Result<usize> {
         match access.config_offset() {
             Some(offset) if self.spans.writes.get().overlaps(offset, access.count) => {
-                self.write_parts(session, core, access, offset)
+                self.write_parts(handle, access, offset)
             }
             Some(offset) if self.spans.power.get().overlaps(offset, access.count) => {
-                self.write_core(session, core, access, offset)
+                self.write_core(handle, access, offset)
             }
-            _ => core.write(access),
+            _ => handle.core().write(access),
         }
     }
 
@@ -207,23 +205,22 @@ impl VfioTph {
     #[cold]
     fn write_parts(
         &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
+        handle: Handle<'_, Self>,
         access: Access<'_>,
         offset: usize,
     ) -> Result<usize> {
         // core refuses what reaches past the end before it writes anything.
-        if offset.saturating_add(access.count) > core.pci().cfg_size().into_raw() {
-            return core.write(access);
+        if offset.saturating_add(access.count) > handle.core().pci().cfg_size().into_raw() {
+            return handle.core().write(access);
         }
 
         let mut done = 0;
         while done < access.count {
             let at = offset + done;
             let buf = access.buf.wrapping_byte_add(done);
-            let (ours, len) = next_part(session, core, at, access.count - done)?;
+            let (ours, len) = next_part(handle, at, access.count - done)?;
             if ours {
-                write_capability(session, core, at, buf, len)?;
+                write_capability(handle, at, buf, len)?;
             } else {
                 // CAST: at most 4096.
                 let mut pos = *access.pos + done as i64;
@@ -232,7 +229,7 @@ impl VfioTph {
                     count: len,
                     pos: &mut pos,
                 };
-                self.write_core(session, core, part, at)?;
+                self.write_core(handle, part, at)?;
             }
             done += len;
         }
@@ -245,17 +242,15 @@ impl VfioTph {
     #[cold]
     fn write_core(
         &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
+        handle: Handle<'_, Self>,
         access: Access<'_>,
         offset: usize,
     ) -> Result<usize> {
         let power = self.spans.power.get().overlaps(offset, access.count);
-        let done = core.write(access)?;
+        let done = handle.core().write(access)?;
         if power {
-            let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
-            let _memory = core.memory_lock();
-            power::changed(&mut session.lock_now(core)?.open()?)?;
+            let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
+            power::changed(&mut handle.lock()?.open()?)?;
         }
         Ok(done)
     }
@@ -264,22 +259,21 @@ impl VfioTph {
 /// Reads config space with some of a visible ST table in it: core reads a dword at a time, so that a
 /// batch could come in between. What the user gets of the table is read again in one piece.
 fn read_table(
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
+    handle: Handle<'_, VfioTph>,
     access: Access<'_>,
     offset: usize,
     table: ByteRange,
 ) -> Result<usize> {
     let buf = access.buf;
-    let done = core.read(access)?;
+    let done = handle.core().read(access)?;
 
     let start = offset.max(table.start.into());
     let end = (offset + done).min(table.end.into());
-    if start < end && start / 4 != (end - 1) / 4 {
+    if start < end {
         let mut entries = [0; 2 * MAX_CAPABILITY_ENTRIES as usize];
         let entries = entries.get_mut(..end - start).ok_or(EINVAL)?;
-        session
-            .lock_now(core)?
+        handle
+            .lock_now()?
             .open()?
             .virtual_config()
             .read(start, entries)?;
@@ -291,13 +285,8 @@ fn read_table(
 }
 
 /// How the write goes on at `at`: whether in a TPH capability, and for how many of `left` bytes.
-fn next_part(
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
-    at: usize,
-    left: usize,
-) -> Result<(bool, usize)> {
-    let mut guard = session.lock_now(core)?;
+fn next_part(handle: Handle<'_, VfioTph>, at: usize, left: usize) -> Result<(bool, usize)> {
+    let mut guard = handle.lock_now()?;
     let open = guard.open()?;
     let ours = |at: usize| open.virtual_bytes.iter().any(|range| range.contains(at));
 
@@ -311,14 +300,8 @@ fn next_part(
 
 /// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
 /// dropped.
-fn write_capability(
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
-    at: usize,
-    buf: UserPtr,
-    count: usize,
-) -> Result {
-    let Some((offset, written)) = control_bytes(session, core, at, count)? else {
+fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count: usize) -> Result {
+    let Some((offset, written)) = control_bytes(handle, at, count)? else {
         return Ok(());
     };
     let mut bytes = [0; size_of::<u32>()];
@@ -328,21 +311,18 @@ fn write_capability(
         .read_slice(bytes)?;
 
     // As core has it for any access to a device that does not wake up.
-    let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
-    let _memory = core.memory_lock();
-    let mut guard = session.lock(core)?;
-    write_control(&mut guard.open()?, offset, bytes)
+    let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
+    write_control(&mut handle.lock()?.open()?, offset, bytes)
 }
 
 /// The bytes of the Control register that a write of `count` bytes at `at` in config space touches:
 /// where they start in the register, and where they are in the write.
 fn control_bytes(
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
+    handle: Handle<'_, VfioTph>,
     at: usize,
     count: usize,
 ) -> Result<Option<(usize, Range<usize>)>> {
-    let mut guard = session.lock_now(core)?;
+    let mut guard = handle.lock_now()?;
     let open = guard.open()?;
     Ok(open.offered.as_ref().and_then(|offered| {
         let within = at.checked_sub(offered.offset.into())?;
@@ -375,8 +355,8 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
     match table::control(&requester)? {
         // What a device made of it is in force, whatever it was asked for.
         Some(in_force) => offered.control = in_force,
-        // Dropped by a device that is gone: what was in force is what there is to go back to.
-        None => {}
+        // A device that is gone drops the write; one that comes back has what was in force before.
+        None => table::set_control(&requester, offered.control)?,
     }
     if offered.control != next {
         requester.set_core_state(

@@ -16,9 +16,9 @@ use crate::{
                 Access,
                 CoreDevice,
                 Driver,
+                Handle,
                 Open,
-                Opening,
-                Session, //
+                Opening, //
             },
         },
     },
@@ -57,7 +57,6 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    c_str,
     device::Bound,
     page::PAGE_SIZE,
     pci,
@@ -82,6 +81,8 @@ pub(crate) struct VfioTph {
     /// Which config space accesses are not core's alone.
     pub(crate) spans: Spans,
     warned_of_size: Atomic<bool>,
+    /// Whether the kernel lets anyone enable TPH.
+    allowed: bool,
 }
 
 /// The TPH side of an open device.
@@ -109,6 +110,8 @@ pub(crate) struct Offered {
     pub(crate) table_written: bool,
     /// Whether the device has slept since Control and table were in force.
     pub(crate) asleep: bool,
+    /// Whether Control could not be written when it should have been.
+    out_of_reach: bool,
 }
 
 /// What the user sees of an offered capability.
@@ -150,34 +153,51 @@ impl Offered {
         Ok(())
     }
 
-    /// Turns TPH off and clears the table, in hardware and in what the user sees.
-    ///
-    /// Without `clear`, the table in hardware is left for a reset that comes next.
-    fn reset(open: &mut Open<'_, VfioTph>, clear: bool, decodes_memory: bool) -> Result {
+    /// Turns TPH off and clears the table, in hardware as far as it can be reached, and in what
+    /// the user sees.
+    fn reset(open: &mut Open<'_, VfioTph>, reset: Reset, decodes_memory: bool) -> Result {
         let core = open.core();
         let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered)
         else {
             return Ok(());
         };
-        if offered.control != Control::RESET {
-            table::set_control(&requester, Control::RESET)?;
-            offered.control = Control::RESET;
-        }
         offered.asleep = false;
-        vectors::clear_for_reset(offered, core, decodes_memory);
-
         offered.tags.fill(0);
+
+        if reset == Reset::OutOfReach {
+            requester.set_core_state(0, 0);
+            offered.out_of_reach = true;
+        } else if offered.control != Control::RESET || offered.out_of_reach {
+            table::set_control(&requester, Control::RESET)?;
+            offered.out_of_reach = false;
+        }
+        offered.control = Control::RESET;
+
+        let reachable = reset != Reset::OutOfReach;
+        vectors::clear_for_reset(offered, core, reachable && decodes_memory);
         let written = offered.table_written;
-        if written && clear {
+        if written && reset == Reset::Over {
             table::restore(&requester, &offered.tags)?;
             offered.table_written = false;
         }
+
         open.show_control()?;
         if written {
             open.show_table()?;
         }
         Ok(())
     }
+}
+
+/// When, relative to a reset, the state of a device is taken back to what a reset leaves.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Reset {
+    /// Before it: the table in hardware is left to it.
+    Coming,
+    /// The device does not answer now: what hardware holds is seen to when it does again.
+    OutOfReach,
+    /// After it, or without one.
+    Over,
 }
 
 impl VfioTph {
@@ -229,10 +249,14 @@ impl Driver for VfioTph {
     type Session = TphSession;
     type Attribute = TphPolicy;
 
-    const NAME: &'static CStr = c_str!("vfio_tph");
+    const NAME: &'static CStr = c"vfio_tph";
 
     fn shared() -> impl PinInit<HostBridges, Error> {
         HostBridges::new()
+    }
+
+    fn sriov_enabled() -> bool {
+        module_param::enable_sriov()
     }
 
     fn probe(pdev: &pci::Device<Bound>, shared: &HostBridges) -> Result<Self> {
@@ -244,6 +268,7 @@ impl Driver for VfioTph {
             host_bridge: host_bridge.transpose()?,
             spans: Spans::new(),
             warned_of_size: Atomic::new(false),
+            allowed: Requester::new(pdev).is_some_and(|requester| requester.allowed()),
         })
     }
 
@@ -293,7 +318,7 @@ impl Driver for VfioTph {
                 vectors::clear_at_open(opening, hardware.msix_vectors);
             }
 
-            let offer = Offer::new(&hardware, self.policy()).filter(|_| requester.allowed());
+            let offer = Offer::new(&hardware, self.policy()).filter(|_| self.allowed);
             if let Some(offer) = offer {
                 session.offered = Some(Offered {
                     offer,
@@ -305,6 +330,7 @@ impl Driver for VfioTph {
                         .transpose()?,
                     table_written: false,
                     asleep: false,
+                    out_of_reach: false,
                 });
             }
         }
@@ -325,55 +351,41 @@ impl Driver for VfioTph {
         Ok(session)
     }
 
-    fn before_close(&self, session: &Session<Self>, core: &CoreDevice) {
-        vectors::clear_at_close(session, core);
+    fn before_close(&self, handle: Handle<'_, Self>) {
+        vectors::clear_at_close(handle);
     }
 
     fn close(&self, open: &mut Open<'_, Self>) {
         self.spans.clear();
         // Nothing to be done about a device that is gone. Vectors have been seen to.
-        let _ = Offered::reset(open, true, false);
+        let _ = Offered::reset(open, Reset::Over, false);
     }
 
-    fn read(
-        &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
-        access: Access<'_>,
-    ) -> Result<usize> {
-        self.read_config(session, core, access)
+    fn read(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        self.read_config(handle, access)
     }
 
-    fn write(
-        &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
-        access: Access<'_>,
-    ) -> Result<usize> {
-        self.write_config(session, core, access)
+    fn write(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        self.write_config(handle, access)
     }
 
-    fn feature(&self, session: &Session<Self>, core: &CoreDevice, call: Call) -> Result<i32> {
-        feature::dispatch(self, session, core, call)
+    fn feature(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
+        feature::dispatch(self, handle, call)
     }
 
-    fn interrupts_changed(&self, session: &Session<Self>, core: &CoreDevice) {
-        vectors::clear_freed(session, core);
+    fn interrupts_changed(&self, handle: Handle<'_, Self>) {
+        vectors::clear_freed(handle);
     }
 
-    fn unmappable(
-        &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
-        region: u32,
-    ) -> Result<Option<Range<u64>>> {
-        let mut guard = session.lock_now(core)?;
+    fn unmappable(&self, handle: Handle<'_, Self>, region: u32) -> Result<Option<Range<u64>>> {
+        let mut guard = handle.lock_now()?;
         let open = guard.open()?;
         let isolated = open
             .offered
             .as_ref()
             .is_some_and(|offered| isolation::isolates(&offered.offer));
-        Ok(core
+        Ok(handle
+            .core()
             .msix()
             .filter(|msix| isolated && msix.bar == region)
             .map(|msix| isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64)))
@@ -390,16 +402,26 @@ impl Driver for VfioTph {
 
     fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // A device that is not there has nothing to turn off, and the kernel's state is off.
-        let _ = Offered::reset(open, false, decodes_memory);
+        let _ = Offered::reset(open, Reset::Coming, decodes_memory);
     }
 
     fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
         // As above.
-        let _ = Offered::reset(open, true, decodes_memory);
+        let _ = Offered::reset(open, Reset::Over, decodes_memory);
     }
 
-    fn error(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
-        // As above. What could not be cleared is cleared when recovery is over.
-        let _ = Offered::reset(open, true, decodes_memory);
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, decodes_memory: bool) {
+        let reset = if accessible {
+            Reset::Over
+        } else {
+            Reset::OutOfReach
+        };
+        // As above.
+        let _ = Offered::reset(open, reset, decodes_memory);
+    }
+
+    fn error_resume(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
+        // As above.
+        let _ = Offered::reset(open, Reset::Over, decodes_memory);
     }
 }

@@ -8,8 +8,7 @@ use crate::{
         cpu::PresentCpu,
         pci::{
             self as bus,
-            tph::Requester,
-            Awake, //
+            tph::Requester, //
         },
         vfio::{
             feature::{
@@ -17,9 +16,8 @@ use crate::{
                 Operation, //
             },
             pci::{
-                CoreDevice,
-                Open,
-                Session, //
+                Handle,
+                Open, //
             },
         },
     },
@@ -60,32 +58,27 @@ impl From<Refusal> for Error {
 }
 
 /// Handles a feature that is ours, and leaves others to core.
-pub(crate) fn dispatch(
-    device: &VfioTph,
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
-    call: Call,
-) -> Result<i32> {
+pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
     match call.index() {
-        uapi::VFIO_DEVICE_FEATURE_TPH => get_tph(session, core, call),
-        uapi::VFIO_DEVICE_FEATURE_TPH_ST => set_tph_st(device, session, core, call),
-        uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE => get_tph_resolve(device, session, core, call),
+        uapi::VFIO_DEVICE_FEATURE_TPH => get_tph(handle, call),
+        uapi::VFIO_DEVICE_FEATURE_TPH_ST => set_tph_st(device, handle, call),
+        uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE => get_tph_resolve(device, handle, call),
         // Needs a kernel whose dma-bufs carry hints.
         uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => Err(Refusal::Unsupported.into()),
-        _ => core.feature(call),
+        _ => handle.core().feature(call),
     }
 }
 
 /// The terms of an open device; they do not change until it is closed.
-fn offer(session: &Session<VfioTph>, core: &CoreDevice) -> Result<Option<Offer>> {
-    let mut guard = session.lock_now(core)?;
+fn offer(handle: Handle<'_, VfioTph>) -> Result<Option<Offer>> {
+    let mut guard = handle.lock_now()?;
     let open = guard.open()?;
     Ok(open.offered.as_ref().map(|offered| offered.offer))
 }
 
 /// `VFIO_DEVICE_FEATURE_TPH`, spec section 4.1.
-fn get_tph(session: &Session<VfioTph>, core: &CoreDevice, call: Call) -> Result<i32> {
-    let offer = offer(session, core)?.ok_or(Refusal::Unsupported)?;
+fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
+    let offer = offer(handle)?.ok_or(Refusal::Unsupported)?;
     if !call.check(Operation::Get, size_of::<uapi::vfio_device_feature_tph>())? {
         return Ok(0);
     }
@@ -102,15 +95,10 @@ fn get_tph(session: &Session<VfioTph>, core: &CoreDevice, call: Call) -> Result<
 }
 
 /// `VFIO_DEVICE_FEATURE_TPH_ST`, spec section 4.2.
-fn set_tph_st(
-    device: &VfioTph,
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
-    call: Call,
-) -> Result<i32> {
+fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
     type Header = uapi::vfio_device_feature_tph_st;
 
-    let offer = offer(session, core)?;
+    let offer = offer(handle)?;
     let offer = Batch::available(offer.as_ref())?;
     if !call.check(Operation::Set, size_of::<Header>())? {
         return Ok(0);
@@ -120,25 +108,15 @@ fn set_tph_st(
     let batch = Batch::shape(&reader.read()?, offer, call.len())?;
     let sources = read_entries(&mut reader, batch.count.into())?;
 
-    let done = {
-        let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
-        let _memory = core.memory_lock();
-        let mut guard = session.lock(core)?;
-        program(device, &mut guard.open()?, &batch, &sources)
-    };
+    let done = program(device, handle, offer, &batch, &sources);
     done.or_else(|failure| failure.report(call, offset_of!(Header, fault)))
 }
 
 /// `VFIO_DEVICE_FEATURE_TPH_RESOLVE`, spec section 4.3.
-fn get_tph_resolve(
-    device: &VfioTph,
-    session: &Session<VfioTph>,
-    core: &CoreDevice,
-    call: Call,
-) -> Result<i32> {
+fn get_tph_resolve(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
     type Header = uapi::vfio_device_feature_tph_resolve;
 
-    let offer = offer(session, core)?.ok_or(Refusal::Unsupported)?;
+    let offer = offer(handle)?.ok_or(Refusal::Unsupported)?;
     if !call.check(Operation::Get, size_of::<Header>())? {
         return Ok(0);
     }
@@ -207,10 +185,30 @@ impl<E: Into<Error>> From<E> for Failure {
 /// Resolves all sources, then writes the entries.
 fn program(
     device: &VfioTph,
-    open: &mut Open<'_, VfioTph>,
+    handle: Handle<'_, VfioTph>,
+    offer: &Offer,
     batch: &Batch,
     sources: &[uapi::vfio_tph_source],
 ) -> Result<i32, Failure> {
+    if let Some(offered) = &handle.lock_now()?.open()?.offered {
+        batch.admit(offered.control, offer)?;
+    }
+
+    // Firmware may take its time: no lock is held.
+    let mut tags = KVVec::with_capacity(sources.len(), GFP_KERNEL)?;
+    for (position, source) in (0..).zip(sources) {
+        let tag = tag(device, offer, source, batch.namespace)
+            .map_err(|refusal| Failure::Source { position, refusal })?;
+        tags.push(tag, GFP_KERNEL)?;
+    }
+
+    let mut guard = handle.lock()?;
+    write(&mut guard.open()?, batch, &tags)?;
+    Ok(0)
+}
+
+/// Writes the entries of a batch whose tags are known.
+fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result {
     let core = open.core();
     if bus::is_powered(core.pci()) {
         power::wake(open)?;
@@ -218,14 +216,8 @@ fn program(
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Err(Refusal::Unsupported.into());
     };
+    // Control may have been written meanwhile.
     batch.admit(offered.control, &offered.offer)?;
-
-    let mut tags = KVVec::with_capacity(sources.len(), GFP_KERNEL)?;
-    for (position, source) in (0..).zip(sources) {
-        let tag = tag(device, &offered.offer, source, batch.namespace)
-            .map_err(|refusal| Failure::Source { position, refusal })?;
-        tags.push(tag, GFP_KERNEL)?;
-    }
 
     let mut vectors = batch.index..batch.index.saturating_add(batch.count);
     if offered.vectors.is_some()
@@ -236,12 +228,12 @@ fn program(
 
     let written = match &mut offered.vectors {
         Some(vectors) if core.decodes_memory() => {
-            vectors::program(vectors, &requester, offered.control, batch.index, &tags)
+            vectors::program(vectors, &requester, offered.control, batch.index, tags)
         }
         None if bus::is_powered(core.pci()) => {
             offered.table_written = true;
-            table::program(&requester, offered.control, batch.index, &tags)
-                .and_then(|()| offered.record(batch.index, &tags))
+            table::program(&requester, offered.control, batch.index, tags)
+                .and_then(|()| offered.record(batch.index, tags))
         }
         _ => return Err(Refusal::DeviceGone.into()),
     };
@@ -250,8 +242,7 @@ fn program(
     }
     open.show_control()?;
     written?;
-    open.show_table()?;
-    Ok(0)
+    open.show_table()
 }
 
 /// Finds the tag that one source puts into an ST entry.

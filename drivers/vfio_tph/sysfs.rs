@@ -5,7 +5,7 @@
 use crate::{
     abstractions::vfio::pci::{
         Attribute,
-        Session, //
+        Handle, //
     },
     device::VfioTph,
     rules::policy::Policy, //
@@ -28,11 +28,11 @@ impl Attribute<VfioTph> for TphPolicy {
 
     /// EINVAL for a name that is none, EPERM for a policy beyond the gate of when the device was
     /// bound, EBUSY while the device is open.
-    fn store(device: &VfioTph, session: &Session<VfioTph>, value: &[u8]) -> Result {
+    fn store(device: &VfioTph, handle: Handle<'_, VfioTph>, value: &[u8]) -> Result {
         let policy = Policy::from_name(value).ok_or(EINVAL)?;
         if policy > Policy::default_for(device.gate) {
             return Err(EPERM);
         }
-        session.unless_open(|| device.set_policy(policy))
+        handle.unless_open(|| device.set_policy(policy))
     }
 }

@@ -15,10 +15,10 @@ use crate::{
         },
         vfio::pci::{
             CoreDevice,
+            Handle,
             MsixTable,
             Open,
-            Opening,
-            Session, //
+            Opening, //
         },
     },
     device::{
@@ -114,7 +114,7 @@ fn quietly(requester: &Requester<'_>, control: Control, change: impl FnOnce()) -
 
 /// Clears a table that nobody has allocated vectors of, whatever it holds.
 pub(crate) fn clear_at_open(opening: &mut Opening<'_>, count: u16) {
-    let Some(decoding) = opening.core().decode_memory() else {
+    let Some(decoding) = opening.decode_memory() else {
         return;
     };
     if let Some(mut table) = opening.msix_table(&decoding) {
@@ -123,50 +123,53 @@ pub(crate) fn clear_at_open(opening: &mut Opening<'_>, count: u16) {
 }
 
 /// Clears all tags of a device that is about to be closed.
-pub(crate) fn clear_at_close(session: &Session<VfioTph>, core: &CoreDevice) {
-    settle(session, core, true);
+pub(crate) fn clear_at_close(handle: Handle<'_, VfioTph>) {
+    settle(handle, true);
 }
 
 /// Clears the tags of vectors that have been freed.
-pub(crate) fn clear_freed(session: &Session<VfioTph>, core: &CoreDevice) {
-    settle(session, core, false);
+pub(crate) fn clear_freed(handle: Handle<'_, VfioTph>) {
+    settle(handle, false);
 }
 
-fn settle(session: &Session<VfioTph>, core: &CoreDevice, allocated_too: bool) {
-    let tagged = |open: &Open<'_, VfioTph>| {
-        open.offered
-            .as_ref()
-            .and_then(|offered| offered.vectors.as_ref())
-            .is_some_and(|vectors| !vectors.is_clear())
-    };
-    let any = session
-        .lock_now(core)
-        .is_ok_and(|mut guard| guard.open().is_ok_and(|open| tagged(&open)));
-    if !any {
-        return;
+fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) {
+    // Failing means that the device is not open, or that Control is out of range: neither is so.
+    let _ = try_settle(handle, allocated_too);
+}
+
+fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
+    let core = handle.core();
+    if vectors(&mut handle.lock_now()?.open()?).is_none_or(|vectors| vectors.is_clear()) {
+        return Ok(());
     }
 
+    // Comes before the lock of the session.
     let decoding = core.decode_memory();
-    let Ok(mut guard) = session.lock_now(core) else {
-        return;
+    let mut guard = handle.lock_now()?;
+    let mut open = guard.open()?;
+    let Some(decoding) = decoding else {
+        if let Some(vectors) = vectors(&mut open) {
+            vectors.stale = true;
+        }
+        return Ok(());
     };
-    let Ok(mut open) = guard.open() else {
-        return;
-    };
-    let table = decoding
-        .as_ref()
-        .and_then(|decoding| open.msix_table(decoding));
-    let decoded = decoding.is_some();
+    let table = open.msix_table(&decoding);
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
-        return;
+        return Ok(());
     };
     let control = offered.control;
-    if let Some(vectors) = &mut offered.vectors {
-        // Out of range is what it can fail with.
-        let _ = quietly(&requester, control, || {
-            vectors.clear(&requester, core, allocated_too, table, decoded)
-        });
+    match &mut offered.vectors {
+        Some(vectors) => quietly(&requester, control, || {
+            vectors.clear(&requester, core, allocated_too, table, true)
+        }),
+        None => Ok(()),
     }
+}
+
+fn vectors<'a>(open: &'a mut Open<'_, VfioTph>) -> Option<&'a mut Vectors> {
+    open.offered
+        .as_mut()
+        .and_then(|offered| offered.vectors.as_mut())
 }
 
 /// Clears all tags before a reset, so that the PCI core does not restore them; the requester is

@@ -23,6 +23,16 @@ module_param(enable_unsafe_tph, bool, 0444);
 MODULE_PARM_DESC(enable_unsafe_tph,
 		 "Let users of devices bound from now on see and choose steering tags. No IOMMU checks a tag, and caches are shared with other tenants. (default: N)");
 
+/* As vfio-pci has it. */
+static bool enable_sriov;
+module_param(enable_sriov, bool, 0644);
+MODULE_PARM_DESC(enable_sriov, "Enable support for SR-IOV configuration.");
+
+bool tph_helper_sriov(void)
+{
+	return enable_sriov;
+}
+
 bool tph_helper_gate(void)
 {
 	return enable_unsafe_tph;
@@ -43,8 +53,10 @@ u16 tph_helper_cap(struct pci_dev *pdev)
  * what is in force. pcie_enable_tph() cannot: it always takes the widest
  * requester type, and writes it to hardware.
  *
- * tph_enabled shares its word with other bits of the device. The caller keeps
- * their writers out: it holds memory_lock.
+ * tph_enabled shares its byte with other bits of the device, and the PCI core
+ * has no lock for any of them. It is written only when it changes; memory_lock,
+ * or the device lock, which the caller holds, keeps most other writers out, as far
+ * as pcie_enable_tph() itself does.
  */
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 			  u8 req_type)
@@ -52,7 +64,8 @@ void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 #ifdef CONFIG_PCIE_TPH
 	pdev->tph_mode = mode;
 	pdev->tph_req_type = req_type;
-	pdev->tph_enabled = enabled;
+	if (pdev->tph_enabled != enabled)
+		pdev->tph_enabled = enabled;
 #endif
 }
 
@@ -66,9 +79,20 @@ int tph_helper_set_entry(struct pci_dev *pdev, unsigned int index, u16 tag)
 	return pcie_tph_set_st_entry(pdev, index, tag);
 }
 
-int tph_helper_enable(struct pci_dev *pdev, int mode)
+/* Whether pci=notph is absent; rust/pci/tph.rs says how this can tell. */
+bool tph_helper_allowed(struct pci_dev *pdev)
 {
-	return pcie_enable_tph(pdev, mode);
+#ifdef CONFIG_PCIE_TPH
+	bool enabled = pdev->tph_enabled;
+	int ret;
+
+	pdev->tph_enabled = 1;
+	ret = pcie_enable_tph(pdev, PCI_TPH_ST_NS_MODE);
+	pdev->tph_enabled = enabled;
+	return ret == -EBUSY;
+#else
+	return false;
+#endif
 }
 
 int tph_helper_pcie_type(struct pci_dev *pdev)

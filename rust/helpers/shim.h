@@ -11,13 +11,14 @@
 #include <linux/vfio_pci_core.h>
 
 bool tph_helper_gate(void);
+bool tph_helper_sriov(void);
 
 u16 tph_helper_cap(struct pci_dev *pdev);
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 			  u8 req_type);
 void tph_helper_disable(struct pci_dev *pdev);
 int tph_helper_set_entry(struct pci_dev *pdev, unsigned int index, u16 tag);
-int tph_helper_enable(struct pci_dev *pdev, int mode);
+bool tph_helper_allowed(struct pci_dev *pdev);
 
 int tph_helper_pcie_type(struct pci_dev *pdev);
 struct pci_dev *tph_helper_root_port(struct pci_dev *pdev);

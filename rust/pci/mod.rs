@@ -9,14 +9,17 @@ use crate::abstractions::{
     bindings, //
 };
 use kernel::{
-    device::Bound,
+    device::{
+        Bound,
+        DeviceContext, //
+    },
     error::to_result,
     pci,
     prelude::*, //
 };
 
 /// The C side of a device.
-pub(crate) fn as_raw(pdev: &pci::Device<Bound>) -> *mut bindings::pci_dev {
+pub(crate) fn as_raw<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> *mut bindings::pci_dev {
     // CAST: `pci::Device` is a transparent wrapper of `struct pci_dev`.
     core::ptr::from_ref(pdev).cast_mut().cast()
 }
@@ -58,7 +61,7 @@ pub(crate) fn is_powered(pdev: &pci::Device<Bound>) -> bool {
 }
 
 /// Device Capabilities 2 of a device, PCIe r6.2 7.5.3.15.
-pub(crate) fn device_capabilities_2(pdev: &pci::Device<Bound>) -> Result<u32> {
+pub(crate) fn device_capabilities_2<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> Result<u32> {
     let mut value = 0;
     // SAFETY: The device is valid, and `value` is valid for a write.
     to_result(unsafe {
@@ -101,7 +104,7 @@ pub(crate) fn upstream(pdev: &pci::Device<Bound>) -> Upstream {
         return Upstream::Unknown;
     }
     // SAFETY: A bound device keeps those above it.
-    let root_port = unsafe { &*root_port.cast_const().cast::<pci::Device<Bound>>() };
+    let root_port = unsafe { &*root_port.cast_const().cast::<pci::Device>() };
     device_capabilities_2(root_port).map_or(Upstream::Unknown, Upstream::RootPort)
 }
 

@@ -97,14 +97,11 @@ impl<'a> Requester<'a> {
     ///
     /// The PCI core keeps the parameter to itself, but pcie_enable_tph() looks at it before all
     /// else, and next at whether TPH is enabled already, before it touches hardware. So it can
-    /// be asked about a device that passes for enabled. To be called while nobody uses the device,
-    /// with TPH disabled.
+    /// be asked about a device that passes for enabled. To be called while the device is being
+    /// probed: the device lock keeps others who look at its state away.
     pub(crate) fn allowed(&self) -> bool {
-        self.set_core_state(0, 1);
-        // SAFETY: The device is valid. Nothing is enabled: the answer is EBUSY or EINVAL.
-        let answer = unsafe { bindings::tph_helper_enable(as_raw(self.pdev), 0) };
-        self.set_core_state(0, 0);
-        answer == -(bindings::EBUSY as i32)
+        // SAFETY: The device is valid.
+        unsafe { bindings::tph_helper_allowed(as_raw(self.pdev)) }
     }
 }
 

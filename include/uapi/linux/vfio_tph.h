@@ -107,7 +107,8 @@ struct vfio_device_feature_tph {
  *   -EPERM       LITERAL below VFIO_TPH_POLICY_LITERAL
  *   -EINVAL      a malformed source, a CPU that is not present, not a dma-buf
  *   -EBADF       bad dma-buf fd
- *   -EIO         the device stopped answering, or cannot be reached; TPH is off
+ *   -EIO         the device stopped answering, and TPH is off; or it is in D3, or
+ *                does not decode the memory that its table is in
  */
 struct vfio_device_feature_tph_st {
 	__u32	flags;

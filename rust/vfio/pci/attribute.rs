@@ -7,7 +7,7 @@
 use super::device::{
     Device,
     Driver,
-    Session, //
+    Handle, //
 };
 use crate::abstractions::bindings;
 use core::marker::PhantomData;
@@ -24,14 +24,14 @@ pub(crate) trait Attribute<T: Driver> {
     fn show(data: &T) -> &'static CStr;
 
     /// Takes what was written, without a newline at its end.
-    fn store(data: &T, session: &Session<T>, value: &[u8]) -> Result;
+    fn store(data: &T, device: Handle<'_, T>, value: &[u8]) -> Result;
 }
 
 /// The tables that the driver core wants for an attribute.
 pub(super) struct Table<T: Driver>(PhantomData<T>);
 
 impl<T: Driver> Table<T> {
-    const FILE: bindings::device_attribute = {
+    const FILE: &'static bindings::device_attribute = &{
         let mut file: bindings::device_attribute = pin_init::zeroed();
         file.attr.name = <T::Attribute as Attribute<T>>::NAME.as_ptr().cast();
         file.attr.mode = <T::Attribute as Attribute<T>>::MODE;
@@ -45,21 +45,22 @@ impl<T: Driver> Table<T> {
     };
 
     const FILES: [*const bindings::attribute; 2] =
-        [core::ptr::from_ref(&Self::FILE).cast(), core::ptr::null()];
+        [core::ptr::from_ref(Self::FILE).cast(), core::ptr::null()];
 
-    const GROUP: bindings::attribute_group = {
+    const GROUP: &'static bindings::attribute_group = &{
         let mut group: bindings::attribute_group = pin_init::zeroed();
         group.__bindgen_anon_2 = bindings::attribute_group__bindgen_ty_2 {
-            attrs_const: (&raw const *&Self::FILES).cast(),
+            attrs_const: Self::FILES.as_ptr(),
         };
         group
     };
 
-    const GROUPS: [*const bindings::attribute_group; 2] = [&Self::GROUP, core::ptr::null()];
+    const GROUPS: &'static [*const bindings::attribute_group; 2] =
+        &[Self::GROUP, core::ptr::null()];
 
     /// For `pci_driver.dev_groups`.
     pub(super) fn groups() -> *mut *const bindings::attribute_group {
-        (&raw const *&Self::GROUPS).cast_mut().cast()
+        Self::GROUPS.as_ptr().cast_mut()
     }
 
     unsafe extern "C" fn show_callback(
@@ -89,7 +90,7 @@ impl<T: Driver> Table<T> {
         // SAFETY: sysfs passes `count` bytes.
         let value = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), count) };
         let value = value.strip_suffix(b"\n").unwrap_or(value);
-        match T::Attribute::store(&device.data, &device.session, value) {
+        match T::Attribute::store(&device.data, device.handle(), value) {
             // CAST: at most a page.
             Ok(()) => count as isize,
             // CAST: widens.

@@ -34,9 +34,10 @@ impl Access<'_> {
     pub(crate) fn config_offset(&self) -> Option<usize> {
         // CAST: as VFIO_PCI_OFFSET_TO_INDEX() has it.
         let pos = *self.pos as u64;
-        // CAST: what the mask leaves fits.
-        (pos >> bindings::VFIO_PCI_OFFSET_SHIFT == bindings::VFIO_PCI_CONFIG_REGION_INDEX as u64)
-            .then_some((pos & ((1 << bindings::VFIO_PCI_OFFSET_SHIFT) - 1)) as usize)
+        if pos >> bindings::VFIO_PCI_OFFSET_SHIFT != bindings::VFIO_PCI_CONFIG_REGION_INDEX as u64 {
+            return None;
+        }
+        usize::try_from(pos & ((1 << bindings::VFIO_PCI_OFFSET_SHIFT) - 1)).ok()
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     core_device::{
         Access,
         CoreDevice,
+        MemoryGuard,
         VirtualConfig, //
     },
     msix::{
@@ -64,6 +65,9 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// Makes what all devices share.
     fn shared() -> impl PinInit<Self::Shared, Error>;
 
+    /// Whether virtual functions may be made of a physical function: vfio-pci has a parameter.
+    fn sriov_enabled() -> bool;
+
     /// A device is bound.
     fn probe(pdev: &pci::Device<Bound>, shared: &Self::Shared) -> Result<Self>;
 
@@ -77,54 +81,36 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn open(&self, opening: &mut Opening<'_>) -> Result<Self::Session>;
 
     /// The last user is gone; no lock is held yet.
-    fn before_close(&self, session: &Session<Self>, core: &CoreDevice) {
-        let _ = (session, core);
+    fn before_close(&self, device: Handle<'_, Self>) {
+        let _ = device;
     }
 
     /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
-    fn interrupts_changed(&self, session: &Session<Self>, core: &CoreDevice) {
-        let _ = (session, core);
+    fn interrupts_changed(&self, device: Handle<'_, Self>) {
+        let _ = device;
     }
 
     /// The last user is gone; core will disable the device. A reset may still be under way.
     fn close(&self, open: &mut Open<'_, Self>);
 
     /// Reads a region. Returns the number of bytes.
-    fn read(
-        &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
-        access: Access<'_>,
-    ) -> Result<usize> {
-        let _ = session;
-        core.read(access)
+    fn read(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        device.core().read(access)
     }
 
     /// Writes a region. Returns the number of bytes.
-    fn write(
-        &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
-        access: Access<'_>,
-    ) -> Result<usize> {
-        let _ = session;
-        core.write(access)
+    fn write(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        device.core().write(access)
     }
 
     /// Handles a feature.
-    fn feature(&self, session: &Session<Self>, core: &CoreDevice, call: Call) -> Result<i32> {
-        let _ = session;
-        core.feature(call)
+    fn feature(&self, device: Handle<'_, Self>, call: Call) -> Result<i32> {
+        device.core().feature(call)
     }
 
     /// The bytes of a region that no user may map or export, if any.
-    fn unmappable(
-        &self,
-        session: &Session<Self>,
-        core: &CoreDevice,
-        region: u32,
-    ) -> Result<Option<Range<u64>>> {
-        let _ = (session, core, region);
+    fn unmappable(&self, device: Handle<'_, Self>, region: u32) -> Result<Option<Range<u64>>> {
+        let _ = (device, region);
         Ok(None)
     }
 
@@ -140,16 +126,22 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 
     /// The device, which is open, will be reset; with `decodes_memory`, its memory BARs can be
     /// reached. From here to [`Driver::reset_done`] sessions cannot
-    /// be locked by [`Session::lock`].
+    /// be locked by [`Handle::lock`].
     fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 
     /// The device, which is open, has been reset.
     fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 
-    /// An error was reported, or recovery from one is over; the device is open, and may have lost
-    /// its state.
-    fn error(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
+    /// An error was reported; the device, which is open, will be reset, or has been disturbed. Unless
+    /// `accessible`, it cannot be reached.
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, decodes_memory: bool);
+
+    /// Recovery from an error is over; the device, which is open, may have lost its state.
+    fn error_resume(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
 }
+
+/// `PCI_CAP_ID_INVALID` of drivers/vfio/pci/vfio_pci_priv.h: the byte belongs to no capability.
+const CAP_ID_INVALID: u8 = 0xff;
 
 /// What a driver may edit while a device is being opened.
 pub(crate) struct Opening<'a> {
@@ -160,6 +152,13 @@ impl<'a> Opening<'a> {
     /// The device.
     pub(crate) fn core(&self) -> &'a CoreDevice {
         self.core
+    }
+
+    /// Makes the device decode its memory BARs for as long as the guard lives. `None` if it is in
+    /// a power state in which it cannot.
+    pub(crate) fn decode_memory(&self) -> Option<Decoding<'a>> {
+        // Nobody else has the device yet: there is no need for the lock.
+        self.core.decode_memory_locked(false)
     }
 
     /// The MSI-X table, while memory is decoded.
@@ -175,9 +174,16 @@ impl<'a> Opening<'a> {
     pub(crate) fn config(&mut self) -> (&mut [u8], &mut [u8]) {
         let raw = self.core.as_raw();
         // SAFETY: The device is open, so that both arrays exist, with `cfg_size` bytes each. The
-        // user cannot reach them yet, and nothing else in core does: they are exclusively ours.
+        // user cannot reach them yet, and nothing else in core does (runtime PM would, and a
+        // reference keeps it away): they are exclusively ours. core fills the map, and of the virtual
+        // space what belongs to a capability; the rest is zeroed here, and never read by core.
         unsafe {
             let len = (*(*raw).pdev).cfg_size as usize;
+            for at in 0..len {
+                if *(*raw).pci_config_map.add(at) == CAP_ID_INVALID {
+                    (*raw).vconfig.add(at).write(0);
+                }
+            }
             (
                 core::slice::from_raw_parts_mut((*raw).pci_config_map, len),
                 core::slice::from_raw_parts_mut((*raw).vconfig, len),
@@ -199,8 +205,8 @@ pub(crate) struct Session<T: Driver> {
 }
 
 struct Locked<T: Driver> {
-    /// Resets under way: prepared, not done.
-    resets: u32,
+    /// Whether a reset is under way: prepared, not done. One at a time, under the device lock.
+    resetting: bool,
     /// Whether a user is about to have a session.
     opening: bool,
     /// INVARIANT: `Some` only while the device is open: set after vfio_pci_core_enable(), taken
@@ -212,47 +218,13 @@ impl<T: Driver> Session<T> {
     fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             locked <- new_mutex!(Locked {
-                resets: 0,
+                resetting: false,
                 opening: false,
                 session: None,
             }),
             reset_is_over <- new_condvar!(),
             interrupts <- new_mutex!(()),
         })
-    }
-
-    /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
-    pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
-        let guard = self.locked.lock();
-        if guard.opening || guard.session.is_some() {
-            return Err(EBUSY);
-        }
-        f();
-        Ok(())
-    }
-
-    /// Locks the session of an open device, whatever goes on. ENODEV if the device is not open.
-    pub(crate) fn lock_now<'a>(&'a self, core: &'a CoreDevice) -> Result<SessionGuard<'a, T>> {
-        let guard = self.locked.lock();
-        if guard.session.is_none() {
-            return Err(ENODEV);
-        }
-        Ok(SessionGuard { guard, core })
-    }
-
-    /// Locks the session of an open device, after a reset that is under way. EINTR if a signal
-    /// comes first, ENODEV if the device is not open.
-    pub(crate) fn lock<'a>(&'a self, core: &'a CoreDevice) -> Result<SessionGuard<'a, T>> {
-        let mut guard = self.locked.lock();
-        while guard.resets != 0 {
-            if self.reset_is_over.wait_interruptible(&mut guard) {
-                return Err(EINTR);
-            }
-        }
-        if guard.session.is_none() {
-            return Err(ENODEV);
-        }
-        Ok(SessionGuard { guard, core })
     }
 
     fn with_open(&self, core: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
@@ -271,9 +243,82 @@ impl<T: Driver> Session<T> {
     }
 }
 
+/// A device as a callback gets it: core's part, and the way to the session that belongs to it.
+pub(crate) struct Handle<'a, T: Driver> {
+    core: &'a CoreDevice,
+    session: &'a Session<T>,
+}
+
+impl<T: Driver> Clone for Handle<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Driver> Copy for Handle<'_, T> {}
+
+impl<'a, T: Driver> Handle<'a, T> {
+    /// core's part of the device.
+    #[inline]
+    pub(crate) fn core(&self) -> &'a CoreDevice {
+        self.core
+    }
+
+    /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
+    pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
+        let guard = self.session.locked.lock();
+        if guard.opening || guard.session.is_some() {
+            return Err(EBUSY);
+        }
+        f();
+        Ok(())
+    }
+
+    /// Locks the session, whatever goes on. ENODEV if the device is not open.
+    pub(crate) fn lock_now(&self) -> Result<SessionGuard<'a, T>> {
+        self.guard(self.session.locked.lock(), None)
+    }
+
+    /// Locks the session with `memory_lock` held for reading, and no reset under way: hardware
+    /// can be changed. ENODEV if the device is not open. The device is awake.
+    pub(crate) fn lock(&self) -> Result<SessionGuard<'a, T>> {
+        loop {
+            // Not under memory_lock, which page faults take: a reset may last.
+            let mut guard = self.session.locked.lock();
+            while guard.resetting {
+                self.session.reset_is_over.wait(&mut guard);
+            }
+            drop(guard);
+
+            let memory = self.core.memory_lock();
+            let guard = self.session.locked.lock();
+            if !guard.resetting {
+                return self.guard(guard, Some(memory));
+            }
+        }
+    }
+
+    fn guard(
+        &self,
+        guard: MutexGuard<'a, Locked<T>>,
+        memory: Option<MemoryGuard<'a>>,
+    ) -> Result<SessionGuard<'a, T>> {
+        if guard.session.is_none() {
+            return Err(ENODEV);
+        }
+        Ok(SessionGuard {
+            guard,
+            _memory: memory,
+            core: self.core,
+        })
+    }
+}
+
 /// A locked session.
 pub(crate) struct SessionGuard<'a, T: Driver> {
+    // Dropped in this order: the reverse of how they are taken.
     guard: MutexGuard<'a, Locked<T>>,
+    _memory: Option<MemoryGuard<'a>>,
     core: &'a CoreDevice,
 }
 
@@ -371,6 +416,10 @@ impl<T: Driver> Device<T> {
                 && core::mem::offset_of!(bindings::vfio_pci_core_device, vdev) == 0,
             "struct vfio_device must be at offset 0"
         );
+        const_assert!(
+            align_of::<Self>() <= bindings::ARCH_KMALLOC_MINALIGN as usize,
+            "the vfio core allocates with kmalloc's alignment"
+        );
         // SAFETY: By the safety requirement and the type's invariant.
         unsafe { &*vdev.cast_const().cast() }
     }
@@ -387,12 +436,12 @@ impl<T: Driver> Device<T> {
             bindings::_vfio_alloc_device(
                 core::alloc::Layout::new::<Self>().pad_to_align().size(),
                 &raw mut (*pdev).dev,
-                &Self::VFIO_OPS,
+                Self::VFIO_OPS,
             )
         };
         let vdev = kernel::error::from_err_ptr(raw)?.cast::<Self>();
         // SAFETY: The device is valid, and nobody else has it.
-        unsafe { (*(*vdev).core.as_raw()).pci_ops = &Self::PCI_OPS };
+        unsafe { (*(*vdev).core.as_raw()).pci_ops = Self::PCI_OPS };
         NonNull::new(vdev).ok_or(ENOMEM)
     }
 
@@ -441,6 +490,13 @@ impl<T: Driver> Device<T> {
         }
     }
 
+    pub(super) fn handle(&self) -> Handle<'_, T> {
+        Handle {
+            core: &self.core,
+            session: &self.session,
+        }
+    }
+
     /// Runs `f` in a callback of a reset, on the locked state, and on the device if it is open.
     fn in_reset(
         &self,
@@ -462,7 +518,7 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                this.in_reset(T::reset_prepare, |locked| locked.resets += 1)
+                this.in_reset(T::reset_prepare, |locked| locked.resetting = true)
             })
         };
     }
@@ -472,10 +528,7 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                // A driver may be bound between the two.
-                this.in_reset(T::reset_done, |locked| {
-                    locked.resets = locked.resets.saturating_sub(1)
-                });
+                this.in_reset(T::reset_done, |locked| locked.resetting = false);
                 this.session.reset_is_over.notify_all();
             })
         };
@@ -489,7 +542,15 @@ impl<T: Driver> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device, which is what
         // core's own handler expects.
         unsafe {
-            Self::with_bound(pdev, |this| this.in_reset(T::error, |_| {}));
+            Self::with_bound(pdev, |this| {
+                let accessible = state == bindings::pci_channel_io_normal;
+                this.in_reset(
+                    |data, open, decodes_memory| {
+                        data.error_detected(open, accessible, decodes_memory)
+                    },
+                    |_| {},
+                )
+            });
             bindings::vfio_pci_core_aer_err_detected(pdev, state)
         }
     }
@@ -497,7 +558,7 @@ impl<T: Driver> Device<T> {
     /// `pci_error_handlers.resume`.
     pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
-        unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error, |_| {})) };
+        unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error_resume, |_| {})) };
     }
 
     /// `dev_pm_ops.runtime_suspend`, before core's.
@@ -524,14 +585,15 @@ impl<T: Driver> Device<T> {
             .with_open(&this.core, |open| this.data.resume(open));
     }
 
-    const PCI_OPS: bindings::vfio_pci_device_ops = {
+    // References, so that the borrow checker proves that the tables are static.
+    const PCI_OPS: &'static bindings::vfio_pci_device_ops = &{
         let mut ops: bindings::vfio_pci_device_ops = pin_init::zeroed();
         ops.get_dmabuf_phys = Some(Self::dmabuf_callback);
         ops
     };
 
     /// What vfio-pci has in its table, with our callbacks in place of some.
-    const VFIO_OPS: bindings::vfio_device_ops = {
+    const VFIO_OPS: &'static bindings::vfio_device_ops = &{
         let mut ops: bindings::vfio_device_ops = pin_init::zeroed();
         ops.name = T::NAME.as_ptr().cast_mut().cast();
         ops.init = Some(Self::init_callback);
@@ -606,13 +668,9 @@ impl<T: Driver> Device<T> {
         let this = unsafe { Self::from_vfio(vdev) };
         from_result(|| {
             this.session.locked.lock().opening = true;
-            let opened = this.enable();
-
-            let mut guard = this.session.locked.lock();
-            guard.opening = false;
-            // INVARIANT: core has enabled the device.
-            guard.session = Some(opened?);
-            drop(guard);
+            let enabled = this.enable();
+            this.session.locked.lock().opening = false;
+            enabled?;
             // SAFETY: The second half of vfio_pci_core_enable().
             unsafe { bindings::vfio_pci_core_finish_enable(this.core.as_raw()) };
             Ok(0)
@@ -620,19 +678,32 @@ impl<T: Driver> Device<T> {
     }
 
     /// Enables the device and makes a session for its user.
-    fn enable(&self) -> Result<T::Session> {
+    fn enable(&self) -> Result {
         let _awake = Awake::new(self.core.pci())?;
         self.data.before_open(&self.core)?;
         // SAFETY: The vfio core is opening the device for the first user, under the device set's
         // lock.
         to_result(unsafe { bindings::vfio_pci_core_enable(self.core.as_raw()) })?;
 
-        self.data
-            .open(&mut Opening { core: &self.core })
-            .inspect_err(|_| {
+        // A reset that comes through sysfs waits, or is waited for: what it makes of the device
+        // must be neither looked at nor lost.
+        let mut guard = self.session.locked.lock();
+        while guard.resetting {
+            self.session.reset_is_over.wait(&mut guard);
+        }
+        match self.data.open(&mut Opening { core: &self.core }) {
+            Ok(session) => {
+                // INVARIANT: core has enabled the device.
+                guard.session = Some(session);
+                Ok(())
+            }
+            Err(error) => {
+                drop(guard);
                 // SAFETY: Undoes vfio_pci_core_enable(), under the same lock.
-                unsafe { bindings::vfio_pci_core_disable(self.core.as_raw()) }
-            })
+                unsafe { bindings::vfio_pci_core_disable(self.core.as_raw()) };
+                Err(error)
+            }
+        }
     }
 
     unsafe extern "C" fn close_callback(vdev: *mut bindings::vfio_device) {
@@ -640,7 +711,7 @@ impl<T: Driver> Device<T> {
         let this = unsafe { Self::from_vfio(vdev) };
         // A device that does not wake up is closed all the same.
         let _awake = Awake::new(this.core.pci());
-        this.data.before_close(&this.session, &this.core);
+        this.data.before_close(this.handle());
         {
             let mut guard = this.session.locked.lock();
             Session::locked_with_open(&mut guard, &this.core, |open| this.data.close(open));
@@ -663,7 +734,7 @@ impl<T: Driver> Device<T> {
         }
         let _serial = this.session.interrupts.lock();
         let ret = this.core.ioctl(cmd, arg);
-        this.data.interrupts_changed(&this.session, &this.core);
+        this.data.interrupts_changed(this.handle());
         ret
     }
 
@@ -680,7 +751,7 @@ impl<T: Driver> Device<T> {
             count,
             pos,
         };
-        from_count(this.data.read(&this.session, &this.core, access))
+        from_count(this.data.read(this.handle(), access))
     }
 
     unsafe extern "C" fn write_callback(
@@ -696,7 +767,7 @@ impl<T: Driver> Device<T> {
             count,
             pos,
         };
-        from_count(this.data.write(&this.session, &this.core, access))
+        from_count(this.data.write(this.handle(), access))
     }
 
     unsafe extern "C" fn feature_callback(
@@ -712,7 +783,7 @@ impl<T: Driver> Device<T> {
             arg: UserPtr::from_ptr(arg),
             argsz,
         };
-        from_result(|| this.data.feature(&this.session, &this.core, call))
+        from_result(|| this.data.feature(this.handle(), call))
     }
 }
 

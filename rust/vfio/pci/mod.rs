@@ -24,9 +24,9 @@ pub(crate) use self::{
     },
     device::{
         Driver,
+        Handle,
         Open,
-        Opening,
-        Session, //
+        Opening, //
     },
     msix::MsixTable,
     registration::Registration,

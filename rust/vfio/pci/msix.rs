@@ -63,9 +63,16 @@ impl CoreDevice {
     pub(crate) fn decode_memory(&self) -> Option<Decoding<'_>> {
         // SAFETY: The lock is initialised with the device.
         unsafe { bindings::down_write(&raw mut (*self.as_raw()).memory_lock) };
-        // INVARIANT: Taken above; the device decodes when the command register says so.
+        self.decode_memory_locked(true)
+    }
+
+    /// As [`Self::decode_memory`]; with `locked`, the caller has taken `memory_lock`, which the
+    /// guard releases, otherwise nobody else has the device.
+    pub(super) fn decode_memory_locked(&self, locked: bool) -> Option<Decoding<'_>> {
+        // INVARIANT: Taken by the caller; the device decodes when the command register says so.
         let mut decoding = Decoding {
             device: self,
+            locked,
             restore: None,
             _not_send: NotThreadSafe,
         };
@@ -117,9 +124,10 @@ impl CoreDevice {
 ///
 /// # Invariants
 ///
-/// `memory_lock` is held for writing by this thread.
+/// With `locked`, `memory_lock` is held for writing by this thread.
 pub(crate) struct Decoding<'a> {
     device: &'a CoreDevice,
+    locked: bool,
     restore: Option<u16>,
     _not_send: NotThreadSafe,
 }
@@ -137,8 +145,10 @@ impl Drop for Decoding<'_> {
         if let Some(command) = self.restore {
             self.set_command(command);
         }
-        // SAFETY: Held by this thread, by the invariant.
-        unsafe { bindings::up_write(&raw mut (*self.device.as_raw()).memory_lock) };
+        if self.locked {
+            // SAFETY: Held by this thread, by the invariant.
+            unsafe { bindings::up_write(&raw mut (*self.device.as_raw()).memory_lock) };
+        }
     }
 }
 

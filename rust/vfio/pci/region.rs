@@ -31,7 +31,7 @@ fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
 
 impl<T: Driver> Device<T> {
     fn unmappable(&self, region: u32) -> Result<Option<Range<u64>>> {
-        self.data.unmappable(&self.session, &self.core, region)
+        self.data.unmappable(self.handle(), region)
     }
 
     /// `vfio_device_ops.get_region_info_caps`: as core, but a region with a hole says so instead of

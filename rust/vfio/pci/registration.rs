@@ -111,7 +111,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*pci).probe = Some(Self::probe_callback);
             (*pci).remove = Some(Self::remove_callback);
             (*pci).sriov_configure = Some(Self::sriov_configure_callback);
-            (*pci).err_handler = &Self::ERROR_HANDLERS;
+            (*pci).err_handler = Self::ERROR_HANDLERS;
             (*pci).dev_groups = Table::<T>::groups();
             (*pci).driver_managed_dma = true;
             bindings::__pci_register_driver(pci, module.as_ptr(), name.as_char_ptr())
@@ -168,7 +168,7 @@ pub(super) unsafe fn probed<'a, T: Driver>(
 }
 
 impl<T: Driver> Adapter<T> {
-    const ERROR_HANDLERS: bindings::pci_error_handlers = {
+    const ERROR_HANDLERS: &'static bindings::pci_error_handlers = &{
         let mut handlers: bindings::pci_error_handlers = pin_init::zeroed();
         handlers.error_detected = Some(Device::<T>::error_detected_callback);
         handlers.reset_prepare = Some(Device::<T>::reset_prepare_callback);
@@ -278,6 +278,9 @@ impl<T: Driver> Adapter<T> {
         pdev: *mut bindings::pci_dev,
         vfs: c_int,
     ) -> c_int {
+        if !T::sriov_enabled() {
+            return ENOENT.to_errno();
+        }
         // SAFETY: The device is bound: drvdata is ours.
         unsafe {
             let core = bindings::dev_get_drvdata(&raw const (*pdev).dev);
