@@ -147,23 +147,23 @@ fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let decoding = core.decode_memory();
     let mut guard = handle.lock_now()?;
     let mut open = guard.open()?;
-    let Some(decoding) = decoding else {
-        if let Some(vectors) = vectors(&mut open) {
-            vectors.stale = true;
-        }
-        return Ok(());
-    };
-    let table = open.msix_table(&decoding);
+    let table = decoding
+        .as_ref()
+        .and_then(|decoding| open.msix_table(decoding));
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
     let control = offered.control;
-    match &mut offered.vectors {
-        Some(vectors) => quietly(&requester, control, || {
-            vectors.clear(&requester, core, allocated_too, table, true)
-        }),
-        None => Ok(()),
+    let Some(vectors) = &mut offered.vectors else {
+        return Ok(());
+    };
+    if decoding.is_none() {
+        vectors.clear(&requester, core, allocated_too, None, false);
+        return Ok(());
     }
+    quietly(&requester, control, || {
+        vectors.clear(&requester, core, allocated_too, table, true)
+    })
 }
 
 fn vectors<'a>(open: &'a mut Open<'_, VfioTph>) -> Option<&'a mut Vectors> {
