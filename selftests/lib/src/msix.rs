@@ -2,13 +2,17 @@
 
 //! Devices whose ST table is in the MSI-X table: which ones there are, and what the table holds.
 
+use std::fs::OpenOptions;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
+use nix::sys::mman::ProtFlags;
 use tph_protocol::registers::{MSIX_ENTRY, MSIX_TABLE, MSIX_VECTOR_CONTROL};
 use tph_uapi::pci_regs::*;
 
 use crate::bench::Bench;
 use crate::endpoint::Endpoint;
+use crate::memory::PAGE;
 use crate::pci::{Bdf, Config};
 use crate::skip;
 use crate::tph;
@@ -115,16 +119,17 @@ impl Endpoint {
         let before = config.dword(PCI_COMMAND as u16);
         config.set_dword(PCI_COMMAND as u16, before & 0xffff | PCI_COMMAND_MEMORY);
         {
-            let file = std::fs::OpenOptions::new()
+            let file = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .open(self.bdf.path("resource0"))
                 .expect("resource0");
             let length = usize::from(count) * MSIX_ENTRY as usize;
             let table = Mapped::new(
-                std::os::fd::AsRawFd::as_raw_fd(&file),
+                file.as_raw_fd(),
                 MSIX_TABLE,
-                length.next_multiple_of(crate::memory::PAGE),
+                length.next_multiple_of(PAGE),
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             )
             .expect("mmap of resource0");
             for vector in 0..u64::from(count) {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::mman::ProtFlags;
 use vfio_bindings::bindings::vfio::{
     vfio_device_ioeventfd, vfio_info_cap_header, vfio_region_info, VFIO_DEVICE_FEATURE_DMA_BUF,
     VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_CAPS,
@@ -82,8 +83,19 @@ impl Device {
 
     /// Maps a range of a BAR, to be read and written.
     pub fn map_bar(&self, bar: u32, range: Range<u64>) -> Result<Mapped, Errno> {
+        self.map_bar_as(bar, range, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
+    /// Maps a range of a BAR.
+    pub fn map_bar_as(
+        &self,
+        bar: u32,
+        range: Range<u64>,
+        protection: ProtFlags,
+    ) -> Result<Mapped, Errno> {
         let offset = self.region(bar)?.offset + range.start;
-        Mapped::new(self.fd(), offset, (range.end - range.start) as usize)
+        let length = (range.end - range.start) as usize;
+        Mapped::new(self.fd(), offset, length, protection)
     }
 
     /// Makes a dma-buf of ranges of a BAR.
@@ -139,14 +151,19 @@ fn pointer(result: *mut libc::c_void) -> Result<*mut libc::c_void, Errno> {
 }
 
 impl Mapped {
-    /// Maps what a file has at `offset`, to be read and written.
-    pub fn new(fd: RawFd, offset: u64, length: usize) -> Result<Self, Errno> {
+    /// Maps what a file has at `offset`.
+    pub fn new(
+        fd: RawFd,
+        offset: u64,
+        length: usize,
+        protection: ProtFlags,
+    ) -> Result<Self, Errno> {
         // SAFETY: a new mapping, at an address of the kernel's choice.
         let start = pointer(unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
                 length,
-                libc::PROT_READ | libc::PROT_WRITE,
+                protection.bits(),
                 libc::MAP_SHARED,
                 fd,
                 offset as libc::off_t,
@@ -201,9 +218,10 @@ impl Mapped {
     }
 
     /// mprotect() of all of it.
-    pub fn protect(&self, protection: i32) -> Result<(), Errno> {
+    pub fn protect(&self, protection: ProtFlags) -> Result<(), Errno> {
         // SAFETY: a mapping of our own, to which no reference exists.
-        Errno::result(unsafe { libc::mprotect(self.start, self.length, protection) }).map(drop)
+        Errno::result(unsafe { libc::mprotect(self.start, self.length, protection.bits()) })
+            .map(drop)
     }
 }
 

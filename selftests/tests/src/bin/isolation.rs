@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Every way that a user could try to see or set a tag. Each attack is made on stock vfio-pci and at
+//! every policy: where tags are disclosed it has to succeed, or it would prove nothing elsewhere.
+
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use nix::sys::eventfd::EventFd;
+use nix::sys::mman::ProtFlags;
+use tph_selftests::bench::{Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::memory::PAGE;
+use tph_selftests::module::Gate;
+use tph_selftests::policy::{self, Policy};
+use tph_selftests::protocol::registers::{
+    BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, MSIX_ENTRY, MSIX_PBA, MSIX_VECTOR_CONTROL, SCRATCH,
+};
+use tph_selftests::tph::{entry_offset, Requester, StMode};
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::uapi::vfio_tph::*;
+use tph_selftests::vfio::{cpu, literal, Device, Mapped, Vectors};
+use tph_selftests::{assert_errno, harness, tests, Errno};
+use tph_tests::{st, xst, CPU};
+use vfio_bindings::bindings::vfio::{
+    VFIO_PCI_BAR0_REGION_INDEX, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
+    VFIO_REGION_INFO_CAP_SPARSE_MMAP, VFIO_REGION_INFO_FLAG_MMAP,
+};
+
+const BAR: u32 = VFIO_PCI_BAR0_REGION_INDEX;
+const PAGE_SIZE: u64 = PAGE as u64;
+const SECRET: u16 = 0xbeef;
+
+/// Who drives the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Driver {
+    VfioPci,
+    VfioTph(Policy),
+}
+
+impl Driver {
+    /// Whether the user must be kept away from tags.
+    fn isolates(self) -> bool {
+        matches!(self, Driver::VfioTph(policy) if !policy.discloses())
+    }
+}
+
+/// A device with its ST table in MSI-X under attack.
+struct Target {
+    endpoint: Rc<Endpoint>,
+    device: Device,
+    driver: Driver,
+    /// The pages that hold the table.
+    table: Range<u64>,
+}
+
+fn pick(bench: &mut Bench) -> Rc<Endpoint> {
+    bench.pick_with(
+        "an ST table in MSI-X, on some of its BAR's pages",
+        |traits| {
+            traits.in_msix && traits.extended && u64::from(traits.vectors) * MSIX_ENTRY < MSIX_PBA
+        },
+    )
+}
+
+fn bind(endpoint: &Endpoint, driver: Driver) {
+    match driver {
+        Driver::VfioPci => endpoint
+            .bdf
+            .bind("vfio-pci")
+            .unwrap_or_else(|error| panic!("{error}")),
+        Driver::VfioTph(policy) => policy::bind(endpoint, policy),
+    }
+}
+
+/// Runs an attack on stock vfio-pci and at every policy.
+fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
+    let drivers = Policy::ALL.map(Driver::VfioTph);
+    for driver in [Driver::VfioPci].into_iter().chain(drivers) {
+        let endpoint = pick(bench);
+        bind(&endpoint, driver);
+        let device = endpoint.open();
+        decode(&device);
+        let vectors = endpoint.tags().len() as u64;
+        attack(&Target {
+            endpoint,
+            device,
+            driver,
+            table: 0..(vectors * MSIX_ENTRY).next_multiple_of(PAGE_SIZE),
+        });
+        bench.next_round();
+    }
+}
+
+fn decode(device: &Device) {
+    let command = device.config_word(PCI_COMMAND as u16) | PCI_COMMAND_MEMORY as u16;
+    device.set_config(PCI_COMMAND as u16, &command.to_le_bytes());
+}
+
+impl Target {
+    /// What a mapping of the table is good for: reads and writes the tag of vector 0.
+    #[track_caller]
+    fn has_the_tag(&self, table: &Mapped) {
+        let word = u32::from(SECRET) << 16 | PCI_MSIX_ENTRY_CTRL_MASKBIT;
+        table.write(MSIX_VECTOR_CONTROL, word);
+        assert_eq!(self.endpoint.tags()[0], SECRET, "{:?}: set", self.driver);
+        let seen = table.read(MSIX_VECTOR_CONTROL);
+        assert_eq!(seen, word, "{:?}: seen", self.driver);
+        table.write(MSIX_VECTOR_CONTROL, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+    }
+
+    #[track_caller]
+    fn has_no_tag(&self) {
+        let tags = self.endpoint.tags();
+        assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+    }
+
+    fn overlaps(&self, range: &Range<u64>) -> bool {
+        range.start < self.table.end && self.table.start < range.end
+    }
+}
+
+/// Every range of whole pages of the BAR.
+fn r21_mmap_of_every_range(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        let pages = BAR0_SIZE / PAGE_SIZE;
+        for first in 0..pages {
+            for end in first + 1..=pages {
+                let range = first * PAGE_SIZE..end * PAGE_SIZE;
+                let mapped = target.device.map_bar(BAR, range.clone());
+                let what = format!("{:?}: {range:x?}", target.driver);
+                if target.driver.isolates() && target.overlaps(&range) {
+                    assert_errno!(mapped, EINVAL, "{what}");
+                    continue;
+                }
+                let mapped = mapped.unwrap_or_else(|error| panic!("{what}: {error}"));
+                if range.contains(&SCRATCH) {
+                    let at = SCRATCH - range.start;
+                    mapped.write(at, 0x600d_0000 + first as u32);
+                    assert_eq!(mapped.read(at), 0x600d_0000 + first as u32, "{what}");
+                }
+                if range.start == 0 {
+                    target.has_the_tag(&mapped);
+                }
+            }
+        }
+        target.has_no_tag();
+    });
+}
+
+/// Lengths that are no whole number of pages.
+fn r21_mmap_of_a_part_of_a_page(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        for length in [1, 4, MSIX_ENTRY, PAGE_SIZE - 1, PAGE_SIZE + 1] {
+            let mapped = target.device.map_bar(BAR, 0..length);
+            match target.driver.isolates() {
+                true => assert_errno!(mapped, EINVAL, "{length} bytes"),
+                false => assert!(mapped.is_ok(), "{length} bytes: {mapped:?}"),
+            }
+            let end = target.table.end;
+            let mapped = target.device.map_bar(BAR, end..end + length);
+            assert!(mapped.is_ok(), "{length} bytes behind it: {mapped:?}");
+        }
+    });
+}
+
+fn r21_the_other_bar_maps(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        let bar = BAR_MEMORY.into();
+        let size = target.device.region(bar).expect("BAR2").size;
+        let mapped = target.device.map_bar(bar, 0..size).expect("all of BAR2");
+        mapped.write(size - 4, 0x1234_5678);
+        assert_eq!(mapped.read(size - 4), 0x1234_5678);
+        assert!(target.device.region_capabilities(bar).is_empty());
+    });
+}
+
+fn r21_region_info(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        let capabilities = target.device.region_capabilities(BAR);
+        let has = |id: u32| capabilities.iter().any(|found| u32::from(found.id) == id);
+        let region = target.device.region(BAR).expect("BAR0");
+        assert_ne!(region.flags & VFIO_REGION_INFO_FLAG_MMAP, 0);
+        assert_eq!(region.size, BAR0_SIZE);
+        if !target.driver.isolates() {
+            assert!(has(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE), "{capabilities:?}");
+            assert!(!has(VFIO_REGION_INFO_CAP_SPARSE_MMAP), "{capabilities:?}");
+            return;
+        }
+        assert!(!has(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE), "{capabilities:?}");
+        let [sparse] = &capabilities[..] else {
+            panic!("not one capability: {capabilities:?}");
+        };
+        assert_eq!(u32::from(sparse.id), VFIO_REGION_INFO_CAP_SPARSE_MMAP);
+        // The table is at the start of the BAR: one area is left.
+        let area = target.table.end..BAR0_SIZE;
+        assert_eq!(sparse.areas, [area.clone()]);
+        assert!(target.device.map_bar(BAR, area).is_ok());
+    });
+}
+
+fn r14_region_info_is_that_of_vfio_pci(bench: &mut Bench) {
+    let endpoint = pick(bench);
+    let mut infos = Vec::new();
+    for driver in [Driver::VfioPci]
+        .into_iter()
+        .chain(Policy::ALL.map(Driver::VfioTph))
+    {
+        bind(&endpoint, driver);
+        let device = endpoint.open();
+        let regions = (0..=8).map(|index| device.region_bytes(index));
+        infos.push((driver, regions.collect::<Vec<_>>()));
+    }
+    let (_, stock) = &infos[0];
+    for (driver, info) in &infos[1..] {
+        for (index, (theirs, ours)) in stock.iter().zip(info).enumerate() {
+            let same = theirs == ours;
+            let expected = index as u32 != BAR || !driver.isolates();
+            assert_eq!(same, expected, "{driver:?}: region {index}");
+        }
+    }
+}
+
+/// A whole table: there is nothing left below the Pending Bit Array.
+fn r21_large_table(bench: &mut Bench) {
+    let endpoint = bench.pick_with("an ST table in MSI-X of 2048 vectors", |traits| {
+        traits.in_msix && traits.vectors == 2048
+    });
+    policy::bind(&endpoint, Policy::IvSt);
+    let device = endpoint.open();
+    decode(&device);
+    let capabilities = device.region_capabilities(BAR);
+    assert_eq!(capabilities.len(), 1, "{capabilities:?}");
+    assert_eq!(capabilities[0].areas, [MSIX_PBA..BAR0_SIZE]);
+    for page in (0..BAR0_SIZE).step_by(PAGE) {
+        let mapped = device.map_bar(BAR, page..page + PAGE_SIZE);
+        assert_eq!(mapped.is_ok(), page >= MSIX_PBA, "{page:#x}: {mapped:?}");
+    }
+}
+
+/// A mapping of what lies behind the table, made to be another one.
+fn r21_mremap_gains_nothing(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        let start = target.table.end;
+        let device = &target.device;
+        let map = |length| device.map_bar(BAR, start..start + length);
+        let at = SCRATCH - start;
+
+        let mut mapped = map(BAR0_SIZE - start).expect("behind the table");
+        let length = mapped.length();
+        mapped.write(at, 0x5eed);
+        // Device memory does not grow, whoever drives it.
+        for more in [PAGE, length] {
+            let grown = mapped.remap(length, length + more);
+            assert_errno!(grown, EFAULT, "grown by {more:#x}");
+        }
+        // It may move and shrink, and stays what it is.
+        let again = mapped.remap(0, length);
+        if let Ok(Some(copy)) = again {
+            assert_eq!(copy.read(at), 0x5eed, "a copy");
+            copy.write(0, 0xffff_ffff);
+        }
+        mapped.remap(length, PAGE).expect("a mapping that shrinks");
+        mapped.write(0, 0xffff_0000);
+        for offset in (0..PAGE_SIZE).step_by(4) {
+            mapped.write(offset, 0xffff_ffff);
+        }
+        target.has_no_tag();
+    });
+}
+
+/// remap_file_pages() gives an existing mapping another offset in the file.
+fn r21_remap_file_pages_gains_nothing(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        let start = target.table.end;
+        let mapped = target
+            .device
+            .map_bar(BAR, start..start + PAGE_SIZE)
+            .expect("behind the table");
+        let region = target.device.region(BAR).expect("BAR0").offset;
+        let remapped = mapped.remap_file_pages(PAGE, region / PAGE_SIZE);
+        if target.driver.isolates() {
+            assert_errno!(remapped, EINVAL);
+        } else {
+            remapped.expect("remap_file_pages");
+            target.has_the_tag(&mapped);
+        }
+        target.has_no_tag();
+    });
+}
+
+fn r21_mprotect_gains_nothing(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        for protection in [ProtFlags::PROT_NONE, ProtFlags::PROT_READ] {
+            let map = |range| target.device.map_bar_as(BAR, range, protection);
+            let table = map(0..target.table.end);
+            if target.driver.isolates() {
+                assert_errno!(table, EINVAL, "{protection:?}");
+            } else {
+                let table = table.expect("the table");
+                table
+                    .protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+                    .expect("mprotect");
+                target.has_the_tag(&table);
+            }
+            let behind = map(target.table.end..BAR0_SIZE).expect("behind the table");
+            behind
+                .protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+                .expect("mprotect");
+            behind.write(SCRATCH - target.table.end, 1);
+        }
+        target.has_no_tag();
+    });
+}
+
+fn r14_dma_buf(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        let pages = BAR0_SIZE / PAGE_SIZE;
+        let export = |ranges: &[Range<u64>]| target.device.export_dma_buf(BAR, ranges);
+        let last = BAR0_SIZE - PAGE_SIZE..BAR0_SIZE;
+        for first in 0..pages {
+            for end in [first + 1, (first + 2).min(pages), pages] {
+                let range = first * PAGE_SIZE..end * PAGE_SIZE;
+                let refused = target.driver.isolates() && target.overlaps(&range);
+                // Alone, and as the second of two.
+                for ranges in [&[range.clone()][..], &[last.clone(), range.clone()][..]] {
+                    let exported = export(ranges);
+                    let what = format!("{:?}: {ranges:x?}", target.driver);
+                    match refused {
+                        true => assert_errno!(exported, EPERM, "{what}"),
+                        false => assert!(exported.is_ok(), "{what}: {exported:?}"),
+                    }
+                }
+            }
+        }
+        let size = target.device.region(BAR_MEMORY.into()).expect("BAR2").size;
+        let other = 0..size;
+        let exported = target
+            .device
+            .export_dma_buf(BAR_MEMORY.into(), std::slice::from_ref(&other));
+        assert!(exported.is_ok(), "BAR2: {exported:?}");
+    });
+}
+
+/// Core keeps everybody off the table by read() and write(), at every policy.
+fn r14_read_and_write(bench: &mut Bench) {
+    everywhere(bench, |target| {
+        let Driver::VfioTph(policy) = target.driver else {
+            return;
+        };
+        if policy == Policy::NoSt {
+            return;
+        }
+        let (endpoint, device) = (&target.endpoint, &target.device);
+        let count = endpoint.tags().len();
+        let _vectors = Vectors::allocate(device, count as u32).expect("SET_IRQS");
+        device.enable(StMode::InterruptVector, Requester::Extended);
+        device
+            .program_extended(0, &vec![cpu(CPU); count])
+            .expect("TPH_ST");
+        let before = endpoint.state().msix;
+
+        let bytes = count * MSIX_ENTRY as usize;
+        for width in [1, 2, 4, 8, MSIX_ENTRY as usize, bytes] {
+            for offset in (0..bytes).step_by(width) {
+                let mut seen = vec![0; width];
+                let got = device.read_bar(BAR, offset as u64, &mut seen);
+                assert!(got.is_err() || seen.iter().all(|&byte| byte == 0xff || byte == 0));
+                let _ = device.write_bar(BAR, offset as u64, &vec![0xaa; width]);
+            }
+        }
+        // From the end of the BAR's first page into the table, and out of it.
+        let mut seen = vec![0; bytes + 64];
+        let got = device.read_bar(BAR, 0, &mut seen).expect("a read across");
+        assert!(seen[..got.min(bytes)]
+            .iter()
+            .all(|&byte| byte == 0xff || byte == 0));
+        assert_eq!(endpoint.state().msix, before, "{policy:?}: written");
+
+        let event = EventFd::new().expect("eventfd");
+        for offset in (0..bytes as u64).step_by(4) {
+            let result = device.ioeventfd(BAR, offset, 0xffff_0000, event.as_raw_fd());
+            assert_errno!(result, EINVAL, "ioeventfd at {offset:#x}");
+        }
+        assert_eq!(
+            device.ioeventfd(BAR, SCRATCH, 7, event.as_raw_fd()),
+            Ok(()),
+            "an ioeventfd elsewhere"
+        );
+    });
+}
+
+/// Tags that are in the hardware, but in a table in the capability.
+fn r14_config_reads(bench: &mut Bench) {
+    let drivers = Policy::ALL.map(Driver::VfioTph);
+    for driver in [Driver::VfioPci].into_iter().chain(drivers) {
+        let endpoint = bench.pick(&Want::TABLE);
+        bind(&endpoint, driver);
+        let device = endpoint.open();
+        let capability = endpoint.tph().offset;
+        let tag = match driver {
+            Driver::VfioPci | Driver::VfioTph(Policy::NoSt) => {
+                endpoint.poke(entry_offset(capability, 0), 2, u64::from(SECRET));
+                SECRET
+            }
+            _ => {
+                device.enable(StMode::InterruptVector, Requester::Extended);
+                device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
+                xst(CPU)
+            }
+        };
+        let seen = device.config_word(entry_offset(capability, 0));
+        assert_eq!(endpoint.entries()[0], tag);
+        let expected = if driver.isolates() { 0 } else { tag };
+        assert_eq!(seen, expected, "{driver:?}");
+        let space = device.config_space();
+        let at = usize::from(entry_offset(capability, 0));
+        assert_eq!(space[at..at + 2], expected.to_le_bytes(), "{driver:?}");
+        if driver == Driver::VfioTph(Policy::NoSt) {
+            endpoint.poke(entry_offset(capability, 0), 2, 0);
+        }
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r14_resolve(bench: &mut Bench) {
+    for policy in Policy::ALL {
+        let endpoint = bench.pick(&Want::TABLE);
+        policy::bind(&endpoint, policy);
+        let device = endpoint.open();
+        for extended in [false, true] {
+            let found = device.resolve(&[cpu(CPU)], extended);
+            if !policy.discloses() {
+                assert_errno!(found, EPERM, "{policy:?}");
+                continue;
+            }
+            let tag = if extended { xst(CPU) } else { st(CPU) };
+            assert_eq!(found.expect("TPH_RESOLVE")[0].st, tag, "{policy:?}");
+        }
+        drop(device);
+        bench.next_round();
+    }
+}
+
+/// A user that tries literal tags must not find out which one is right.
+fn r14_no_errno_depends_on_a_tag(bench: &mut Bench) {
+    for policy in Policy::ALL {
+        let endpoint = pick(bench);
+        policy::bind(&endpoint, policy);
+        let device = endpoint.open();
+        let _vectors = Vectors::allocate(&device, 4).expect("SET_IRQS");
+        let expected = match policy {
+            Policy::NoSt => Err(Errno::EOPNOTSUPP),
+            Policy::IvSt | Policy::DsSt => Err(Errno::EPERM),
+            Policy::Literal => Ok(()),
+        };
+        if policy != Policy::NoSt {
+            device.enable(StMode::InterruptVector, Requester::Extended);
+            device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+        }
+        for tag in [0, 1, st(CPU), st(CPU) + 1, 0xff] {
+            let result = device.program(0, &[literal(tag.into())]);
+            assert_eq!(result, expected, "{policy:?}: {tag:#x}");
+        }
+        for tag in [0, xst(CPU), xst(CPU) + 1, 0xffff] {
+            let result = device.program_extended(0, &[literal(tag.into())]);
+            assert_eq!(result, expected, "{policy:?}: extended {tag:#x}");
+        }
+        drop(device);
+        bench.next_round();
+    }
+}
+
+/// What the module does when it is loaded without a word about tags.
+fn r14_default_load(bench: &mut Bench) {
+    let endpoint = pick(bench);
+    tph_selftests::bench::bind(&endpoint, Gate::Safe);
+    let device = endpoint.open();
+    decode(&device);
+    let offer = device.tph().expect("GET of TPH");
+    assert_eq!(u32::from(offer.policy), VFIO_TPH_POLICY_IV_ST);
+    assert_errno!(device.map_bar(BAR, 0..PAGE_SIZE), EINVAL);
+    assert_errno!(device.export_dma_buf(BAR, &[0..PAGE_SIZE]), EPERM);
+    assert_errno!(device.resolve(&[cpu(CPU)], false), EPERM);
+    assert_eq!(u32::from(BAR_REGISTERS), BAR);
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r14_default_load,
+        r14_dma_buf,
+        r14_read_and_write,
+        r14_config_reads,
+        r14_resolve,
+        r14_no_errno_depends_on_a_tag,
+        r14_region_info_is_that_of_vfio_pci,
+        r21_mmap_of_every_range,
+        r21_mmap_of_a_part_of_a_page,
+        r21_the_other_bar_maps,
+        r21_region_info,
+        r21_large_table,
+        r21_mremap_gains_nothing,
+        r21_remap_file_pages_gains_nothing,
+        r21_mprotect_gains_nothing,
+    ])
+}
