@@ -113,7 +113,9 @@ impl Device {
     /// The same; the test fails without one.
     #[track_caller]
     pub fn tph_offset(&self) -> u16 {
-        self.find_tph().expect("a TPH Requester capability")
+        *self
+            .tph
+            .get_or_init(|| self.find_tph().expect("a TPH Requester capability"))
     }
 
     /// The Capability register.

@@ -2,6 +2,7 @@
 
 //! An open vfio device: regions, config space, interrupts.
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -36,6 +37,8 @@ pub struct Device {
     file: File,
     iommu: Iommu,
     config: Region,
+    /// Where the TPH capability is: once found, it stays there while the device is open.
+    pub(crate) tph: OnceCell<u16>,
 }
 
 impl Device {
@@ -49,6 +52,7 @@ impl Device {
                 size: 0,
                 flags: 0,
             },
+            tph: OnceCell::new(),
         };
         device.config = device.region(VFIO_PCI_CONFIG_REGION_INDEX)?;
         Ok(device)
