@@ -5,8 +5,11 @@
 
 # Unpacked once, built once: nothing in here is edited, only replaced.
 # VFIO_TPH_CACHE moves the cache, for a check from an empty one.
+# shellcheck disable=SC2034 # For those who read this file.
 cache=${VFIO_TPH_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio_tph}
+# shellcheck disable=SC2034
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034
 top=$(dirname "$here")
 
 say() { printf '  %-8s %s\n' "$1" "$2" >&2; }
