@@ -3,11 +3,11 @@
 //! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
 //!
 //! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
-//! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the tag of a CPU in
-//! firmware ([`lookup`]), puts it back after sleep
-//! ([`power`]), shows the policy of a device to its administrator ([`sysfs`]), and answers the device features of `include/uapi/linux/vfio_tph.h`
-//! ([`feature`]). What it decides is decided in [`rules`], which touches no hardware; what touches
-//! hardware decides nothing.
+//! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the tag
+//! of a CPU in firmware ([`lookup`]), puts back after sleep what was in force before ([`power`]),
+//! shows the policy of a device to its administrator ([`sysfs`]), and answers the device features of
+//! `include/uapi/linux/vfio_tph.h` ([`feature`]). What it decides is decided in [`rules`], which
+//! touches no hardware; what touches hardware decides nothing.
 //!
 //! Limits: `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` and dma-buf sources answer EOPNOTSUPP.
 

@@ -33,7 +33,10 @@ pub(super) struct Table<T: Driver>(PhantomData<T>);
 impl<T: Driver> Table<T> {
     const FILE: &'static bindings::device_attribute = &{
         let mut file: bindings::device_attribute = pin_init::zeroed();
-        file.attr.name = <T::Attribute as Attribute<T>>::NAME.as_ptr().cast();
+        // `as_char_ptr()` is not const.
+        #[allow(clippy::disallowed_methods)]
+        let name = <T::Attribute as Attribute<T>>::NAME.as_ptr();
+        file.attr.name = name.cast();
         file.attr.mode = <T::Attribute as Attribute<T>>::MODE;
         file.__bindgen_anon_1 = bindings::device_attribute__bindgen_ty_1 {
             show: Some(Self::show_callback),
@@ -63,6 +66,11 @@ impl<T: Driver> Table<T> {
         Self::GROUPS.as_ptr().cast_mut()
     }
 
+    /// The `show` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the driver core only, by way of the table, while the file exists.
     unsafe extern "C" fn show_callback(
         dev: *mut bindings::device,
         _: *mut bindings::device_attribute,
@@ -72,13 +80,16 @@ impl<T: Driver> Table<T> {
         let device = unsafe { Device::<T>::from_bound(dev) };
         let text = T::Attribute::show(&device.data);
         // SAFETY: `buf` is what sysfs_emit() wants, and the format takes one string.
-        let len = unsafe {
-            bindings::sysfs_emit(buf, c"%s\n".as_ptr().cast(), text.as_ptr().cast::<c_char>())
-        };
+        let len = unsafe { bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), text.as_char_ptr()) };
         // CAST: widens.
         len as isize
     }
 
+    /// The `store` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the driver core only, by way of the table, while the file exists.
     unsafe extern "C" fn store_callback(
         dev: *mut bindings::device,
         _: *mut bindings::device_attribute,

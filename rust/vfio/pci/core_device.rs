@@ -34,7 +34,9 @@ impl Access<'_> {
     pub(crate) fn config_offset(&self) -> Option<usize> {
         // CAST: as VFIO_PCI_OFFSET_TO_INDEX() has it.
         let pos = *self.pos as u64;
-        if pos >> bindings::VFIO_PCI_OFFSET_SHIFT != bindings::VFIO_PCI_CONFIG_REGION_INDEX as u64 {
+        if pos >> bindings::VFIO_PCI_OFFSET_SHIFT
+            != u64::from(bindings::VFIO_PCI_CONFIG_REGION_INDEX)
+        {
             return None;
         }
         usize::try_from(pos & ((1 << bindings::VFIO_PCI_OFFSET_SHIFT) - 1)).ok()

@@ -417,7 +417,7 @@ impl<T: Driver> Device<T> {
             "struct vfio_device must be at offset 0"
         );
         const_assert!(
-            align_of::<Self>() <= bindings::ARCH_KMALLOC_MINALIGN as usize,
+            align_of::<Self>() <= bindings::ARCH_KMALLOC_MINALIGN,
             "the vfio core allocates with kmalloc's alignment"
         );
         // SAFETY: By the safety requirement and the type's invariant.
@@ -514,6 +514,10 @@ impl<T: Driver> Device<T> {
     }
 
     /// `pci_error_handlers.reset_prepare`.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
@@ -524,6 +528,10 @@ impl<T: Driver> Device<T> {
     }
 
     /// `pci_error_handlers.reset_done`.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn reset_done_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
@@ -535,6 +543,10 @@ impl<T: Driver> Device<T> {
     }
 
     /// `pci_error_handlers.error_detected`.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn error_detected_callback(
         pdev: *mut bindings::pci_dev,
         state: bindings::pci_channel_state_t,
@@ -556,6 +568,10 @@ impl<T: Driver> Device<T> {
     }
 
     /// `pci_error_handlers.resume`.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error_resume, |_| {})) };
@@ -595,7 +611,10 @@ impl<T: Driver> Device<T> {
     /// What vfio-pci has in its table, with our callbacks in place of some.
     const VFIO_OPS: &'static bindings::vfio_device_ops = &{
         let mut ops: bindings::vfio_device_ops = pin_init::zeroed();
-        ops.name = T::NAME.as_ptr().cast_mut().cast();
+        // `as_char_ptr()` is not const.
+        #[allow(clippy::disallowed_methods)]
+        let name = T::NAME.as_ptr();
+        ops.name = name.cast_mut().cast();
         ops.init = Some(Self::init_callback);
         ops.release = Some(Self::release_callback);
         ops.open_device = Some(Self::open_callback);
@@ -622,6 +641,10 @@ impl<T: Driver> Device<T> {
     };
 
     /// Initialises a device that the vfio core has just allocated.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with memory of ours that is zeroed.
     unsafe extern "C" fn init_callback(vdev: *mut bindings::vfio_device) -> c_int {
         let this = vdev.cast::<Self>();
         from_result(|| {
@@ -653,6 +676,10 @@ impl<T: Driver> Device<T> {
     }
 
     /// The last reference is gone; the vfio core frees the memory next.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with a device of ours.
     unsafe extern "C" fn release_callback(vdev: *mut bindings::vfio_device) {
         let this = vdev.cast::<Self>();
         // SAFETY: The device was initialised, and nobody uses it after this.
@@ -663,6 +690,11 @@ impl<T: Driver> Device<T> {
         }
     }
 
+    /// The `open` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with a device of ours.
     unsafe extern "C" fn open_callback(vdev: *mut bindings::vfio_device) -> c_int {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
@@ -706,6 +738,11 @@ impl<T: Driver> Device<T> {
         }
     }
 
+    /// The `close` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with a device of ours.
     unsafe extern "C" fn close_callback(vdev: *mut bindings::vfio_device) {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
@@ -722,6 +759,11 @@ impl<T: Driver> Device<T> {
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
     }
 
+    /// The `ioctl` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with a device of ours.
     unsafe extern "C" fn ioctl_callback(
         vdev: *mut bindings::vfio_device,
         cmd: c_uint,
@@ -738,6 +780,11 @@ impl<T: Driver> Device<T> {
         ret
     }
 
+    /// The `read` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with a device of ours.
     unsafe extern "C" fn read_callback(
         vdev: *mut bindings::vfio_device,
         buf: *mut c_char,
@@ -754,6 +801,11 @@ impl<T: Driver> Device<T> {
         from_count(this.data.read(this.handle(), access))
     }
 
+    /// The `write` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with a device of ours.
     unsafe extern "C" fn write_callback(
         vdev: *mut bindings::vfio_device,
         buf: *const c_char,
@@ -770,6 +822,11 @@ impl<T: Driver> Device<T> {
         from_count(this.data.write(this.handle(), access))
     }
 
+    /// The `feature` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, with a device of ours.
     unsafe extern "C" fn feature_callback(
         vdev: *mut bindings::vfio_device,
         flags: u32,

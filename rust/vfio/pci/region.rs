@@ -36,6 +36,10 @@ impl<T: Driver> Device<T> {
 
     /// `vfio_device_ops.get_region_info_caps`: as core, but a region with a hole says so instead of
     /// that its MSI-X table may be mapped.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, for an open device of ours.
     pub(super) unsafe extern "C" fn region_info_callback(
         vdev: *mut bindings::vfio_device,
         info: *mut bindings::vfio_region_info,
@@ -69,6 +73,10 @@ impl<T: Driver> Device<T> {
 
     /// `vfio_device_ops.mmap`: as core, but EINVAL for what touches a hole. No page of a hole is ever
     /// in a mapping: one cannot grow (VM_DONTEXPAND) or move to another offset.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, for an open device of ours.
     pub(super) unsafe extern "C" fn mmap_callback(
         vdev: *mut bindings::vfio_device,
         vma: *mut bindings::vm_area_struct,
@@ -98,6 +106,10 @@ impl<T: Driver> Device<T> {
     }
 
     /// `vfio_pci_device_ops.get_dmabuf_phys`: as core, but EPERM for what touches a hole.
+    ///
+    /// # Safety
+    ///
+    /// Called by the vfio core only, by way of the table, for an open device of ours.
     pub(super) unsafe extern "C" fn dmabuf_callback(
         core: *mut bindings::vfio_pci_core_device,
         provider: *mut *mut bindings::p2pdma_provider,

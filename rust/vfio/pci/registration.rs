@@ -177,6 +177,11 @@ impl<T: Driver> Adapter<T> {
         handlers
     };
 
+    /// The `probe` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a device that it is probing.
     unsafe extern "C" fn probe_callback(
         pdev: *mut bindings::pci_dev,
         _id: *const bindings::pci_device_id,
@@ -241,6 +246,11 @@ impl<T: Driver> Adapter<T> {
         this.pm.as_ref().map_or_else(Default::default, |pm| pm.core)
     }
 
+    /// The `runtime_suspend` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by runtime PM only, by way of the table, for a bound device.
     unsafe extern "C" fn runtime_suspend_callback(dev: *mut bindings::device) -> c_int {
         // SAFETY: Runtime PM calls this for a bound device, and core's callback like it.
         unsafe {
@@ -251,6 +261,11 @@ impl<T: Driver> Adapter<T> {
         }
     }
 
+    /// The `runtime_resume` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by runtime PM only, by way of the table, for a bound device.
     unsafe extern "C" fn runtime_resume_callback(dev: *mut bindings::device) -> c_int {
         // SAFETY: Runtime PM calls this for a bound device, and core's callback like it.
         unsafe {
@@ -262,6 +277,11 @@ impl<T: Driver> Adapter<T> {
         }
     }
 
+    /// The `remove` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device.
     unsafe extern "C" fn remove_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI bus removes a device that was probed: drvdata is ours, and the reference
         // of probe too.
@@ -274,6 +294,11 @@ impl<T: Driver> Adapter<T> {
         }
     }
 
+    /// The `sriov_configure` callback.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device.
     unsafe extern "C" fn sriov_configure_callback(
         pdev: *mut bindings::pci_dev,
         vfs: c_int,
