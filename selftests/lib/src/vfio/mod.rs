@@ -7,6 +7,7 @@ mod feature;
 mod iommu;
 mod irqs;
 mod open;
+mod power;
 mod region;
 mod reset;
 mod resolve;

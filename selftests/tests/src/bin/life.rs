@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Power states: what was in force before a device slept is in force after, and nothing reaches one
+//! that sleeps. With a table in the capability and in MSI-X, on devices that keep their state in
+//! D3hot and on such as lose it.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tph_selftests::bench::Bench;
+use tph_selftests::endpoint::{Endpoint, Registers};
+use tph_selftests::engine::{Engine, TagFrom};
+use tph_selftests::module::Gate;
+use tph_selftests::monitor::wait_until;
+use tph_selftests::pci;
+use tph_selftests::policy::{self, Policy};
+use tph_selftests::tph::{control, entry_offset, Requester, StMode};
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::vfio::{cpu, wait_for, Device, Source, StRequest, Vectors};
+use tph_selftests::{harness, tests, Errno};
+use tph_tests::{st, xst, CPU, OTHER_CPU};
+
+const D0: u16 = 0;
+const D3HOT: u16 = 3;
+const ENTRIES: u16 = 4;
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    in_msix: bool,
+    /// Its state is lost in D3hot.
+    loses_state: bool,
+}
+
+const KINDS: [Kind; 4] = [
+    Kind {
+        in_msix: false,
+        loses_state: false,
+    },
+    Kind {
+        in_msix: false,
+        loses_state: true,
+    },
+    Kind {
+        in_msix: true,
+        loses_state: false,
+    },
+    Kind {
+        in_msix: true,
+        loses_state: true,
+    },
+];
+
+/// Control as it stands when the device goes to sleep; the table has tags in every case.
+const STATES: [(StMode, Requester); 7] = [
+    (StMode::InterruptVector, Requester::Standard),
+    (StMode::InterruptVector, Requester::Extended),
+    (StMode::DeviceSpecific, Requester::Extended),
+    (StMode::NoSt, Requester::Standard),
+    (StMode::InterruptVector, Requester::Disabled),
+    (StMode::DeviceSpecific, Requester::Disabled),
+    (StMode::NoSt, Requester::Disabled),
+];
+
+struct Bed {
+    endpoint: Rc<Endpoint>,
+    device: Device,
+    vectors: Option<Vectors>,
+    kind: Kind,
+}
+
+/// What must be the same after as before.
+#[derive(Debug, PartialEq, Eq)]
+struct InForce {
+    registers: Registers,
+    tags: Vec<u16>,
+    kernel: (bool, u8, u8),
+    seen_control: u32,
+    seen_entries: Vec<u16>,
+}
+
+impl Bed {
+    fn new(bench: &mut Bench, kind: Kind, policy: Policy) -> Self {
+        let endpoint = bench.pick_with(&format!("{kind:?}"), |traits| {
+            traits.in_msix == kind.in_msix
+                && traits.no_soft_reset != kind.loses_state
+                && traits.extended
+                && traits.flr
+                && traits.vectors < 2048
+        });
+        policy::bind(&endpoint, policy);
+        let device = endpoint.open();
+        let vectors = kind.in_msix.then(|| {
+            Vectors::allocate(&device, u32::from(ENTRIES)).expect("SET_IRQS of some vectors")
+        });
+        Self {
+            endpoint,
+            device,
+            vectors,
+            kind,
+        }
+    }
+
+    fn tags(&self) -> Vec<u16> {
+        match self.kind.in_msix {
+            true => self.endpoint.tags(),
+            false => self.endpoint.entries(),
+        }
+    }
+
+    /// Programs the first entries, and puts Control into a state.
+    fn put(&self, mode: StMode, requester: Requester) {
+        self.device
+            .enable(StMode::InterruptVector, Requester::Extended);
+        self.device
+            .program_extended(0, &self.sources())
+            .expect("TPH_ST");
+        self.device.enable(mode, Requester::Disabled);
+        self.device.enable(mode, requester);
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        (0..u32::from(ENTRIES))
+            .map(|entry| cpu(entry % 2))
+            .collect()
+    }
+
+    #[track_caller]
+    fn in_force(&self) -> InForce {
+        let kernel = self.endpoint.kernel();
+        let device = &self.device;
+        let capability = device.tph_offset();
+        let entries = match self.kind.in_msix {
+            true => 0,
+            false => ENTRIES,
+        };
+        InForce {
+            registers: self.endpoint.registers(),
+            tags: self.tags(),
+            kernel: (kernel.tph_enabled, kernel.tph_mode, kernel.tph_req_type),
+            seen_control: device.control(),
+            seen_entries: (0..entries)
+                .map(|entry| device.config_word(entry_offset(capability, entry)))
+                .collect(),
+        }
+    }
+
+    fn power_state(&self) -> u8 {
+        self.endpoint.state().power_state
+    }
+
+    #[track_caller]
+    fn d3hot_and_back(&self) {
+        self.device.set_power_state(D3HOT);
+        assert_eq!(self.power_state(), D3HOT as u8, "{:?}", self.kind);
+        self.device.set_power_state(D0);
+        assert_eq!(self.power_state(), D0 as u8, "{:?}", self.kind);
+    }
+
+    /// Everything of it works.
+    #[track_caller]
+    fn works(&self) {
+        self.device.set_control(0);
+        self.device
+            .enable(StMode::InterruptVector, Requester::Standard);
+        self.device
+            .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
+            .expect("TPH_ST");
+        assert_eq!(self.tags()[..2], [st(OTHER_CPU), st(CPU)]);
+        if let Some(vectors) = &self.vectors {
+            let engine = Engine::new(&self.device);
+            for vector in 0..vectors.count() {
+                engine.interrupt(vector);
+                vectors.wait(vector);
+            }
+        }
+    }
+}
+
+/// In every state of Control: the same after `sleep`, which wakes the device up again, as before.
+fn the_same_after(bench: &mut Bench, kind: Kind, sleep: impl Fn(&Bed)) {
+    for policy in [Policy::IvSt, Policy::DsSt] {
+        let bed = Bed::new(bench, kind, policy);
+        for (mode, requester) in STATES {
+            if mode == StMode::DeviceSpecific && !policy.discloses() {
+                continue;
+            }
+            bed.put(mode, requester);
+            let before = bed.in_force();
+            assert_eq!(before.registers.control, control(mode, requester));
+            assert_eq!(before.tags[..2], [xst(CPU), xst(OTHER_CPU)]);
+            for round in 0..2 {
+                sleep(&bed);
+                let what = format!("{kind:?}, {policy:?}, {mode:?}, {requester:?}, round {round}");
+                assert_eq!(bed.in_force(), before, "{what}");
+            }
+            bed.device.enable(mode, Requester::Disabled);
+        }
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+fn r48_d3hot_capability(bench: &mut Bench) {
+    the_same_after(bench, KINDS[0], Bed::d3hot_and_back);
+}
+
+fn r48_d3hot_capability_that_is_lost(bench: &mut Bench) {
+    the_same_after(bench, KINDS[1], Bed::d3hot_and_back);
+}
+
+fn r48_d3hot_msix(bench: &mut Bench) {
+    the_same_after(bench, KINDS[2], Bed::d3hot_and_back);
+}
+
+fn r48_d3hot_msix_that_is_lost(bench: &mut Bench) {
+    the_same_after(bench, KINDS[3], Bed::d3hot_and_back);
+}
+
+fn low_power_and_back(bed: &Bed) {
+    bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+    wait_until(|| bed.power_state() == D3HOT as u8);
+    bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+    assert_eq!(bed.power_state(), D0 as u8);
+}
+
+fn r48_low_power_capability(bench: &mut Bench) {
+    for kind in &KINDS[..2] {
+        the_same_after(bench, *kind, low_power_and_back);
+    }
+}
+
+fn r48_low_power_msix(bench: &mut Bench) {
+    for kind in &KINDS[2..] {
+        the_same_after(bench, *kind, low_power_and_back);
+    }
+}
+
+/// The administrator wakes the device up.
+fn low_power_until_wakeup(bed: &Bed) {
+    let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).expect("eventfd");
+    bed.device
+        .enter_low_power_with_wakeup(&event)
+        .expect("LOW_POWER_ENTRY_WITH_WAKEUP");
+    wait_until(|| bed.power_state() == D3HOT as u8);
+    let control = bed.endpoint.bdf.path("power/control");
+    pci::write(&control, "on").expect("runtime PM off");
+    wait_for(&event);
+    pci::write(&control, "auto").expect("runtime PM on");
+    assert_eq!(bed.power_state(), D0 as u8);
+}
+
+fn r48_low_power_with_wakeup(bench: &mut Bench) {
+    for kind in KINDS {
+        the_same_after(bench, kind, low_power_until_wakeup);
+    }
+}
+
+/// Reading the capability, and changing it, while the device may sleep: the same as awake.
+fn r48_access_in_low_power(bench: &mut Bench) {
+    for kind in KINDS {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        let before = bed.in_force();
+        let sleep = || {
+            bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+            wait_until(|| bed.power_state() == D3HOT as u8);
+        };
+
+        sleep();
+        assert_eq!(bed.device.control(), before.seen_control, "{kind:?}");
+        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+        assert_eq!(bed.in_force(), before, "{kind:?}: after a read");
+
+        sleep();
+        let value = control(StMode::InterruptVector, Requester::Standard);
+        bed.device.set_control(value);
+        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+        assert_eq!(bed.device.control(), value, "{kind:?}: written");
+        assert_eq!(bed.endpoint.control(), value, "{kind:?}: written");
+        assert_eq!(bed.tags(), before.tags, "{kind:?}: written");
+        bed.endpoint.assert_kernel_agrees();
+
+        sleep();
+        let sources = [cpu(OTHER_CPU), cpu(CPU)];
+        let result = bed.device.program(0, &sources);
+        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+        let expected = match result {
+            Ok(()) => [st(OTHER_CPU), st(CPU)],
+            Err(Errno::EIO) => [before.tags[0], before.tags[1]],
+            Err(error) => panic!("{kind:?}: TPH_ST: {error}"),
+        };
+        println!("# {kind:?}: TPH_ST in low power: {result:?}");
+        assert_eq!(bed.tags()[..2], expected, "{kind:?}: TPH_ST");
+        assert_eq!(bed.endpoint.control(), value, "{kind:?}: TPH_ST");
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// Whatever the user asks of it in D3hot: refused or dropped, and nothing has changed afterwards.
+fn r50_nothing_reaches_a_device_in_d3hot(bench: &mut Bench) {
+    for kind in KINDS {
+        let bed = Bed::new(bench, kind, Policy::Literal);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        let before = bed.in_force();
+        bed.device.set_power_state(D3HOT);
+        bed.endpoint.reset_counters();
+
+        assert_eq!(bed.device.control(), before.seen_control, "{kind:?}");
+        let refused = |mut request: StRequest| {
+            let result = bed.device.tph_st(&mut request);
+            assert_eq!(result, Err(Errno::EIO), "{kind:?}");
+        };
+        refused(StRequest::new(0, &[cpu(CPU)]));
+        refused(StRequest::new(0, &bed.sources()).extended());
+        // Dropped.
+        for value in [0, control(StMode::DeviceSpecific, Requester::Standard)] {
+            bed.device.set_control(value);
+            assert_eq!(bed.device.control(), before.seen_control, "{kind:?}");
+        }
+        let counters = bed.endpoint.counters();
+        assert_eq!(
+            (counters.mmio_read, counters.mmio_write, counters.tph_write),
+            (0, 0, 0),
+            "{kind:?}: {counters:?}"
+        );
+        // A lookup needs no device.
+        bed.device.resolve(&[cpu(CPU)], false).expect("TPH_RESOLVE");
+
+        bed.device.set_power_state(D0);
+        assert_eq!(bed.in_force(), before, "{kind:?}");
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+fn decode(device: &Device, on: bool) {
+    let before = device.config_word(PCI_COMMAND as u16);
+    let memory = PCI_COMMAND_MEMORY as u16;
+    let after = if on {
+        before | memory
+    } else {
+        before & !memory
+    };
+    device.set_config(PCI_COMMAND as u16, &after.to_le_bytes());
+}
+
+fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
+    for kind in KINDS {
+        the_same_after(bench, kind, |bed| {
+            decode(&bed.device, false);
+            decode(&bed.device, true);
+        });
+    }
+}
+
+/// A table in the capability has nothing to do with memory space.
+fn r50_memory_disabled_capability(bench: &mut Bench) {
+    let bed = Bed::new(bench, KINDS[0], Policy::IvSt);
+    bed.put(StMode::InterruptVector, Requester::Standard);
+    decode(&bed.device, false);
+    bed.device.program(0, &[cpu(OTHER_CPU)]).expect("TPH_ST");
+    assert_eq!(bed.tags()[0], st(OTHER_CPU));
+}
+
+/// Sleeping with memory space disabled.
+fn r48_d3hot_with_memory_disabled(bench: &mut Bench) {
+    for kind in KINDS {
+        the_same_after(bench, kind, |bed| {
+            decode(&bed.device, false);
+            bed.d3hot_and_back();
+            decode(&bed.device, true);
+        });
+    }
+}
+
+#[track_caller]
+fn assert_off(bed_endpoint: &Endpoint, in_msix: bool, after: &str) {
+    match in_msix {
+        true => bed_endpoint.assert_msix_off(after),
+        false => bed_endpoint.assert_off(after),
+    }
+}
+
+fn r46_reset_in_d3hot(bench: &mut Bench) {
+    for kind in KINDS {
+        let bed = Bed::new(bench, kind, Policy::IvSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        bed.device.set_power_state(D3HOT);
+        bed.device.reset().expect("VFIO_DEVICE_RESET");
+        bed.device.set_power_state(D0);
+        let what = format!("a reset in D3hot, {kind:?}");
+        assert_off(&bed.endpoint, kind.in_msix, &what);
+        assert_eq!(bed.device.control(), 0, "{what}");
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+fn r45_close_in_d3hot(bench: &mut Bench) {
+    for kind in KINDS {
+        let bed = Bed::new(bench, kind, Policy::IvSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        bed.device.set_power_state(D3HOT);
+        let endpoint = bed.endpoint.clone();
+        drop(bed);
+        assert_off(
+            &endpoint,
+            kind.in_msix,
+            &format!("close in D3hot, {kind:?}"),
+        );
+        let device = endpoint.open();
+        assert_off(&endpoint, kind.in_msix, &format!("open again, {kind:?}"));
+        drop(device);
+        bench.next_round();
+    }
+}
+
+fn r45_close_in_low_power(bench: &mut Bench) {
+    for kind in KINDS {
+        let bed = Bed::new(bench, kind, Policy::IvSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+        wait_until(|| bed.power_state() == D3HOT as u8);
+        let endpoint = bed.endpoint.clone();
+        drop(bed);
+        assert_off(
+            &endpoint,
+            kind.in_msix,
+            &format!("close in low power, {kind:?}"),
+        );
+        bench.next_round();
+    }
+}
+
+/// What is on the wire is what was before.
+fn r48_tag_on_the_wire_after_d3hot(bench: &mut Bench) {
+    const IOVA: u64 = 0x10_0000;
+    for kind in KINDS {
+        let bed = Bed::new(bench, kind, Policy::of(Gate::Safe));
+        let _memory = bed.device.map_dma(1, IOVA).expect("memory for DMA");
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        let hint = || Engine::new(&bed.device).write(IOVA, 1, 2, TagFrom::Vector(1));
+        let before = hint();
+        assert!(before.is_some_and(|hint| hint.tag.is_some()), "{before:?}");
+        bed.d3hot_and_back();
+        assert_eq!(hint(), before, "{kind:?}");
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r45_close_in_d3hot,
+        r45_close_in_low_power,
+        r46_reset_in_d3hot,
+        r48_d3hot_capability,
+        r48_d3hot_capability_that_is_lost,
+        r48_d3hot_msix,
+        r48_d3hot_msix_that_is_lost,
+        r48_d3hot_with_memory_disabled,
+        r48_low_power_capability,
+        r48_low_power_msix,
+        r48_low_power_with_wakeup,
+        r48_access_in_low_power,
+        r48_memory_disabled_and_enabled,
+        r48_tag_on_the_wire_after_d3hot,
+        r50_memory_disabled_capability,
+        r50_nothing_reaches_a_device_in_d3hot,
+    ])
+}
