@@ -2,11 +2,12 @@
 
 //! Errors for the kernel's Advanced Error Reporting, by `aer_inject`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::OpenOptions;
+use std::io::Write;
 
 use tph_uapi::pci_regs::{PCI_ERR_UNC_COMP_TIME, PCI_ERR_UNC_DLP};
 
+use crate::kmsg::KernelLog;
 use crate::pci::Bdf;
 use crate::skip;
 
@@ -44,30 +45,4 @@ pub fn inject(bdf: &Bdf, severity: Severity) {
         .write_all(&error)
         .unwrap_or_else(|error| panic!("{DEVICE}: {error}"));
     log.wait_for_either("device recovery successful", "device recovery failed");
-}
-
-/// The kernel's log, from a moment on.
-struct KernelLog {
-    file: File,
-}
-
-impl KernelLog {
-    fn from_now() -> Self {
-        let mut file = File::open("/dev/kmsg").unwrap_or_else(|error| panic!("/dev/kmsg: {error}"));
-        file.seek(SeekFrom::End(0)).expect("/dev/kmsg");
-        Self { file }
-    }
-
-    /// Reads until one of two lines comes. The test fails if it is the bad one.
-    fn wait_for_either(&mut self, good: &str, bad: &str) {
-        let mut record = [0; 8192];
-        loop {
-            let count = self.file.read(&mut record).expect("/dev/kmsg");
-            let text = String::from_utf8_lossy(&record[..count]);
-            if text.contains(good) {
-                return;
-            }
-            assert!(!text.contains(bad), "{text}");
-        }
-    }
 }

@@ -7,7 +7,9 @@
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::env;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -17,6 +19,7 @@ use clap::Parser;
 
 use crate::bench::Bench;
 use crate::child;
+use crate::kmsg;
 use crate::pci::Bdf;
 
 /// One test.
@@ -140,6 +143,14 @@ fn watch(name: &'static str) -> mpsc::Sender<()> {
     done
 }
 
+/// Name of this program.
+fn program() -> String {
+    env::args()
+        .next()
+        .and_then(|path| Some(Path::new(&path).file_name()?.to_str()?.to_owned()))
+        .unwrap_or_default()
+}
+
 /// A test program's `main`.
 pub fn run(tests: &[Test]) -> ExitCode {
     if let Some(code) = child::run_if_child() {
@@ -162,6 +173,8 @@ pub fn run(tests: &[Test]) -> ExitCode {
     catch_messages();
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (number, test) in (1..).zip(&chosen) {
+        // So that what the kernel has to say can be told apart.
+        kmsg::say(&format!("<6>{}: {}\n", program(), test.name));
         let watchdog = watch(test.name);
         let outcome = run_one(test, &arguments.devices);
         drop(watchdog);

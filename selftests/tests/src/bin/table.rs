@@ -8,11 +8,12 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::cpus;
 use tph_selftests::firmware::{CPUS, CPU_SHORT_ANSWER, CPU_WRONG_TYPE};
 use tph_selftests::harness;
+use tph_selftests::kmsg::KernelLog;
 use tph_selftests::kstate;
 use tph_selftests::module::Gate;
-use tph_selftests::protocol::{Table, TphShape};
+use tph_selftests::protocol::{Position, Table, TphShape};
 use tph_selftests::root_port;
-use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::tph::{claimed_entries, control, Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{
     cpu, cpu_persistent, literal, none, source, Device, Source, StRequest, FAULT_UNTOUCHED,
@@ -94,6 +95,42 @@ fn r4_no_write_for_a_refused_batch(bench: &mut Bench) {
     }
     let counters = endpoint.counters();
     assert_eq!(counters.config_write, 0, "{counters:?}");
+}
+
+/// A device whose size field says more than a capability can hold.
+fn r9_a_table_that_claims_too_much(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    for claimed in [65, 128, 1024] {
+        endpoint.reshape(TphShape {
+            table: Some(Table::Cap),
+            entries: Some(claimed),
+            position: Some(Position::Last),
+            ..TphShape::default()
+        });
+        let mut log = KernelLog::from_now();
+        bench::bind(&endpoint, Gate::Safe);
+        for _ in 0..2 {
+            let device = endpoint.open();
+            assert_eq!(
+                device.tph().expect("GET of TPH").st_entries,
+                64,
+                "{claimed}"
+            );
+            assert_eq!(claimed_entries(device.tph_capability()), 64, "{claimed}");
+            device.enable(StMode::InterruptVector, Requester::Standard);
+            device.program(0, &[none(); 64]).expect("all that there is");
+            device.program(63, &[cpu(CPU)]).expect("the last one");
+            assert_eq!(endpoint.entries()[63], st(CPU));
+            assert_errno!(device.program(64, &[none()]), EINVAL);
+            assert_errno!(device.program(0, &[none(); 65]), EINVAL);
+        }
+        let warnings = log
+            .until_now()
+            .iter()
+            .filter(|line| line.contains(&endpoint.bdf.to_string()) && line.contains("ST entries"))
+            .count();
+        assert_eq!(warnings, 1, "{claimed}: warnings");
+    }
 }
 
 /// In all of Control's states in which no tag is used.
@@ -544,6 +581,7 @@ fn main() -> ExitCode {
     harness::run(tests![
         r3_a_batch_is_all_or_nothing,
         r4_no_write_for_a_refused_batch,
+        r9_a_table_that_claims_too_much,
         r13_the_first_check_wins,
         r34_not_enabled,
         r34_device_specific_mode_works,
