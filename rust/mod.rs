@@ -7,6 +7,7 @@ pub(crate) mod bindings;
 pub(crate) mod cpu;
 pub(crate) mod module_param;
 pub(crate) mod pci;
+pub(crate) mod trace;
 #[path = "bindings/uapi.rs"]
 pub(crate) mod uapi;
 pub(crate) mod vfio;

@@ -13,6 +13,7 @@ use crate::{
             tph::Requester,
             Awake, //
         },
+        trace,
         vfio::pci::{
             Access,
             CoreDevice,
@@ -334,22 +335,30 @@ fn control_bytes(
 fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> Result {
     let core = open.core();
     if !bus::is_powered(core.pci()) {
+        open.visible.counters.dropped_writes.count();
         return Ok(());
     }
     power::wake(open)?;
-    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+    let session = &mut **open;
+    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut session.offered)
+    else {
         return Ok(());
     };
-    let Some(next) = control::judge(offered.control, &offered.offer, offset, bytes) else {
+    let counters = &session.visible.counters;
+    let before = offered.control;
+    let Some(next) = control::judge(before, &offered.offer, offset, bytes) else {
+        counters.dropped_writes.count();
         return Ok(());
     };
     // A tag that a vector should not have must not come into use.
     let settled = offered.vectors.as_ref().is_none_or(Vectors::is_settled);
     if next.enabled() && !settled {
+        counters.dropped_writes.count();
         return Ok(());
     }
 
-    for step in control::steps(offered.control, next) {
+    counters.config_writes.count();
+    for step in control::steps(before, next) {
         table::set_control(&requester, step)?;
     }
     match table::control(&requester)? {
@@ -365,5 +374,11 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
         );
     }
 
+    let now = offered.control;
+    if now.enabled() {
+        trace::enable(core.pci(), now.st_mode as u8, now.requester_enable as u8);
+    } else if before.enabled() {
+        trace::disable(core.pci());
+    }
     open.show_control()
 }

@@ -26,6 +26,11 @@ use crate::{
         ByteRange,
         Spans, //
     },
+    debugfs::{
+        Counters,
+        Files,
+        Visible, //
+    },
     feature,
     lookup::{
         HostBridge,
@@ -57,6 +62,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
+    debugfs::Dir,
     device::Bound,
     page::PAGE_SIZE,
     pci,
@@ -76,6 +82,8 @@ pub(crate) struct VfioTph {
     pub(crate) gate: bool,
     /// What the administrator lets users have, up to what the gate allows.
     policy: Atomic<u32>,
+    /// What the administrator sees.
+    files: Files,
     /// Who knows the tags of CPUs.
     pub(crate) host_bridge: Option<Arc<HostBridge>>,
     /// Which config space accesses are not core's alone.
@@ -85,12 +93,22 @@ pub(crate) struct VfioTph {
     allowed: bool,
 }
 
+/// What all devices share.
+#[pin_data]
+pub(crate) struct Shared {
+    #[pin]
+    host_bridges: HostBridges,
+    debugfs: Dir,
+}
+
 /// The TPH side of an open device.
 pub(crate) struct TphSession {
     /// What the user has; `None` where TPH is not usable.
     pub(crate) offered: Option<Offered>,
     /// The bytes of TPH capabilities, shown or hidden: writes to them never reach core.
     pub(crate) virtual_bytes: KVec<ByteRange>,
+    /// What the administrator sees.
+    pub(crate) visible: Arc<Visible>,
 }
 
 /// A TPH capability that a user may drive.
@@ -129,18 +147,21 @@ impl Show for Open<'_, VfioTph> {
             return Ok(());
         };
         let at = usize::from(offered.offset) + uapi::PCI_TPH_CTRL as usize;
-        let raw = offered.control.raw();
-        self.virtual_config().write_dword(at, raw)
+        let control = offered.control;
+        self.visible.set_control(control);
+        self.virtual_config().write_dword(at, control.raw())
     }
 
     fn show_table(&mut self) -> Result {
         let (session, mut config) = self.split();
-        match &session.offered {
-            Some(offered) if offered.offer.policy.discloses_tags() => {
-                table::show(&mut config, offered.offset, &offered.tags)
-            }
-            _ => Ok(()),
+        let Some(offered) = &session.offered else {
+            return Ok(());
+        };
+        session.visible.set_tags(&offered.tags);
+        if offered.offer.policy.discloses_tags() {
+            table::show(&mut config, offered.offset, &offered.tags)?;
         }
+        Ok(())
     }
 }
 
@@ -201,6 +222,11 @@ enum Reset {
 }
 
 impl VfioTph {
+    /// What has happened to the device.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.files.visible().counters
+    }
+
     /// The policy of who opens the device next.
     pub(crate) fn policy(&self) -> Policy {
         Policy::from_value(self.policy.load(Relaxed))
@@ -245,25 +271,29 @@ impl VfioTph {
 }
 
 impl Driver for VfioTph {
-    type Shared = HostBridges;
+    type Shared = Shared;
     type Session = TphSession;
     type Attribute = TphPolicy;
 
     const NAME: &'static CStr = c"vfio_tph";
 
-    fn shared() -> impl PinInit<HostBridges, Error> {
-        HostBridges::new()
+    fn shared() -> impl PinInit<Shared, Error> {
+        try_pin_init!(Shared {
+            host_bridges <- HostBridges::new(),
+            debugfs: Dir::new(c"vfio_tph"),
+        })
     }
 
     fn sriov_enabled() -> bool {
         module_param::enable_sriov()
     }
 
-    fn probe(pdev: &pci::Device<Bound>, shared: &HostBridges) -> Result<Self> {
+    fn probe(pdev: &pci::Device<Bound>, shared: &Shared) -> Result<Self> {
         let gate = module_param::enable_unsafe_tph();
-        let host_bridge = bus::host_bridge(pdev).map(|node| shared.get(node));
+        let host_bridge = bus::host_bridge(pdev).map(|node| shared.host_bridges.get(node));
         Ok(Self {
             gate,
+            files: Files::new(&shared.debugfs, pdev.as_ref().name())?,
             policy: Atomic::new(Policy::default_for(gate) as u32),
             host_bridge: host_bridge.transpose()?,
             spans: Spans::new(),
@@ -301,6 +331,7 @@ impl Driver for VfioTph {
         let mut session = TphSession {
             offered: None,
             virtual_bytes: KVec::new(),
+            visible: self.files.visible().clone(),
         };
 
         if let Some(requester) = Requester::new(core.pci()) {
@@ -347,6 +378,9 @@ impl Driver for VfioTph {
             session.virtual_bytes.push(range.into(), GFP_KERNEL)?;
         }
 
+        if let Some(offered) = &session.offered {
+            session.visible.opened(&offered.offer, offered.tags.len())?;
+        }
         self.spans.set(core, &session);
         Ok(session)
     }
@@ -359,6 +393,7 @@ impl Driver for VfioTph {
         self.spans.clear();
         // Nothing to be done about a device that is gone. Vectors have been seen to.
         let _ = Offered::reset(open, Reset::Over, false);
+        open.visible.closed();
     }
 
     fn read(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {

@@ -10,6 +10,7 @@ use crate::{
             self as bus,
             tph::Requester, //
         },
+        trace,
         vfio::{
             feature::{
                 Call,
@@ -46,27 +47,76 @@ use crate::{
 };
 use core::mem::offset_of;
 use kernel::{
+    alloc::AllocError,
     prelude::*,
     transmute::FromBytes,
     uaccess::UserSliceReader, //
 };
 
-impl From<Refusal> for Error {
+/// Why a call fails.
+enum Failure {
+    /// A check of the contract.
+    Refused(Refusal),
+    /// A check of the contract, for the source at a position; and where in the call's data the user
+    /// wants to know which.
+    Source {
+        position: u32,
+        refusal: Refusal,
+        fault: usize,
+    },
+    /// Anything else.
+    Other(Error),
+}
+
+impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Self::from_errno(-refusal.errno())
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<AllocError> for Failure {
+    fn from(error: AllocError) -> Self {
+        Self::Other(error.into())
     }
 }
 
 /// Handles a feature that is ours, and leaves others to core.
 pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
-    match call.index() {
+    let done = match call.index() {
         uapi::VFIO_DEVICE_FEATURE_TPH => get_tph(handle, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_ST => set_tph_st(device, handle, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE => get_tph_resolve(device, handle, call),
         // Needs a kernel whose dma-bufs carry hints.
         uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => Err(Refusal::Unsupported.into()),
-        _ => handle.core().feature(call),
-    }
+        _ => return handle.core().feature(call),
+    };
+    let (refusal, position) = match done {
+        Ok(()) => return Ok(0),
+        Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::Refused(refusal)) => (refusal, None),
+        Err(Failure::Source {
+            position,
+            refusal,
+            fault,
+        }) => {
+            call.data(fault).writer().write(&position)?;
+            (refusal, Some(position))
+        }
+    };
+    device.counters().refused(refusal);
+    trace::refusal(
+        handle.core().pci(),
+        call.index(),
+        -refusal.errno(),
+        position,
+    );
+    Err(Error::from_errno(-refusal.errno()))
 }
 
 /// The terms of an open device; they do not change until it is closed.
@@ -76,11 +126,21 @@ fn offer(handle: Handle<'_, VfioTph>) -> Result<Option<Offer>> {
     Ok(open.offered.as_ref().map(|offered| offered.offer))
 }
 
+/// Whether the call is to be done, or is answered by now.
+fn to_do(call: &Call, operation: Operation, min_size: usize) -> Result<bool, Refusal> {
+    call.check(operation, min_size)
+        .map_err(|_| Refusal::Malformed)
+}
+
 /// `VFIO_DEVICE_FEATURE_TPH`, spec section 4.1.
-fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
+fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
     let offer = offer(handle)?.ok_or(Refusal::Unsupported)?;
-    if !call.check(Operation::Get, size_of::<uapi::vfio_device_feature_tph>())? {
-        return Ok(0);
+    if !to_do(
+        &call,
+        Operation::Get,
+        size_of::<uapi::vfio_device_feature_tph>(),
+    )? {
+        return Ok(());
     }
 
     call.data(0)
@@ -91,34 +151,37 @@ fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
             modes: offer.modes().bits(),
             policy: offer.policy as u8,
         })?;
-    Ok(0)
+    Ok(())
 }
 
 /// `VFIO_DEVICE_FEATURE_TPH_ST`, spec section 4.2.
-fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
+fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
     type Header = uapi::vfio_device_feature_tph_st;
 
     let offer = offer(handle)?;
     let offer = Batch::available(offer.as_ref())?;
-    if !call.check(Operation::Set, size_of::<Header>())? {
-        return Ok(0);
+    if !to_do(&call, Operation::Set, size_of::<Header>())? {
+        return Ok(());
     }
 
     let mut reader = call.data(0).reader();
     let batch = Batch::shape(&reader.read()?, offer, call.len())?;
     let sources = read_entries(&mut reader, batch.count.into())?;
 
-    let done = program(device, handle, offer, &batch, &sources);
-    done.or_else(|failure| failure.report(call, offset_of!(Header, fault)))
+    program(device, handle, offer, &batch, &sources)
 }
 
 /// `VFIO_DEVICE_FEATURE_TPH_RESOLVE`, spec section 4.3.
-fn get_tph_resolve(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
+fn get_tph_resolve(
+    device: &VfioTph,
+    handle: Handle<'_, VfioTph>,
+    call: Call,
+) -> Result<(), Failure> {
     type Header = uapi::vfio_device_feature_tph_resolve;
 
     let offer = offer(handle)?.ok_or(Refusal::Unsupported)?;
-    if !call.check(Operation::Get, size_of::<Header>())? {
-        return Ok(0);
+    if !to_do(&call, Operation::Get, size_of::<Header>())? {
+        return Ok(());
     }
 
     let mut reader = call.data(0).reader();
@@ -134,8 +197,11 @@ fn get_tph_resolve(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) ->
         match hint {
             Ok(hint) => hint.disclose(entry, offer.policy),
             Err(refusal) => {
-                return Failure::Source { position, refusal }
-                    .report(call, offset_of!(Header, fault))
+                return Err(Failure::Source {
+                    position,
+                    refusal,
+                    fault: offset_of!(Header, fault),
+                })
             }
         }
     }
@@ -144,7 +210,12 @@ fn get_tph_resolve(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) ->
     for entry in &entries {
         writer.write(entry)?;
     }
-    Ok(0)
+    trace::resolve(
+        handle.core().pci(),
+        lookup.count,
+        lookup.namespace == Namespace::Extended,
+    );
+    Ok(())
 }
 
 fn read_entries<T: FromBytes>(reader: &mut UserSliceReader, count: usize) -> Result<KVVec<T>> {
@@ -155,33 +226,6 @@ fn read_entries<T: FromBytes>(reader: &mut UserSliceReader, count: usize) -> Res
     Ok(entries)
 }
 
-/// Why a call fails.
-enum Failure {
-    /// Not because of a source.
-    Call(Error),
-    /// Because of the source at a position.
-    Source { position: u32, refusal: Refusal },
-}
-
-impl Failure {
-    /// Tells the user: the errno, and at `fault` in the call's data the position of the source.
-    fn report(self, call: Call, fault: usize) -> Result<i32> {
-        match self {
-            Self::Call(error) => Err(error),
-            Self::Source { position, refusal } => {
-                call.data(fault).writer().write(&position)?;
-                Err(refusal.into())
-            }
-        }
-    }
-}
-
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Call(error.into())
-    }
-}
-
 /// Resolves all sources, then writes the entries.
 fn program(
     device: &VfioTph,
@@ -189,7 +233,7 @@ fn program(
     offer: &Offer,
     batch: &Batch,
     sources: &[uapi::vfio_tph_source],
-) -> Result<i32, Failure> {
+) -> Result<(), Failure> {
     if let Some(offered) = &handle.lock_now()?.open()?.offered {
         batch.admit(offered.control, offer)?;
     }
@@ -197,18 +241,29 @@ fn program(
     // Firmware may take its time: no lock is held.
     let mut tags = KVVec::with_capacity(sources.len(), GFP_KERNEL)?;
     for (position, source) in (0..).zip(sources) {
-        let tag = tag(device, offer, source, batch.namespace)
-            .map_err(|refusal| Failure::Source { position, refusal })?;
+        let tag =
+            tag(device, offer, source, batch.namespace).map_err(|refusal| Failure::Source {
+                position,
+                refusal,
+                fault: offset_of!(uapi::vfio_device_feature_tph_st, fault),
+            })?;
         tags.push(tag, GFP_KERNEL)?;
     }
 
     let mut guard = handle.lock()?;
     write(&mut guard.open()?, batch, &tags)?;
-    Ok(0)
+    device.counters().table_writes.count();
+    trace::table_write(
+        handle.core().pci(),
+        batch.index,
+        batch.count,
+        batch.namespace == Namespace::Extended,
+    );
+    Ok(())
 }
 
 /// Writes the entries of a batch whose tags are known.
-fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result {
+fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<(), Failure> {
     let core = open.core();
     if bus::is_powered(core.pci()) {
         power::wake(open)?;
@@ -242,7 +297,8 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result {
     }
     open.show_control()?;
     written?;
-    open.show_table()
+    open.show_table()?;
+    Ok(())
 }
 
 /// Finds the tag that one source puts into an ST entry.
@@ -264,11 +320,12 @@ fn resolve(device: &VfioTph, source: Source, namespace: Namespace) -> Result<Hin
     match source {
         Source::Cpu { cpu, memory } => {
             let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
-            device
-                .host_bridge
-                .as_ref()
-                .ok_or(Refusal::NoTag)?
-                .hint(cpu, memory, namespace)
+            device.host_bridge.as_ref().ok_or(Refusal::NoTag)?.hint(
+                cpu,
+                memory,
+                namespace,
+                device.counters(),
+            )
         }
         // No dma-buf carries hints.
         Source::DmaBuf { .. } => Err(Refusal::NoTag),

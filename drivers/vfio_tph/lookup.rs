@@ -17,6 +17,7 @@ use crate::{
             PresentCpu, //
         },
     },
+    debugfs::Counters,
     rules::{
         firmware::CpuTags,
         lookup::Hint,
@@ -64,21 +65,25 @@ impl HostBridge {
         Ok(Self { handle, cpus })
     }
 
-    /// The hint for memory of `cpu`, in one namespace. `NoTag` if firmware has no valid one.
+    /// The hint for memory of `cpu`, in one namespace. `NoTag` if firmware has no valid one. Counts
+    /// how it came by the answer.
     pub(crate) fn hint(
         &self,
         cpu: PresentCpu,
         memory: MemoryType,
         namespace: Namespace,
+        counters: &Counters,
     ) -> Result<Hint, Refusal> {
-        self.tags(cpu)
+        counters.resolutions.count();
+        self.tags(cpu, counters)
             .map_err(|_| Refusal::NoTag)?
             .hint(memory, namespace)
     }
 
-    fn tags(&self, cpu: PresentCpu) -> Result<CpuTags> {
+    fn tags(&self, cpu: PresentCpu, counters: &Counters) -> Result<CpuTags> {
         let known = self.cpus.get(cpu.number()).ok_or(EINVAL)?;
         if let Some(tags) = known.copy() {
+            counters.cache_hits.count();
             return Ok(tags);
         }
 

@@ -5,7 +5,7 @@
 //! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
 //! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the tag
 //! of a CPU in firmware ([`lookup`]), puts back after sleep what was in force before ([`power`]),
-//! shows the policy of a device to its administrator ([`sysfs`]), and answers the device features of
+//! shows a device to its administrator ([`sysfs`], [`debugfs`]), and answers the device features of
 //! `include/uapi/linux/vfio_tph.h` ([`feature`]). What it decides is decided in [`rules`], which
 //! touches no hardware; what touches hardware decides nothing.
 //!
@@ -14,6 +14,7 @@
 #[path = "../../rust/mod.rs"]
 mod abstractions;
 mod config;
+mod debugfs;
 mod device;
 mod feature;
 mod lookup;

@@ -32,6 +32,21 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// Every reason, in the order of their values.
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Unsupported,
+        Self::Malformed,
+        Self::NotEnabled,
+        Self::NoExtended,
+        Self::MalformedSource,
+        Self::LiteralDenied,
+        Self::CpuDenied,
+        Self::NoCpu,
+        Self::NoTag,
+        Self::NoVector,
+        Self::DeviceGone,
+    ];
+
     /// The errno for user space, positive.
     pub(crate) const fn errno(self) -> i32 {
         let errno = match self {

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `vfio_tph/<bdf>/` in debugfs, spec section 7: what is in force on an open device (`state`), and what
+//! has happened to a bound one (`counters`). For root's eyes: tags are shown whatever the policy.
+
+use crate::rules::{
+    capability::Offer,
+    refusal::Refusal,
+    regs::Control, //
+};
+use kernel::{
+    debugfs::{
+        Dir,
+        Scope, //
+    },
+    fmt, new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc,
+        Mutex, //
+    },
+};
+
+/// Counts events.
+pub(crate) struct Counter(Atomic<u64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Counts one.
+    pub(crate) fn count(&self) {
+        self.add(1);
+    }
+
+    /// Counts several.
+    pub(crate) fn add(&self, events: u64) {
+        self.0.fetch_add(events, Relaxed);
+    }
+}
+
+/// What has happened since a device was bound.
+pub(crate) struct Counters {
+    /// Writes to Control that went to hardware.
+    pub(crate) config_writes: Counter,
+    /// Writes to Control that were dropped.
+    pub(crate) dropped_writes: Counter,
+    /// Batches that were written to the ST table.
+    pub(crate) table_writes: Counter,
+    /// Sources that were looked up in firmware, or in the cache of its answers.
+    pub(crate) resolutions: Counter,
+    /// Those of them that needed no firmware.
+    pub(crate) cache_hits: Counter,
+    refusals: [Counter; Refusal::ALL.len()],
+}
+
+impl Counters {
+    /// A feature was refused.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        // CAST: the position in `Refusal::ALL`.
+        if let Some(counter) = self.refusals.get(refusal as usize) {
+            counter.count();
+        }
+    }
+}
+
+/// What is in force on an open device.
+struct State {
+    capability: u32,
+    control: u32,
+    tags: KVec<u16>,
+}
+
+/// What debugfs shows of a device.
+#[pin_data]
+pub(crate) struct Visible {
+    pub(crate) counters: Counters,
+    #[pin]
+    state: Mutex<Option<State>>,
+}
+
+impl Visible {
+    fn new() -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                counters: Counters {
+                    config_writes: Counter::new(),
+                    dropped_writes: Counter::new(),
+                    table_writes: Counter::new(),
+                    resolutions: Counter::new(),
+                    cache_hits: Counter::new(),
+                    refusals: [const { Counter::new() }; Refusal::ALL.len()],
+                },
+                state <- new_mutex!(None),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The device was opened, with a table of `entries` entries in the capability.
+    pub(crate) fn opened(&self, offer: &Offer, entries: usize) -> Result {
+        let mut tags = KVec::new();
+        tags.resize(entries, 0, GFP_KERNEL)?;
+        *self.state.lock() = Some(State {
+            capability: offer.capability.raw(),
+            control: 0,
+            tags,
+        });
+        Ok(())
+    }
+
+    /// The device was closed.
+    pub(crate) fn closed(&self) {
+        let state = self.state.lock().take();
+        drop(state);
+    }
+
+    /// Control has a new value.
+    pub(crate) fn set_control(&self, control: Control) {
+        if let Some(state) = &mut *self.state.lock() {
+            state.control = control.raw();
+        }
+    }
+
+    /// The table in the capability has new values, as many as when the device was opened.
+    pub(crate) fn set_tags(&self, tags: &[u16]) {
+        if let Some(state) = &mut *self.state.lock() {
+            if state.tags.len() == tags.len() {
+                state.tags.copy_from_slice(tags);
+            }
+        }
+    }
+
+    fn show_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let guard = self.state.lock();
+        let Some(state) = guard.as_ref() else {
+            return writeln!(f, "TPH not in use");
+        };
+        writeln!(f, "capability {:#010x}", state.capability)?;
+        writeln!(f, "control {:#010x}", state.control)?;
+        for (index, tag) in state.tags.iter().enumerate() {
+            writeln!(f, "table[{index}] {tag:#06x}")?;
+        }
+        Ok(())
+    }
+
+    fn show_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counters = &self.counters;
+        for (name, counter) in [
+            ("config_writes", &counters.config_writes),
+            ("dropped_writes", &counters.dropped_writes),
+            ("table_writes", &counters.table_writes),
+            ("resolutions", &counters.resolutions),
+            ("cache_hits", &counters.cache_hits),
+        ] {
+            writeln!(f, "{name} {}", counter.0.load(Relaxed))?;
+        }
+        for (refusal, counter) in Refusal::ALL.iter().zip(&counters.refusals) {
+            writeln!(f, "refused.{refusal:?} {}", counter.0.load(Relaxed))?;
+        }
+        Ok(())
+    }
+}
+
+/// The files of a bound device; gone with it.
+pub(crate) struct Files {
+    visible: Arc<Visible>,
+    _scope: Pin<KBox<Scope<Arc<Visible>>>>,
+}
+
+impl Files {
+    /// Makes the directory `name` in `root`.
+    pub(crate) fn new(root: &Dir, name: &CStr) -> Result<Self> {
+        let visible = Visible::new()?;
+        let scope = root.scope::<_, Error, _>(Ok(visible.clone()), name, |visible, dir| {
+            dir.read_callback_file(c"state", visible, &|visible: &Arc<Visible>, f| {
+                visible.show_state(f)
+            });
+            dir.read_callback_file(c"counters", visible, &|visible: &Arc<Visible>, f| {
+                visible.show_counters(f)
+            });
+        });
+        Ok(Self {
+            visible,
+            _scope: KBox::pin_init(scope, GFP_KERNEL)?,
+        })
+    }
+
+    /// What they show.
+    pub(crate) fn visible(&self) -> &Arc<Visible> {
+        &self.visible
+    }
+}
