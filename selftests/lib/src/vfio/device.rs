@@ -2,7 +2,6 @@
 
 //! An open vfio device: regions, config space, interrupts.
 
-
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
