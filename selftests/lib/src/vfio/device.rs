@@ -2,11 +2,11 @@
 
 //! An open vfio device: regions, config space, interrupts.
 
-use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
@@ -38,7 +38,7 @@ pub struct Device {
     iommu: Iommu,
     config: Region,
     /// Where the TPH capability is: once found, it stays there while the device is open.
-    pub(crate) tph: OnceCell<u16>,
+    pub(crate) tph: OnceLock<u16>,
 }
 
 impl Device {
@@ -52,7 +52,7 @@ impl Device {
                 size: 0,
                 flags: 0,
             },
-            tph: OnceCell::new(),
+            tph: OnceLock::new(),
         };
         device.config = device.region(VFIO_PCI_CONFIG_REGION_INDEX)?;
         Ok(device)
