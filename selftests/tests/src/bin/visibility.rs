@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What an administrator sees of a device: debugfs and tracepoints (contract, section 7).
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tph_selftests::bench::{Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::harness;
+use tph_selftests::module::Gate;
+use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::vfio::{cpu, literal};
+use tph_selftests::{tests, Errno};
+use tph_tests::CPU;
+
+const EVENTS: &str = "/sys/kernel/tracing/events/vfio_tph/enable";
+const TRACE: &str = "/sys/kernel/tracing/trace";
+
+fn file(endpoint: &Endpoint, name: &str) -> PathBuf {
+    PathBuf::from(format!(
+        "/sys/kernel/debug/vfio_tph/{}/{name}",
+        endpoint.bdf
+    ))
+}
+
+fn show(endpoint: &Endpoint, name: &str) -> String {
+    let path = file(endpoint, name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn counter(endpoint: &Endpoint, name: &str) -> u64 {
+    let counters = show(endpoint, "counters");
+    counters
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        .unwrap_or_else(|| panic!("no {name} in {counters}"))
+}
+
+fn state_shows_what_is_in_force(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
+    assert_eq!(show(&endpoint, "state"), "TPH not in use\n");
+
+    let device = endpoint.open();
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device.program(1, &[literal(0x5a)]).expect("TPH_ST");
+    let state = show(&endpoint, "state");
+    assert!(state.contains("control 0x00000101\n"), "{state}");
+    assert!(
+        state.contains(&format!("capability {:#010x}\n", device.tph_capability())),
+        "{state}"
+    );
+    assert!(state.contains("table[0] 0x0000\n"), "{state}");
+    assert!(state.contains("table[1] 0x005a\n"), "{state}");
+
+    device.reset().expect("VFIO_DEVICE_RESET");
+    let state = show(&endpoint, "state");
+    assert!(state.contains("control 0x00000000\n"), "{state}");
+    assert!(state.contains("table[1] 0x0000\n"), "{state}");
+    drop(device);
+    assert_eq!(show(&endpoint, "state"), "TPH not in use\n");
+}
+
+fn counters_count(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    let device = endpoint.open();
+    for name in [
+        "config_writes",
+        "dropped_writes",
+        "table_writes",
+        "refused.LiteralDenied",
+        "refused.NotEnabled",
+    ] {
+        assert_eq!(counter(&endpoint, name), 0, "{name} of a fresh device");
+    }
+
+    assert_eq!(device.program(0, &[cpu(CPU)]), Err(Errno::ENXIO));
+    device.set_control(0x2);
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    assert_eq!(device.program(0, &[literal(1)]), Err(Errno::EPERM));
+    device.program(0, &[cpu(CPU), cpu(CPU)]).expect("TPH_ST");
+    assert_eq!(counter(&endpoint, "config_writes"), 1);
+    assert_eq!(counter(&endpoint, "dropped_writes"), 1);
+    assert_eq!(counter(&endpoint, "table_writes"), 1);
+    assert_eq!(counter(&endpoint, "resolutions"), 2);
+    assert!(counter(&endpoint, "cache_hits") >= 1);
+    assert_eq!(counter(&endpoint, "refused.NotEnabled"), 1);
+    assert_eq!(counter(&endpoint, "refused.LiteralDenied"), 1);
+}
+
+fn directory_goes_with_the_device(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    assert!(file(&endpoint, "state").exists());
+    endpoint.bdf.unbind();
+    assert!(!file(&endpoint, "state").exists());
+}
+
+fn tracepoints_tell(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    fs::write(TRACE, "").expect("an empty trace");
+    fs::write(EVENTS, "1").expect("the events of vfio_tph");
+
+    let device = endpoint.open();
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device.program(0, &[cpu(CPU), cpu(CPU)]).expect("TPH_ST");
+    assert_eq!(
+        device.program(0, &[cpu(CPU), literal(1)]),
+        Err(Errno::EPERM)
+    );
+    device.set_control(0);
+    fs::write(EVENTS, "0").expect("no more events");
+
+    let trace = fs::read_to_string(TRACE).expect("the trace");
+    let bdf = &endpoint.bdf;
+    for event in [
+        format!("vfio_tph_enable: {bdf} st_mode=1 requester_enable=1"),
+        format!("vfio_tph_table_write: {bdf} index=0 count=2 extended=0"),
+        format!("vfio_tph_refusal: {bdf} feature=0x5451 error=-1 position=1"),
+        format!("vfio_tph_disable: {bdf}"),
+    ] {
+        assert!(trace.contains(&event), "{event} in\n{trace}");
+    }
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        state_shows_what_is_in_force,
+        counters_count,
+        directory_goes_with_the_device,
+        tracepoints_tell,
+    ])
+}
