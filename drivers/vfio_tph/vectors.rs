@@ -61,13 +61,22 @@ impl Vectors {
         self.stale.next_bit(vector) == Some(vector)
     }
 
-    fn is_clear(&self) -> bool {
-        self.tagged.next_bit(0).is_none()
+    /// The first vector from `next` on that has a tag and should have none: any, with
+    /// `allocated_too`, or one that is no longer allocated or is stale.
+    fn next_due(&self, pdev: &CoreDevice, next: usize, allocated_too: bool) -> Option<usize> {
+        let mut tagged = self.tagged.next_bit(next);
+        while let Some(vector) = tagged {
+            if allocated_too || self.is_stale(vector) || !is_allocated(pdev, vector) {
+                break;
+            }
+            tagged = self.tagged.next_bit(vector + 1);
+        }
+        tagged
     }
 
-    /// Clears the tags of all vectors, or of those that are no longer allocated or are stale. What
-    /// cannot be reached is left, and remembered as stale. The requester is disabled, or this is
-    /// called in [`quietly`].
+    /// Clears the tags of the vectors that are due, see [`Self::next_due`]. What cannot be reached
+    /// is left, and remembered as stale. The requester is disabled, or this is called in
+    /// [`quietly`].
     fn clear(
         &mut self,
         requester: &Requester<'_>,
@@ -77,21 +86,17 @@ impl Vectors {
         decoded: bool,
     ) {
         let mut next = 0;
-        while let Some(vector) = self.tagged.next_bit(next) {
+        while let Some(vector) = self.next_due(pdev, next, allocated_too) {
             next = vector + 1;
             // CAST: at most 2048 vectors.
-            let cleared = match (vector as u16, &mut table) {
-                (number, _) if bus::vector_is_allocated(pdev.pci(), number) => {
-                    if !allocated_too && !self.is_stale(vector) {
-                        continue;
-                    }
-                    decoded && requester.msix_writer().write(number, 0).is_ok()
-                }
-                (vector, Some(table)) => {
-                    table.clear_tag(vector);
-                    true
-                }
-                (_, None) => false,
+            let number = vector as u16;
+            let cleared = if is_allocated(pdev, vector) {
+                decoded && requester.msix_writer().write(number, 0).is_ok()
+            } else if let Some(table) = &mut table {
+                table.clear_tag(number);
+                true
+            } else {
+                false
             };
             if cleared {
                 self.tagged.clear_bit(vector);
@@ -101,6 +106,11 @@ impl Vectors {
             }
         }
     }
+}
+
+fn is_allocated(pdev: &CoreDevice, vector: usize) -> bool {
+    // CAST: at most 2048 vectors.
+    bus::vector_is_allocated(pdev.pci(), vector as u16)
 }
 
 /// Changes the table with the requester disabled, and restores what was in force.
@@ -139,7 +149,8 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) {
 
 fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let core = handle.core();
-    if vectors(&mut handle.lock_now()?.open()?).is_none_or(|vectors| vectors.is_clear()) {
+    let due = |vectors: &mut Vectors| vectors.next_due(core, 0, allocated_too).is_some();
+    if !vectors(&mut handle.lock_now()?.open()?).is_some_and(due) {
         return Ok(());
     }
 
