@@ -223,6 +223,33 @@ fn r14_region_info_is_that_of_vfio_pci(bench: &mut Bench) {
     }
 }
 
+/// A table that ends in the middle of its second page.
+fn r21_table_on_two_pages(bench: &mut Bench) {
+    for policy in Policy::ALL {
+        let endpoint = bench.pick_with("an ST table in MSI-X on two pages", |traits| {
+            let bytes = u64::from(traits.vectors) * MSIX_ENTRY;
+            traits.in_msix && bytes > PAGE_SIZE && bytes < 2 * PAGE_SIZE
+        });
+        policy::bind(&endpoint, policy);
+        let device = endpoint.open();
+        decode(&device);
+        for page in 0..4 {
+            let range = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
+            let open = page >= 2 || policy.discloses();
+            let mapped = device.map_bar(BAR, range.clone());
+            assert_eq!(mapped.is_ok(), open, "{policy:?}: page {page}");
+            let exported = device.export_dma_buf(BAR, &[range]);
+            assert_eq!(exported.is_ok(), open, "{policy:?}: page {page}");
+        }
+        if !policy.discloses() {
+            let capabilities = device.region_capabilities(BAR);
+            assert_eq!(capabilities[0].areas, [2 * PAGE_SIZE..BAR0_SIZE]);
+        }
+        drop(device);
+        bench.next_round();
+    }
+}
+
 /// A whole table: there is nothing left below the Pending Bit Array.
 fn r21_large_table(bench: &mut Bench) {
     let endpoint = bench.pick_with("an ST table in MSI-X of 2048 vectors", |traits| {
@@ -501,6 +528,7 @@ fn main() -> ExitCode {
         r21_mmap_of_a_part_of_a_page,
         r21_the_other_bar_maps,
         r21_region_info,
+        r21_table_on_two_pages,
         r21_large_table,
         r21_mremap_gains_nothing,
         r21_remap_file_pages_gains_nothing,

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 
+use tph_selftests::aer::{self, Severity};
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
@@ -281,6 +282,28 @@ pub fn r46_hot_reset_through_the_sibling(bench: &mut Bench) {
     works_from_zero(&bed, "hot reset through the sibling");
 }
 
+/// As a guest does it: a fatal error has reset the link, and with it BARs and MSI-X of the device,
+/// which nobody restores but the user.
+pub fn r46_aer_recovery(bench: &mut Bench) {
+    for severity in [Severity::NonFatal, Severity::Fatal] {
+        let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+        bed.fill_standard();
+        let what = format!("recovery from a {severity:?} error");
+        aer::inject(&bed.endpoint.bdf, severity);
+        bed.endpoint.assert_msix_off(&what);
+        if severity == Severity::Fatal {
+            decode(&bed.device, true);
+            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+            freed.expect("SET_IRQS");
+            let events = bed.vectors.descriptors();
+            bed.device.set_msix(0, &events).expect("SET_IRQS");
+        }
+        works_from_zero(&bed, &what);
+        drop(bed);
+        bench.next_round();
+    }
+}
+
 pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
@@ -370,6 +393,35 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
+/// The same of a device that takes no access at all then.
+pub fn r49_freed_in_d3hot(bench: &mut Bench) {
+    let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
+        traits.in_msix && traits.extended && traits.no_soft_reset
+    });
+    bench::bind(&endpoint, Gate::Safe);
+    let bed = Bed::open(endpoint);
+    bed.device
+        .enable(StMode::InterruptVector, Requester::Extended);
+    bed.fill_standard();
+    bed.device.set_power_state(3);
+    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+    freed.expect("SET_IRQS in D3hot");
+    // The PCI core masks vectors whatever the power state.
+    bed.endpoint.clear_violations();
+    bed.device.set_power_state(0);
+    bed.device
+        .set_msix(0, &bed.vectors.descriptors())
+        .expect("SET_IRQS");
+    let n = usize::from(bed.count());
+    assert_eq!(bed.endpoint.tags(), vec![0; n]);
+    bed.mask_and_unmask();
+    assert_eq!(bed.endpoint.tags(), vec![0; n], "mask and unmask");
+    bed.endpoint.assert_kernel_agrees();
+    bed.device.set_control(IN_FORCE);
+    bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+    bed.raise_all("afterwards");
+}
+
 /// The table is not touched while the requester is enabled: the endpoint would say so.
 pub fn r49_freed_while_enabled(bench: &mut Bench) {
     for requester in [
@@ -427,14 +479,10 @@ pub fn r50_d3hot(bench: &mut Bench) {
     bed.device
         .enable(StMode::InterruptVector, Requester::Extended);
     bed.fill_standard();
-    let power = capability(&bed.endpoint.bdf.config(), PCI_CAP_ID_PM).expect("PM");
-    let at = power + PCI_PM_CTRL as u16;
-    let d0 = bed.device.config_word(at);
-    bed.device
-        .set_config(at, &(d0 | PCI_PM_CTRL_STATE_MASK as u16).to_le_bytes());
+    bed.device.set_power_state(3);
     assert_eq!(bed.endpoint.state().power_state, 3);
     refused(&bed, "D3hot");
-    bed.device.set_config(at, &d0.to_le_bytes());
+    bed.device.set_power_state(0);
     assert_eq!(bed.endpoint.state().power_state, 0);
     bed.device.program(0, &[cpu(CPU)]).expect("in D0 again");
     assert_eq!(bed.endpoint.tags()[0], st(CPU));

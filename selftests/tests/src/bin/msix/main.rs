@@ -5,6 +5,7 @@
 mod batch;
 mod cost;
 mod lifetime;
+mod race;
 mod shape;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ use tph_selftests::{harness, tests};
 use batch::*;
 use cost::*;
 use lifetime::*;
+use race::*;
 use shape::*;
 
 /// Vectors of a device that most tests are content with.
@@ -143,11 +145,14 @@ fn main() -> ExitCode {
         r5_index_and_count,
         r34_not_enabled,
         r35_extended_while_standard_is_enabled,
+        r35_device_without_extended,
         r36_the_namespaces_are_independent,
         r37_cpu_that_cannot_be,
         r38_firmware_marks_a_tag_invalid,
         r40_order_of_checks,
         r40_accesses_per_entry,
+        r43_many_threads,
+        r43_no_half_batch,
         r44_open_clears_what_was_left,
         r44_open_clears_what_was_left_without_flr,
         r45_close,
@@ -159,12 +164,15 @@ fn main() -> ExitCode {
         r46_flr_in_config_space,
         r46_reset_through_sysfs,
         r46_hot_reset_through_the_sibling,
+        r46_aer_recovery,
         r46_reset_with_memory_disabled,
         r46_reset_with_memory_disabled_then_set_irqs,
         r46_reset_without_vectors,
+        r49_nothing_is_freed_nothing_is_written,
         r49_vectors_freed_and_allocated_again,
         r49_fewer_vectors_than_before,
         r49_freed_with_memory_disabled,
+        r49_freed_in_d3hot,
         r49_freed_while_enabled,
         r50_memory_disabled,
         r50_d3hot,

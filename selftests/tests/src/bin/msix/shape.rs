@@ -3,12 +3,12 @@
 //! What is refused before the table comes into it: the same as for a table in the capability, with
 //! the number of vectors as its size.
 
-use tph_selftests::bench::Bench;
+use tph_selftests::bench::{self, Bench};
 use tph_selftests::cpus;
 use tph_selftests::firmware::CPUS;
 use tph_selftests::kstate;
 use tph_selftests::module::Gate;
-use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{
     cpu, cpu_persistent, literal, source, Source, StRequest, FAULT_UNTOUCHED,
@@ -94,6 +94,33 @@ pub fn r35_extended_while_standard_is_enabled(bench: &mut Bench) {
         .enable(StMode::InterruptVector, Requester::Extended);
     bed.device.program(0, &[cpu(CPU)]).expect("a standard tag");
     assert_eq!(bed.endpoint.tags()[0], st(CPU));
+}
+
+pub fn r35_device_without_extended(bench: &mut Bench) {
+    let endpoint = bench.pick_with("an ST table in MSI-X, without extended TPH", |traits| {
+        traits.in_msix && !traits.extended
+    });
+    bench::bind(&endpoint, Gate::Unsafe);
+    let bed = Bed::open(endpoint);
+    let offer = bed.device.tph().expect("GET of TPH");
+    assert_eq!(offer.flags & VFIO_TPH_FLAG_EXTENDED, 0, "{offer:x?}");
+    bed.device
+        .set_control(control(StMode::InterruptVector, Requester::Extended));
+    assert_eq!(
+        bed.device.control(),
+        control(StMode::InterruptVector, Requester::Standard)
+    );
+    let n = usize::from(bed.count());
+    bed.device
+        .program(0, &vec![literal(0xff); n])
+        .expect("standard tags");
+    assert_eq!(bed.endpoint.tags(), vec![0xff; n]);
+    assert_errno!(bed.device.program(0, &[literal(0x100)]), EINVAL);
+    for source in [cpu(CPU), literal(1)] {
+        assert_errno!(bed.device.program_extended(0, &[source]), EOPNOTSUPP);
+    }
+    assert_eq!(bed.endpoint.tags(), vec![0xff; n]);
+    bed.raise_all("with tags");
 }
 
 fn answers() -> Vec<(Source, bool, Option<u16>)> {
