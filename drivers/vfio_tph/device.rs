@@ -31,7 +31,7 @@ use crate::{
         Files,
         Visible, //
     },
-    feature,
+    denylist, feature,
     lookup::{
         HostBridge,
         HostBridges, //
@@ -289,6 +289,14 @@ impl Driver for VfioTph {
     }
 
     fn probe(pdev: &pci::Device<Bound>, shared: &Shared) -> Result<Self> {
+        if denylist::lists(pdev) {
+            dev_warn!(
+                pdev,
+                "device {:#06x} is in vfio-pci's device denylist\n",
+                pdev.device_id()
+            );
+            return Err(EINVAL);
+        }
         let gate = module_param::enable_unsafe_tph();
         let host_bridge = bus::host_bridge(pdev).map(|node| shared.host_bridges.get(node));
         Ok(Self {

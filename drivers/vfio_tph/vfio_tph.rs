@@ -15,6 +15,7 @@
 mod abstractions;
 mod config;
 mod debugfs;
+mod denylist;
 mod device;
 mod feature;
 mod lookup;
