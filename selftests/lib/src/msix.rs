@@ -117,7 +117,7 @@ impl Endpoint {
         assert_eq!(self.bdf.driver(), None, "{} has a driver", self.bdf);
         let config = self.bdf.config();
         let before = config.dword(PCI_COMMAND as u16);
-        config.set_dword(PCI_COMMAND as u16, before & 0xffff | PCI_COMMAND_MEMORY);
+        config.set_dword(PCI_COMMAND as u16, (before & 0xffff) | PCI_COMMAND_MEMORY);
         {
             let file = OpenOptions::new()
                 .read(true)
@@ -134,7 +134,7 @@ impl Endpoint {
             .expect("mmap of resource0");
             for vector in 0..u64::from(count) {
                 let at = vector * MSIX_ENTRY + MSIX_VECTOR_CONTROL;
-                table.write(at, u32::from(tag) << 16 | PCI_MSIX_ENTRY_CTRL_MASKBIT);
+                table.write(at, (u32::from(tag) << 16) | PCI_MSIX_ENTRY_CTRL_MASKBIT);
             }
         }
         config.set_dword(PCI_COMMAND as u16, before & 0xffff);
