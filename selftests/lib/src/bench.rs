@@ -22,6 +22,11 @@ use crate::vfio::NOIOMMU_SWITCH;
 const DEVICES: &str = "/run/tph-devices";
 const CONTROL: &str = "/dev/virtio-ports/tph.control";
 
+/// Whether this is the guest of `selftests/run`, with its firmware and its devices.
+pub fn in_test_vm() -> bool {
+    fs::exists(DEVICES).unwrap_or(false)
+}
+
 /// What a test wants of a device.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Want {

@@ -46,7 +46,11 @@ impl Owner {
     }
 
     /// Kills it, and waits until its files are closed.
-    pub fn kill(mut self) {
+    pub fn kill(self) {}
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
         self.child.kill().expect("kill -9");
         self.child.wait().expect("wait");
     }

@@ -126,6 +126,18 @@ impl Bdf {
         (above != self.0).then(|| Bdf(above.to_owned()))
     }
 
+    /// The other devices of its bus.
+    pub fn siblings(&self) -> Vec<Bdf> {
+        // "0000:01:": domain and bus.
+        let bus = &self.0[..8];
+        fs::read_dir("/sys/bus/pci/devices")
+            .expect("sysfs")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.starts_with(bus) && *name != self.0)
+            .map(Bdf)
+            .collect()
+    }
+
     /// Whether an IOMMU translates for the device.
     pub fn has_iommu(&self) -> bool {
         self.path("iommu").exists()

@@ -10,7 +10,7 @@ use tph_selftests::aer::{self, Severity};
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
-use tph_selftests::module::Gate;
+use tph_selftests::module::{Gate, VFIO_TPH};
 use tph_selftests::tests;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
@@ -165,6 +165,10 @@ fn r46_aer_recovery(bench: &mut Bench) {
     for severity in [Severity::NonFatal, Severity::Fatal] {
         let what = format!("recovery from a {severity:?} error");
         survives(bench, &Want::TABLE, &what, |endpoint, _| {
+            // The kernel recovers a bus if it has a driver for each device on it.
+            for sibling in endpoint.bdf.siblings() {
+                sibling.bind(VFIO_TPH).expect("bind");
+            }
             aer::inject(&endpoint.bdf, severity);
         });
     }

@@ -19,7 +19,7 @@ use tph_selftests::vfio::{
     cpu, cpu_persistent, literal, none, source, Device, Source, StRequest, FAULT_UNTOUCHED,
 };
 use tph_selftests::{assert_errno, skip, tests, Errno};
-use tph_tests::{enabled, fill, opened, st, tag, xst, CPU, OTHER_CPU};
+use tph_tests::{enabled, fill, needs_known_firmware, opened, st, tag, xst, CPU, OTHER_CPU};
 
 /// Sources that are refused whatever the policy, and with what.
 const BAD: [(Source, Errno); 4] = [
@@ -217,9 +217,7 @@ fn r35_standard_while_extended_is_enabled(bench: &mut Bench) {
 
 fn r36_the_namespaces_are_independent(bench: &mut Bench) {
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
-    if !endpoint.is_emulated() {
-        skip!("needs firmware whose tags are known");
-    }
+    needs_known_firmware();
     for (number, answer) in (0..cpus::present()).zip(CPUS) {
         for (kind, source, tags) in [
             ("volatile", cpu(number), answer.volatile),
