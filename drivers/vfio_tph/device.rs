@@ -17,6 +17,7 @@ use crate::{
                 CoreDevice,
                 Driver,
                 Handle,
+                InReset,
                 Open,
                 Opening, //
             },
@@ -176,7 +177,7 @@ impl Offered {
 
     /// Turns TPH off and clears the table, in hardware as far as it can be reached, and in what
     /// the user sees.
-    fn reset(open: &mut Open<'_, VfioTph>, reset: Reset, decodes_memory: bool) -> Result {
+    fn reset(open: &mut Open<'_, VfioTph>, reset: Reset, callback: Option<&InReset>) -> Result {
         let core = open.core();
         let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered)
         else {
@@ -194,13 +195,12 @@ impl Offered {
         }
         offered.control = Control::RESET;
 
-        let reachable = reset != Reset::OutOfReach;
-        vectors::clear_for_reset(offered, core, reachable && decodes_memory);
         let written = offered.table_written;
         if written && reset == Reset::Over {
             table::restore(&requester, &offered.tags)?;
             offered.table_written = false;
         }
+        vectors::clear_for_reset(open, callback.filter(|_| reset != Reset::OutOfReach));
 
         open.show_control()?;
         if written {
@@ -400,7 +400,7 @@ impl Driver for VfioTph {
     fn close(&self, open: &mut Open<'_, Self>) {
         self.spans.clear();
         // Nothing to be done about a device that is gone. Vectors have been seen to.
-        let _ = Offered::reset(open, Reset::Over, false);
+        let _ = Offered::reset(open, Reset::Over, None);
         open.visible.closed();
     }
 
@@ -443,28 +443,28 @@ impl Driver for VfioTph {
         let _ = power::wake(open);
     }
 
-    fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset) {
         // A device that is not there has nothing to turn off, and the kernel's state is off.
-        let _ = Offered::reset(open, Reset::Coming, decodes_memory);
+        let _ = Offered::reset(open, Reset::Coming, Some(reset));
     }
 
-    fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
+    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &InReset) {
         // As above.
-        let _ = Offered::reset(open, Reset::Over, decodes_memory);
+        let _ = Offered::reset(open, Reset::Over, Some(reset));
     }
 
-    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, decodes_memory: bool) {
-        let reset = if accessible {
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &InReset) {
+        let when = if accessible {
             Reset::Over
         } else {
             Reset::OutOfReach
         };
         // As above.
-        let _ = Offered::reset(open, reset, decodes_memory);
+        let _ = Offered::reset(open, when, Some(reset));
     }
 
-    fn error_resume(&self, open: &mut Open<'_, Self>, decodes_memory: bool) {
+    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &InReset) {
         // As above.
-        let _ = Offered::reset(open, Reset::Over, decodes_memory);
+        let _ = Offered::reset(open, Reset::Over, Some(reset));
     }
 }

@@ -16,15 +16,13 @@ use crate::{
         vfio::pci::{
             CoreDevice,
             Handle,
+            InReset,
             MsixTable,
             Open,
             Opening, //
         },
     },
-    device::{
-        Offered,
-        VfioTph, //
-    },
+    device::VfioTph,
     rules::{
         refusal::Refusal,
         regs::Control, //
@@ -154,9 +152,7 @@ fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
         return Ok(());
     }
 
-    // Comes before the lock of the session.
-    let decoding = core.decode_memory();
-    let mut guard = handle.lock_now()?;
+    let (decoding, mut guard) = handle.lock_decoding()?;
     let mut open = guard.open()?;
     let table = decoding
         .as_ref()
@@ -183,14 +179,19 @@ fn vectors<'a>(open: &'a mut Open<'_, VfioTph>) -> Option<&'a mut Vectors> {
         .and_then(|offered| offered.vectors.as_mut())
 }
 
-/// Clears all tags before a reset, so that the PCI core does not restore them; the requester is
-/// disabled. With `decoded`, the device decodes memory.
-pub(crate) fn clear_for_reset(offered: &mut Offered, core: &CoreDevice, decoded: bool) {
-    let Some(requester) = Requester::new(core.pci()) else {
+/// Clears all tags before a reset, so that the PCI core does not restore them, and after it; the
+/// requester is disabled. Without a `reset`, the device cannot be reached.
+pub(crate) fn clear_for_reset(open: &mut Open<'_, VfioTph>, reset: Option<&InReset>) {
+    let core = open.core();
+    if vectors(open).is_none_or(|vectors| vectors.next_due(core, 0, true).is_none()) {
         return;
-    };
-    if let Some(vectors) = &mut offered.vectors {
-        vectors.clear(&requester, core, true, None, decoded);
+    }
+    let decoding = reset.and_then(|reset| reset.decode_memory(open));
+    let table = decoding
+        .as_ref()
+        .and_then(|decoding| open.msix_table(decoding));
+    if let (Some(requester), Some(vectors)) = (Requester::new(core.pci()), vectors(open)) {
+        vectors.clear(&requester, core, true, table, decoding.is_some());
     }
 }
 

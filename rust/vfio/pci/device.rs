@@ -124,24 +124,40 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = open;
     }
 
-    /// The device, which is open, will be reset; with `decodes_memory`, its memory BARs can be
-    /// reached. From here to [`Driver::reset_done`] sessions cannot
+    /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions cannot
     /// be locked by [`Handle::lock`].
-    fn reset_prepare(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset);
 
     /// The device, which is open, has been reset.
-    fn reset_done(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
+    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &InReset);
 
     /// An error was reported; the device, which is open, will be reset, or has been disturbed. Unless
     /// `accessible`, it cannot be reached.
-    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, decodes_memory: bool);
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &InReset);
 
     /// Recovery from an error is over; the device, which is open, may have lost its state.
-    fn error_resume(&self, open: &mut Open<'_, Self>, decodes_memory: bool);
+    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &InReset);
 }
 
 /// `PCI_CAP_ID_INVALID` of drivers/vfio/pci/vfio_pci_priv.h: the byte belongs to no capability.
 const CAP_ID_INVALID: u8 = 0xff;
+
+/// A callback of a reset, before or after it.
+pub(crate) struct InReset {
+    /// Whether memory decoding is not changed by others meanwhile.
+    stable: bool,
+}
+
+impl InReset {
+    /// Makes the device decode its memory BARs for as long as the guard lives. `None` if it is in
+    /// a power state in which it cannot, or if somebody else is about to change that.
+    pub(crate) fn decode_memory<'a, T: Driver>(&self, open: &Open<'a, T>) -> Option<Decoding<'a>> {
+        // Who asked for the reset has the lock, or we have taken it.
+        self.stable
+            .then(|| open.core.decode_memory_locked(false))
+            .flatten()
+    }
+}
 
 /// What a driver may edit while a device is being opened.
 pub(crate) struct Opening<'a> {
@@ -294,6 +310,24 @@ impl<'a, T: Driver> Handle<'a, T> {
             let guard = self.session.locked.lock();
             if !guard.resetting {
                 return self.guard(guard, Some(memory));
+            }
+        }
+    }
+
+    /// As [`Self::lock`], and makes the device decode its memory BARs as
+    /// [`CoreDevice::decode_memory`] does, if it can.
+    pub(crate) fn lock_decoding(&self) -> Result<(Option<Decoding<'a>>, SessionGuard<'a, T>)> {
+        loop {
+            let mut guard = self.session.locked.lock();
+            while guard.resetting {
+                self.session.reset_is_over.wait(&mut guard);
+            }
+            drop(guard);
+
+            let decoding = self.core.decode_memory();
+            let guard = self.session.locked.lock();
+            if !guard.resetting {
+                return Ok((decoding, self.guard(guard, None)?));
             }
         }
     }
@@ -500,14 +534,13 @@ impl<T: Driver> Device<T> {
     /// Runs `f` in a callback of a reset, on the locked state, and on the device if it is open.
     fn in_reset(
         &self,
-        f: impl FnOnce(&T, &mut Open<'_, T>, bool),
+        f: impl FnOnce(&T, &mut Open<'_, T>, &InReset),
         count: impl FnOnce(&mut Locked<T>),
     ) {
         self.core.in_reset(|stable| {
             let mut guard = self.session.locked.lock();
             Session::locked_with_open(&mut guard, &self.core, |open| {
-                let decodes_memory = stable && open.core.decodes_memory();
-                f(&self.data, open, decodes_memory)
+                f(&self.data, open, &InReset { stable })
             });
             count(&mut guard);
         });
@@ -557,9 +590,7 @@ impl<T: Driver> Device<T> {
             Self::with_bound(pdev, |this| {
                 let accessible = state == bindings::pci_channel_io_normal;
                 this.in_reset(
-                    |data, open, decodes_memory| {
-                        data.error_detected(open, accessible, decodes_memory)
-                    },
+                    |data, open, reset| data.error_detected(open, accessible, reset),
                     |_| {},
                 )
             });
@@ -775,6 +806,8 @@ impl<T: Driver> Device<T> {
             return this.core.ioctl(cmd, arg);
         }
         let _serial = this.session.interrupts.lock();
+        // What could not be done after an earlier change is done before this one.
+        this.data.interrupts_changed(this.handle());
         let ret = this.core.ioctl(cmd, arg);
         this.data.interrupts_changed(this.handle());
         ret

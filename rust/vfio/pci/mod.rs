@@ -25,6 +25,7 @@ pub(crate) use self::{
     device::{
         Driver,
         Handle,
+        InReset,
         Open,
         Opening, //
     },
