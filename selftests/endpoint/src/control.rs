@@ -51,23 +51,32 @@ impl Control {
             if bounded.read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
-            let mut answer = serde_json::to_vec(&self.reply(&line))?;
+            let request = serde_json::from_slice(&line);
+            let exit = matches!(
+                &request,
+                Ok(Request {
+                    command: Command::Exit,
+                    ..
+                })
+            );
+            let mut answer = serde_json::to_vec(&self.reply(request))?;
             answer.push(b'\n');
             stream.write_all(&answer)?;
+            // The answer comes first: nobody is there to give it afterwards.
+            if exit {
+                self.exit.write(1)?;
+            }
         }
     }
 
-    fn reply(&self, line: &[u8]) -> Reply {
-        let request: Request = match serde_json::from_slice(line) {
+    fn reply(&self, request: serde_json::Result<Request>) -> Reply {
+        let request = match request {
             Ok(request) => request,
             Err(why) => return Reply::Error(format!("not a request: {why}")),
         };
         match request.command {
             Command::List => Reply::Names(self.ports.iter().map(|port| port.name()).collect()),
-            Command::Exit => match self.exit.write(1) {
-                Ok(_) => Reply::Ok,
-                Err(why) => Reply::Error(why.to_string()),
-            },
+            Command::Exit => Reply::Ok,
             command => match self.ports.iter().find(|p| p.name() == request.device) {
                 Some(port) => port.control(command),
                 None => Reply::Error(format!("no endpoint {:?}", request.device)),
