@@ -61,10 +61,16 @@ static void answer(struct file *file, char *text, struct pci_dev *pdev)
 {
 	int length;
 
+#ifdef CONFIG_PCIE_TPH
 	length = scnprintf(text, SIMPLE_TRANSACTION_LIMIT,
 			   "tph_cap=%#x tph_enabled=%u tph_mode=%u tph_req_type=%u current_state=%d\n",
 			   pdev->tph_cap, pdev->tph_enabled, pdev->tph_mode,
 			   pdev->tph_req_type, (__force int)pdev->current_state);
+#else
+	length = scnprintf(text, SIMPLE_TRANSACTION_LIMIT,
+			   "tph_cap=0 tph_enabled=0 tph_mode=0 tph_req_type=0 current_state=%d\n",
+			   (__force int)pdev->current_state);
+#endif
 	simple_transaction_set(file, length);
 }
 

@@ -21,8 +21,19 @@ pub fn booted_with_notph() -> bool {
         .any(|word| word == "pci=notph")
 }
 
-/// Leaves the test out if the kernel was told not to use TPH.
+/// Whether the kernel was built with `CONFIG_PCIE_TPH`.
+pub fn kernel_has_tph() -> bool {
+    fs::read_to_string("/proc/kallsyms")
+        .expect("/proc/kallsyms")
+        .lines()
+        .any(|line| line.ends_with(" pcie_enable_tph"))
+}
+
+/// Leaves the test out if the kernel cannot use TPH, or was told not to.
 pub fn needs_tph() {
+    if !kernel_has_tph() {
+        skip!("the kernel has no CONFIG_PCIE_TPH");
+    }
     if booted_with_notph() {
         skip!("the kernel was booted with pci=notph");
     }

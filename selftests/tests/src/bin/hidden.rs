@@ -17,7 +17,7 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{none, Device, Op};
 use tph_selftests::{assert_errno, skip, tests};
-use tph_tests::{booted_with_notph, needs_tph};
+use tph_tests::{booted_with_notph, kernel_has_tph, needs_tph};
 
 /// The bytes of the hardware's capability: header, registers and the table that it claims.
 fn extent(endpoint: &Endpoint) -> (Link, std::ops::Range<usize>) {
@@ -103,6 +103,20 @@ fn r19_notph(bench: &mut Bench) {
             drop(device);
             bench.next_round();
         }
+    }
+}
+
+fn r70_kernel_without_tph(bench: &mut Bench) {
+    if kernel_has_tph() {
+        skip!("the kernel has CONFIG_PCIE_TPH");
+    }
+    for gate in Gate::BOTH {
+        let endpoint = bench.take(gate, &Want::TABLE);
+        let device = endpoint.open();
+        assert_hidden(&endpoint, &device, &format!("no CONFIG_PCIE_TPH, {gate:?}"));
+        device.reset().expect("a reset");
+        drop(device);
+        bench.next_round();
     }
 }
 
@@ -255,6 +269,7 @@ fn r25_lspci_walks_clean(bench: &mut Bench) {
 fn main() -> ExitCode {
     harness::run(tests![
         r19_notph,
+        r70_kernel_without_tph,
         r24_root_port,
         r24_rciep_needs_no_root_port,
         r24_no_capability,
