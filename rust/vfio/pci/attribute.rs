@@ -4,10 +4,10 @@
 //!
 //! C header: [`include/linux/device.h`](srctree/include/linux/device.h)
 
-use super::device::{
-    Device,
-    Driver,
-    Handle, //
+use super::{
+    device::Device,
+    driver::Driver,
+    session::Handle, //
 };
 use crate::abstractions::bindings;
 use core::marker::PhantomData;

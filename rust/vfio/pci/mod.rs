@@ -11,9 +11,11 @@
 mod attribute;
 mod core_device;
 mod device;
+mod driver;
 mod msix;
 mod region;
 mod registration;
+mod session;
 
 pub(crate) use self::{
     attribute::Attribute,
@@ -22,13 +24,13 @@ pub(crate) use self::{
         CoreDevice,
         VirtualConfig, //
     },
-    device::{
-        Driver,
+    driver::Driver,
+    msix::MsixTable,
+    registration::Registration,
+    session::{
         Handle,
         InReset,
         Open,
         Opening, //
     },
-    msix::MsixTable,
-    registration::Registration,
 };

@@ -3,9 +3,9 @@
 //! Regions of which a driver keeps a part to itself: how user space is told, and every way in which
 //! it could get at that part of a BAR without reading or writing through vfio.
 
-use super::device::{
-    Device,
-    Driver, //
+use super::{
+    device::Device,
+    driver::Driver, //
 };
 use crate::abstractions::bindings;
 use core::ops::Range;

@@ -4,10 +4,8 @@
 
 use super::{
     attribute::Table,
-    device::{
-        Device,
-        Driver, //
-    },
+    device::Device,
+    driver::Driver, //
 };
 use crate::abstractions::bindings;
 use core::{

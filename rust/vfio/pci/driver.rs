@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a variant driver implements.
+
+use super::{
+    attribute::Attribute,
+    core_device::{
+        Access,
+        CoreDevice, //
+    },
+    session::{
+        Handle,
+        InReset,
+        Open,
+        Opening, //
+    },
+};
+use crate::abstractions::vfio::feature::Call;
+use core::ops::Range;
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*, //
+};
+
+/// A vfio-pci variant driver. The implementing type is the driver's data of one bound device.
+///
+/// Callbacks run in process context and may sleep, several at a time.
+pub(crate) trait Driver: Sized + Send + Sync + 'static {
+    /// What all devices of the driver share. Lives from before the first is bound until after the
+    /// last is gone.
+    type Shared: Send + Sync;
+
+    /// What exists while a device is open.
+    type Session: Send + Unpin;
+
+    /// The attribute that a bound device has in sysfs.
+    type Attribute: Attribute<Self>;
+
+    /// The driver's name; also that of its vfio devices, as SR-IOV in core wants it.
+    const NAME: &'static CStr;
+
+    /// Makes what all devices share.
+    fn shared() -> impl PinInit<Self::Shared, Error>;
+
+    /// Whether virtual functions may be made of a physical function: vfio-pci has a parameter.
+    fn sriov_enabled() -> bool;
+
+    /// A device is bound.
+    fn probe(pdev: &pci::Device<Bound>, shared: &Self::Shared) -> Result<Self>;
+
+    /// A user is about to open the device, which is awake; core has not touched it yet.
+    fn before_open(&self, core: &CoreDevice) -> Result {
+        let _ = core;
+        Ok(())
+    }
+
+    /// A user opens the device: core has enabled and reset it, and the user cannot reach it yet.
+    fn open(&self, opening: &mut Opening<'_>) -> Result<Self::Session>;
+
+    /// The last user is gone; no lock is held yet.
+    fn before_close(&self, device: Handle<'_, Self>) {
+        let _ = device;
+    }
+
+    /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
+    fn interrupts_changed(&self, device: Handle<'_, Self>) {
+        let _ = device;
+    }
+
+    /// The last user is gone; core will disable the device. A reset may still be under way.
+    fn close(&self, open: &mut Open<'_, Self>);
+
+    /// Reads a region. Returns the number of bytes.
+    fn read(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        device.core().read(access)
+    }
+
+    /// Writes a region. Returns the number of bytes.
+    fn write(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        device.core().write(access)
+    }
+
+    /// Handles a feature.
+    fn feature(&self, device: Handle<'_, Self>, call: Call) -> Result<i32> {
+        device.core().feature(call)
+    }
+
+    /// The bytes of a region that no user may map or export, if any.
+    fn unmappable(&self, device: Handle<'_, Self>, region: u32) -> Result<Option<Range<u64>>> {
+        let _ = (device, region);
+        Ok(None)
+    }
+
+    /// The device is about to be suspended by runtime PM.
+    fn suspend(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
+
+    /// The device has been resumed by runtime PM.
+    fn resume(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
+
+    /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions cannot
+    /// be locked by [`Handle::lock`].
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset);
+
+    /// The device, which is open, has been reset.
+    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &InReset);
+
+    /// An error was reported; the device, which is open, will be reset, or has been disturbed. Unless
+    /// `accessible`, it cannot be reached.
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &InReset);
+
+    /// Recovery from an error is over; the device, which is open, may have lost its state.
+    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &InReset);
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The state of a device between open and close, and the locks that it takes to get at it.
+
+use super::{
+    core_device::{
+        CoreDevice,
+        MemoryGuard,
+        VirtualConfig, //
+    },
+    driver::Driver,
+    msix::{
+        Decoding,
+        MsixTable, //
+    },
+};
+use core::ops::{
+    Deref,
+    DerefMut, //
+};
+use kernel::{
+    new_condvar, new_mutex,
+    prelude::*,
+    sync::{
+        CondVar,
+        Mutex,
+        MutexGuard, //
+    },
+};
+
+/// `PCI_CAP_ID_INVALID` of drivers/vfio/pci/vfio_pci_priv.h: the byte belongs to no capability.
+const CAP_ID_INVALID: u8 = 0xff;
+
+/// A callback of a reset, before or after it.
+pub(crate) struct InReset {
+    /// Whether memory decoding is not changed by others meanwhile.
+    pub(super) stable: bool,
+}
+
+impl InReset {
+    /// Makes the device decode its memory BARs for as long as the guard lives. `None` if it is in
+    /// a power state in which it cannot, or if somebody else is about to change that.
+    pub(crate) fn decode_memory<'a, T: Driver>(&self, open: &Open<'a, T>) -> Option<Decoding<'a>> {
+        // Who asked for the reset has the lock, or we have taken it.
+        self.stable
+            .then(|| open.core.decode_memory_locked(false))
+            .flatten()
+    }
+}
+
+/// What a driver may edit while a device is being opened.
+pub(crate) struct Opening<'a> {
+    pub(super) core: &'a CoreDevice,
+}
+
+impl<'a> Opening<'a> {
+    /// The device.
+    pub(crate) fn core(&self) -> &'a CoreDevice {
+        self.core
+    }
+
+    /// Makes the device decode its memory BARs for as long as the guard lives. `None` if it is in
+    /// a power state in which it cannot.
+    pub(crate) fn decode_memory(&self) -> Option<Decoding<'a>> {
+        // Nobody else has the device yet: there is no need for the lock.
+        self.core.decode_memory_locked(false)
+    }
+
+    /// The MSI-X table, while memory is decoded.
+    pub(crate) fn msix_table<'b>(&self, _: &'b Decoding<'_>) -> Option<MsixTable<'b>>
+    where
+        'a: 'b,
+    {
+        // SAFETY: core has enabled the device, and it decodes while `Decoding` lives.
+        unsafe { self.core.msix_table() }
+    }
+
+    /// core's map of config space, and the virtual config space: one byte each for every byte.
+    pub(crate) fn config(&mut self) -> (&mut [u8], &mut [u8]) {
+        let raw = self.core.as_raw();
+        // SAFETY: The device is open, so that both arrays exist, with `cfg_size` bytes each. The
+        // user cannot reach them yet, and nothing else in core does (runtime PM would, and a
+        // reference keeps it away): they are exclusively ours. core fills the map, and of the virtual
+        // space what belongs to a capability; the rest is zeroed here, and never read by core.
+        unsafe {
+            let len = (*(*raw).pdev).cfg_size as usize;
+            for at in 0..len {
+                if *(*raw).pci_config_map.add(at) == CAP_ID_INVALID {
+                    (*raw).vconfig.add(at).write(0);
+                }
+            }
+            (
+                core::slice::from_raw_parts_mut((*raw).pci_config_map, len),
+                core::slice::from_raw_parts_mut((*raw).vconfig, len),
+            )
+        }
+    }
+}
+
+/// The state of a device between open and close, behind a lock.
+#[pin_data]
+pub(crate) struct Session<T: Driver> {
+    #[pin]
+    pub(super) locked: Mutex<Locked<T>>,
+    #[pin]
+    pub(super) reset_is_over: CondVar,
+    /// Held while interrupt vectors are allocated or freed, comes before all other locks.
+    #[pin]
+    pub(super) interrupts: Mutex<()>,
+}
+
+pub(super) struct Locked<T: Driver> {
+    /// Whether a reset is under way: prepared, not done. One at a time, under the device lock.
+    pub(super) resetting: bool,
+    /// Whether a user is about to have a session.
+    pub(super) opening: bool,
+    /// INVARIANT: `Some` only while the device is open: set after vfio_pci_core_enable(), taken
+    /// before vfio_pci_core_close_device().
+    pub(super) session: Option<T::Session>,
+}
+
+impl<T: Driver> Session<T> {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            locked <- new_mutex!(Locked {
+                resetting: false,
+                opening: false,
+                session: None,
+            }),
+            reset_is_over <- new_condvar!(),
+            interrupts <- new_mutex!(()),
+        })
+    }
+
+    pub(super) fn with_open(&self, core: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
+        let mut guard = self.locked.lock();
+        Self::locked_with_open(&mut guard, core, f);
+    }
+
+    pub(super) fn locked_with_open(
+        guard: &mut MutexGuard<'_, Locked<T>>,
+        core: &CoreDevice,
+        f: impl FnOnce(&mut Open<'_, T>),
+    ) {
+        if let Some(session) = guard.session.as_mut() {
+            f(&mut Open { session, core });
+        }
+    }
+}
+
+/// A device as a callback gets it: core's part, and the way to the session that belongs to it.
+pub(crate) struct Handle<'a, T: Driver> {
+    pub(super) core: &'a CoreDevice,
+    pub(super) session: &'a Session<T>,
+}
+
+impl<T: Driver> Clone for Handle<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Driver> Copy for Handle<'_, T> {}
+
+impl<'a, T: Driver> Handle<'a, T> {
+    /// core's part of the device.
+    #[inline]
+    pub(crate) fn core(&self) -> &'a CoreDevice {
+        self.core
+    }
+
+    /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
+    pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
+        let guard = self.session.locked.lock();
+        if guard.opening || guard.session.is_some() {
+            return Err(EBUSY);
+        }
+        f();
+        Ok(())
+    }
+
+    /// Locks the session, whatever goes on. ENODEV if the device is not open.
+    pub(crate) fn lock_now(&self) -> Result<SessionGuard<'a, T>> {
+        self.guard(self.session.locked.lock(), None)
+    }
+
+    /// Locks the session with `memory_lock` held for reading, and no reset under way: hardware
+    /// can be changed. ENODEV if the device is not open. The device is awake.
+    pub(crate) fn lock(&self) -> Result<SessionGuard<'a, T>> {
+        loop {
+            // Not under memory_lock, which page faults take: a reset may last.
+            let mut guard = self.session.locked.lock();
+            while guard.resetting {
+                self.session.reset_is_over.wait(&mut guard);
+            }
+            drop(guard);
+
+            let memory = self.core.memory_lock();
+            let guard = self.session.locked.lock();
+            if !guard.resetting {
+                return self.guard(guard, Some(memory));
+            }
+        }
+    }
+
+    /// As [`Self::lock`], and makes the device decode its memory BARs as
+    /// [`CoreDevice::decode_memory`] does, if it can.
+    pub(crate) fn lock_decoding(&self) -> Result<(Option<Decoding<'a>>, SessionGuard<'a, T>)> {
+        loop {
+            let mut guard = self.session.locked.lock();
+            while guard.resetting {
+                self.session.reset_is_over.wait(&mut guard);
+            }
+            drop(guard);
+
+            let decoding = self.core.decode_memory();
+            let guard = self.session.locked.lock();
+            if !guard.resetting {
+                return Ok((decoding, self.guard(guard, None)?));
+            }
+        }
+    }
+
+    fn guard(
+        &self,
+        guard: MutexGuard<'a, Locked<T>>,
+        memory: Option<MemoryGuard<'a>>,
+    ) -> Result<SessionGuard<'a, T>> {
+        if guard.session.is_none() {
+            return Err(ENODEV);
+        }
+        Ok(SessionGuard {
+            guard,
+            _memory: memory,
+            core: self.core,
+        })
+    }
+}
+
+/// A locked session.
+pub(crate) struct SessionGuard<'a, T: Driver> {
+    // Dropped in this order: the reverse of how they are taken.
+    guard: MutexGuard<'a, Locked<T>>,
+    _memory: Option<MemoryGuard<'a>>,
+    core: &'a CoreDevice,
+}
+
+impl<T: Driver> SessionGuard<'_, T> {
+    /// The session.
+    pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
+        Ok(Open {
+            session: self.guard.session.as_mut().ok_or(ENODEV)?,
+            core: self.core,
+        })
+    }
+}
+
+/// An open device, with its session locked.
+///
+/// # Invariants
+///
+/// The device is open, and cannot be closed while this exists.
+pub(crate) struct Open<'a, T: Driver> {
+    session: &'a mut T::Session,
+    core: &'a CoreDevice,
+}
+
+impl<'a, T: Driver> Open<'a, T> {
+    /// The device.
+    pub(crate) fn core(&self) -> &'a CoreDevice {
+        self.core
+    }
+
+    /// The MSI-X table, while memory is decoded.
+    pub(crate) fn msix_table<'b>(&self, _: &'b Decoding<'_>) -> Option<MsixTable<'b>>
+    where
+        'a: 'b,
+    {
+        // SAFETY: The device is open by the invariant, and decodes while `Decoding` lives.
+        unsafe { self.core.msix_table() }
+    }
+
+    /// The session, and the config space that the user sees.
+    pub(crate) fn split(&mut self) -> (&mut T::Session, VirtualConfig<'_>) {
+        // SAFETY: The device is open by the invariant, which lasts as long as `self`.
+        (self.session, unsafe { VirtualConfig::new(self.core) })
+    }
+
+    /// The config space that the user sees.
+    pub(crate) fn virtual_config(&mut self) -> VirtualConfig<'_> {
+        self.split().1
+    }
+}
+
+impl<T: Driver> Deref for Open<'_, T> {
+    type Target = T::Session;
+
+    fn deref(&self) -> &T::Session {
+        self.session
+    }
+}
+
+impl<T: Driver> DerefMut for Open<'_, T> {
+    fn deref_mut(&mut self) -> &mut T::Session {
+        self.session
+    }
+}
