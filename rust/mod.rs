@@ -5,6 +5,7 @@
 pub(crate) mod acpi;
 pub(crate) mod bindings;
 pub(crate) mod cpu;
+pub(crate) mod dma_buf;
 pub(crate) mod module_param;
 pub(crate) mod pci;
 pub(crate) mod trace;

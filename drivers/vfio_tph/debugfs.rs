@@ -52,10 +52,13 @@ pub(crate) struct Counters {
     pub(crate) dropped_writes: Counter,
     /// Batches that were written to the ST table.
     pub(crate) table_writes: Counter,
-    /// Sources that were looked up in firmware, or in the cache of its answers.
+    /// Sources that were looked up: CPUs in firmware or in the cache of its answers, dma-bufs at
+    /// their exporter.
     pub(crate) resolutions: Counter,
-    /// Those of them that needed no firmware.
+    /// Those of them that were answered from the cache.
     pub(crate) cache_hits: Counter,
+    /// Times that hints were published for a dma-buf, or withdrawn.
+    pub(crate) published: Counter,
     refusals: [Counter; Refusal::ALL.len()],
 }
 
@@ -94,6 +97,7 @@ impl Visible {
                     table_writes: Counter::new(),
                     resolutions: Counter::new(),
                     cache_hits: Counter::new(),
+                    published: Counter::new(),
                     refusals: [const { Counter::new() }; Refusal::ALL.len()],
                 },
                 state <- new_mutex!(None),
@@ -157,6 +161,7 @@ impl Visible {
             ("table_writes", &counters.table_writes),
             ("resolutions", &counters.resolutions),
             ("cache_hits", &counters.cache_hits),
+            ("published", &counters.published),
         ] {
             writeln!(f, "{name} {}", counter.0.load(Relaxed))?;
         }

@@ -4,6 +4,7 @@
 
 use crate::{
     abstractions::{
+        dma_buf::Tph,
         module_param,
         pci::{
             self as bus,
@@ -32,7 +33,7 @@ use crate::{
         Files,
         Visible, //
     },
-    denylist, feature,
+    denylist, dmabuf, feature,
     lookup::{
         HostBridge,
         HostBridges, //
@@ -106,6 +107,8 @@ pub(crate) struct Shared {
 pub(crate) struct TphSession {
     /// What the user has; `None` where TPH is not usable.
     pub(crate) offered: Option<Offered>,
+    /// What the device itself completes, as far as anyone may use it: what its owner may publish.
+    pub(crate) completer: Completer,
     /// The bytes of TPH capabilities, shown or hidden: writes to them never reach core.
     pub(crate) virtual_bytes: KVec<ByteRange>,
     /// What the administrator sees.
@@ -237,6 +240,11 @@ impl VfioTph {
         self.policy.store(policy as u32, Relaxed);
     }
 
+    fn completer(core: &CoreDevice) -> Completer {
+        bus::device_capabilities_2(core.pci())
+            .map_or(Completer::None, Completer::from_device_capabilities_2)
+    }
+
     /// Reads what the hardware says of itself and of its path.
     fn hardware(core: &CoreDevice, requester: &Requester<'_>, space: &[u8]) -> Result<Hardware> {
         let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16)?;
@@ -247,8 +255,7 @@ impl VfioTph {
                 Upstream::RootPort(devcap2) => Some(Completer::from_device_capabilities_2(devcap2)),
                 Upstream::Unknown => Some(Completer::None),
             },
-            completer: bus::device_capabilities_2(core.pci())
-                .map_or(Completer::None, Completer::from_device_capabilities_2),
+            completer: Self::completer(core),
             room: capability::room(space, requester.offset()),
             msix_vectors: core.msix().map_or(0, |msix| msix.vectors()),
         })
@@ -306,7 +313,7 @@ impl Driver for VfioTph {
             host_bridge: host_bridge.transpose()?,
             spans: Spans::new(),
             warned_of_size: Atomic::new(false),
-            allowed: Requester::new(pdev).is_some_and(|requester| requester.allowed()),
+            allowed: bus::tph::allowed(pdev),
         })
     }
 
@@ -318,11 +325,13 @@ impl Driver for VfioTph {
         };
         requester.disable();
 
-        // core marks in its map what the Capability register claims, without a look at the size of
-        // the map: a device that lies must not get there.
+        // core marks in its map what the Capability register claims. Where it does so without a look
+        // at the size of the map, a device that lies must not get there.
         let capability = Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)?);
         let size = core.pci().cfg_size().into_raw();
-        if capability::reaches_past(capability, requester.offset(), size) {
+        if !CoreDevice::BOUNDS_CAPABILITIES
+            && capability::reaches_past(capability, requester.offset(), size)
+        {
             dev_err!(
                 core.pci(),
                 "TPH capability at {:#x} claims {} ST entries, past the end of config space\n",
@@ -338,6 +347,11 @@ impl Driver for VfioTph {
         let core = opening.core();
         let mut session = TphSession {
             offered: None,
+            completer: if self.allowed {
+                Self::completer(core)
+            } else {
+                Completer::None
+            },
             virtual_bytes: KVec::new(),
             visible: self.files.visible().clone(),
         };
@@ -432,6 +446,10 @@ impl Driver for VfioTph {
             .msix()
             .filter(|msix| isolated && msix.bar == region)
             .map(|msix| isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64)))
+    }
+
+    fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {
+        dmabuf::answer(word, extended)
     }
 
     fn suspend(&self, open: &mut Open<'_, Self>) {

@@ -17,6 +17,7 @@ use crate::{
                 Operation, //
             },
             pci::{
+                CoreDevice,
                 Handle,
                 Open, //
             },
@@ -26,7 +27,7 @@ use crate::{
         Show,
         VfioTph, //
     },
-    power,
+    dmabuf, power,
     rules::{
         batch::Batch,
         capability::Offer,
@@ -34,6 +35,7 @@ use crate::{
             Hint,
             Lookup, //
         },
+        published::Published,
         refusal::Refusal,
         regs::Control,
         source::{
@@ -54,7 +56,7 @@ use kernel::{
 };
 
 /// Why a call fails.
-enum Failure {
+pub(crate) enum Failure {
     /// A check of the contract.
     Refused(Refusal),
     /// A check of the contract, for the source at a position; and where in the call's data the user
@@ -66,6 +68,21 @@ enum Failure {
     },
     /// Anything else.
     Other(Error),
+}
+
+impl Failure {
+    /// The same of the source at `position`, if a check of the contract it is: then the user is told
+    /// which, at `fault` in the call's data.
+    fn of_source(self, position: u32, fault: usize) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Source {
+                position,
+                refusal,
+                fault,
+            },
+            failure => failure,
+        }
+    }
 }
 
 impl From<Refusal> for Failure {
@@ -92,8 +109,7 @@ pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call
         uapi::VFIO_DEVICE_FEATURE_TPH => get_tph(handle, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_ST => set_tph_st(device, handle, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE => get_tph_resolve(device, handle, call),
-        // Needs a kernel whose dma-bufs carry hints.
-        uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => Err(Refusal::Unsupported.into()),
+        uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => set_dma_buf_tph(device, handle, call),
         _ => return handle.core().feature(call),
     };
     let (refusal, position) = match done {
@@ -193,17 +209,10 @@ fn get_tph_resolve(
     for (position, entry) in (0..).zip(entries.iter_mut()) {
         let hint = lookup
             .source(entry, offer.policy)
-            .and_then(|source| resolve(device, source, lookup.namespace));
-        match hint {
-            Ok(hint) => hint.disclose(entry, offer.policy),
-            Err(refusal) => {
-                return Err(Failure::Source {
-                    position,
-                    refusal,
-                    fault: offset_of!(Header, fault),
-                })
-            }
-        }
+            .map_err(Failure::from)
+            .and_then(|source| resolve(device, source, lookup.namespace))
+            .map_err(|failure| failure.of_source(position, offset_of!(Header, fault)))?;
+        hint.disclose(entry, offer.policy);
     }
 
     let mut writer = call.data(size_of::<Header>()).writer();
@@ -215,6 +224,31 @@ fn get_tph_resolve(
         lookup.count,
         lookup.namespace == Namespace::Extended,
     );
+    Ok(())
+}
+
+/// `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`, spec section 4.4.
+fn set_dma_buf_tph(
+    device: &VfioTph,
+    handle: Handle<'_, VfioTph>,
+    call: Call,
+) -> Result<(), Failure> {
+    type Header = uapi::vfio_device_feature_dma_buf_tph;
+
+    // Whether the device is a requester, and what its policy is, does not matter here.
+    let completer = handle.lock_now()?.open()?.completer;
+    if !CoreDevice::KEEPS_DMA_BUF_WORDS {
+        return Err(Refusal::Unsupported.into());
+    }
+    Published::available(completer)?;
+    if !to_do(&call, Operation::Set, size_of::<Header>())? {
+        return Ok(());
+    }
+
+    let raw: Header = call.data(0).reader().read()?;
+    let published = Published::from_user(&raw, completer)?;
+    dmabuf::publish(handle.core(), raw.dmabuf_fd, published)?;
+    device.counters().published.count();
     Ok(())
 }
 
@@ -242,10 +276,8 @@ fn program(
     let mut tags = KVVec::with_capacity(sources.len(), GFP_KERNEL)?;
     for (position, source) in (0..).zip(sources) {
         let tag =
-            tag(device, offer, source, batch.namespace).map_err(|refusal| Failure::Source {
-                position,
-                refusal,
-                fault: offset_of!(uapi::vfio_device_feature_tph_st, fault),
+            tag(device, offer, source, batch.namespace).map_err(|failure| {
+                failure.of_source(position, offset_of!(uapi::vfio_device_feature_tph_st, fault))
             })?;
         tags.push(tag, GFP_KERNEL)?;
     }
@@ -307,7 +339,7 @@ fn tag(
     offer: &Offer,
     source: &uapi::vfio_tph_source,
     namespace: Namespace,
-) -> Result<u16, Refusal> {
+) -> Result<u16, Failure> {
     match Source::decode(source, namespace)?.admit(offer.policy)? {
         Source::None => Ok(0),
         Source::Literal { tag } => Ok(tag),
@@ -316,19 +348,17 @@ fn tag(
 }
 
 /// Looks a source up that others have the answer to.
-fn resolve(device: &VfioTph, source: Source, namespace: Namespace) -> Result<Hint, Refusal> {
+fn resolve(device: &VfioTph, source: Source, namespace: Namespace) -> Result<Hint, Failure> {
     match source {
         Source::Cpu { cpu, memory } => {
             let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
-            device.host_bridge.as_ref().ok_or(Refusal::NoTag)?.hint(
-                cpu,
-                memory,
-                namespace,
-                device.counters(),
-            )
+            let bridge = device.host_bridge.as_ref().ok_or(Refusal::NoTag)?;
+            Ok(bridge.hint(cpu, memory, namespace, device.counters())?)
         }
-        // No dma-buf carries hints.
-        Source::DmaBuf { .. } => Err(Refusal::NoTag),
-        Source::None | Source::Literal { .. } => Err(Refusal::MalformedSource),
+        Source::DmaBuf { fd } => {
+            device.counters().resolutions.count();
+            dmabuf::hint(fd, namespace)
+        }
+        Source::None | Source::Literal { .. } => Err(Refusal::MalformedSource.into()),
     }
 }

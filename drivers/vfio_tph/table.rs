@@ -56,10 +56,14 @@ pub(crate) fn program(
     index: u16,
     tags: &[u16],
 ) -> Result<(), Refusal> {
-    let written = requester
-        .write_dword(CONTROL, disabled(control).raw())
+    let written = disable(requester, control)
         .and_then(|()| write(requester, index, tags));
     finish(requester, control, written)
+}
+
+/// Disables the requester for a change of the table: [`finish`] ends that.
+pub(crate) fn disable(requester: &Requester<'_>, control: Control) -> Result {
+    requester.write_dword(CONTROL, disabled(control).raw())
 }
 
 /// The value that disables the requester, and changes nothing else.

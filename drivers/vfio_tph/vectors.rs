@@ -89,7 +89,7 @@ impl Vectors {
             // CAST: at most 2048 vectors.
             let number = vector as u16;
             let cleared = if is_allocated(pdev, vector) {
-                decoded && requester.msix_writer().write(number, 0).is_ok()
+                decoded && requester.write_msix_tags(number, &[0]).is_ok()
             } else if let Some(table) = &mut table {
                 table.clear_tag(number);
                 true
@@ -206,13 +206,11 @@ pub(crate) fn program(
     index: u16,
     tags: &[u16],
 ) -> Result<(), Refusal> {
-    let written = {
-        let mut writer = requester.msix_writer();
-        (index..).zip(tags).try_for_each(|(vector, &tag)| {
-            vectors.tagged.set_bit(vector.into());
-            writer.write(vector, tag)
-        })
-    };
+    for (vector, _) in (index..).zip(tags) {
+        vectors.tagged.set_bit(vector.into());
+    }
+    let written = table::disable(requester, control)
+        .and_then(|()| requester.write_msix_tags(index, tags));
     table::finish(requester, control, written)?;
     for (vector, &tag) in (index..).zip(tags) {
         vectors.stale.clear_bit(vector.into());

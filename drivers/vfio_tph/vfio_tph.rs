@@ -9,7 +9,7 @@
 //! `include/uapi/linux/vfio_tph.h` ([`feature`]). What it decides is decided in [`rules`], which
 //! touches no hardware; what touches hardware decides nothing.
 //!
-//! Limits: `VFIO_DEVICE_FEATURE_DMA_BUF_TPH` and dma-buf sources answer EOPNOTSUPP.
+//! Limits: hints of dma-bufs ([`dmabuf`]) need a kernel that has `kernel/patches`.
 
 #[path = "../../rust/mod.rs"]
 mod abstractions;
@@ -17,6 +17,7 @@ mod config;
 mod debugfs;
 mod denylist;
 mod device;
+mod dmabuf;
 mod feature;
 mod lookup;
 mod power;
@@ -41,7 +42,7 @@ module! {
     authors: ["vfio_tph maintainers"],
     description: "VFIO PCI variant driver with TLP Processing Hints",
     license: "GPL",
-    imports_ns: ["IOMMUFD"],
+    imports_ns: ["IOMMUFD", "DMA_BUF"],
 }
 
 #[pin_data]

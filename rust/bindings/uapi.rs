@@ -4,13 +4,16 @@
 //! ABI, PCI registers and errnos. And how the structs travel to and from user memory.
 
 pub(crate) use super::bindings::{
+    vfio_device_feature_dma_buf_tph,
     vfio_device_feature_tph,
     vfio_device_feature_tph_resolve,
     vfio_device_feature_tph_st,
     vfio_tph_resolution,
     vfio_tph_source,
+    EBADF,
     EINVAL,
     EIO,
+    ENODEV,
     ENXIO,
     EOPNOTSUPP,
     EPERM,
@@ -44,6 +47,8 @@ pub(crate) use super::bindings::{
     VFIO_DEVICE_FEATURE_TPH_RESOLVE,
     VFIO_DEVICE_FEATURE_TPH_ST,
     VFIO_DEVICE_TPH_EXTENDED,
+    VFIO_DMA_BUF_TPH_ST,
+    VFIO_DMA_BUF_TPH_ST_EXT,
     VFIO_TPH_FLAG_COMPLETER,
     VFIO_TPH_FLAG_COMPLETER_EXT,
     VFIO_TPH_FLAG_EXTENDED,
@@ -79,6 +84,8 @@ unsafe impl FromBytes for vfio_device_feature_tph_st {}
 unsafe impl FromBytes for vfio_tph_resolution {}
 // SAFETY: As above; the flexible array at the end has no size.
 unsafe impl FromBytes for vfio_device_feature_tph_resolve {}
+// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
+unsafe impl FromBytes for vfio_device_feature_dma_buf_tph {}
 // SAFETY: No padding (asserted in `layout.h`), no interior mutability.
 unsafe impl AsBytes for vfio_device_feature_tph {}
 // SAFETY: As above.

@@ -84,11 +84,15 @@ bool tph_helper_allowed(struct pci_dev *pdev)
 {
 #ifdef CONFIG_PCIE_TPH
 	bool enabled = pdev->tph_enabled;
+	u16 cap = pdev->tph_cap;
 	int ret;
 
+	if (!cap)
+		pdev->tph_cap = PCI_CFG_SPACE_SIZE;
 	pdev->tph_enabled = 1;
 	ret = pcie_enable_tph(pdev, PCI_TPH_ST_NS_MODE);
 	pdev->tph_enabled = enabled;
+	pdev->tph_cap = cap;
 	return ret == -EBUSY;
 #else
 	return false;

@@ -60,7 +60,7 @@ pub(crate) fn is_powered(pdev: &pci::Device<Bound>) -> bool {
     state < D3HOT
 }
 
-/// Device Capabilities 2 of a device, PCIe r6.2 7.5.3.15.
+/// Device Capabilities 2 of a device, PCIe r6.2 7.5.3.15. EIO if it does not answer.
 pub(crate) fn device_capabilities_2<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> Result<u32> {
     let mut value = 0;
     // SAFETY: The device is valid, and `value` is valid for a write.
@@ -71,6 +71,9 @@ pub(crate) fn device_capabilities_2<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>)
             &mut value,
         )
     })?;
+    if value == u32::MAX {
+        return Err(EIO);
+    }
     Ok(value)
 }
 

@@ -75,16 +75,15 @@ impl<'a> Requester<'a> {
         };
     }
 
-    /// Writes entries of a table in MSI-X through the PCI core, which keeps its copy of the vectors'
-    /// control words in step. The requester is disabled by the first write, and TPH is off as far
-    /// as the PCI core is concerned when the writer is dropped.
+    /// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps
+    /// its copy of the vectors' control words in step. The requester is disabled; as far as the PCI
+    /// core is concerned, TPH is off afterwards.
+    ///
+    /// ENXIO if a vector is not allocated: those before it are written.
     ///
     /// The MSI-X table must be decoded meanwhile; see [`Self::set_core_state`] for the lock.
-    pub(crate) fn msix_writer(&self) -> MsixWriter<'a> {
-        // The core writes entries only while it thinks that tags are in use, and enables again what
-        // it thinks was enabled: a requester type of 0 keeps it disabled.
-        self.set_raw_core_state(true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
-        MsixWriter(*self)
+    pub(crate) fn write_msix_tags(&self, first: u16, tags: &[u16]) -> Result {
+        write_msix_tags(self, first, tags)
     }
 
     /// Disables TPH, if the PCI core thinks that it is enabled, in hardware and in the core.
@@ -92,34 +91,43 @@ impl<'a> Requester<'a> {
         // SAFETY: The device is valid.
         unsafe { bindings::tph_helper_disable(as_raw(self.pdev)) };
     }
-
-    /// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.
-    ///
-    /// The PCI core keeps the parameter to itself, but pcie_enable_tph() looks at it before all
-    /// else, and next at whether TPH is enabled already, before it touches hardware. So it can
-    /// be asked about a device that passes for enabled. To be called while the device is being
-    /// probed: the device lock keeps others who look at its state away.
-    pub(crate) fn allowed(&self) -> bool {
-        // SAFETY: The device is valid.
-        unsafe { bindings::tph_helper_allowed(as_raw(self.pdev)) }
-    }
 }
 
-/// Writes ST entries in the MSI-X table; see [`Requester::msix_writer`].
-pub(crate) struct MsixWriter<'a>(Requester<'a>);
-
-impl MsixWriter<'_> {
-    /// Writes the tag of a vector. ENXIO if the vector is not allocated.
-    pub(crate) fn write(&mut self, vector: u16, tag: u16) -> Result {
-        // SAFETY: The device is valid.
-        to_result(unsafe {
-            bindings::tph_helper_set_entry(as_raw(self.0.pdev), vector.into(), tag)
-        })
-    }
+/// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.
+///
+/// The PCI core keeps the parameter to itself, but pcie_enable_tph() looks at it before all else, and
+/// next at whether there is a capability and TPH is enabled already, before it touches hardware. So
+/// it can be asked about a device that passes for enabled. To be called while the device is being
+/// probed: the device lock keeps others who look at its state away.
+pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
+    // SAFETY: The device is valid.
+    unsafe { bindings::tph_helper_allowed(as_raw(pdev)) }
 }
 
-impl Drop for MsixWriter<'_> {
-    fn drop(&mut self) {
-        self.0.set_core_state(0, 0);
-    }
+#[cfg(VFIO_TPH_MSIX_TAGS)]
+fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Result {
+    requester.set_core_state(0, 0);
+    // SAFETY: The device is valid, and `tags` for as many reads. CAST: at most 2048 vectors.
+    to_result(unsafe {
+        bindings::pci_msix_write_tph_tags(
+            as_raw(requester.pdev),
+            first.into(),
+            tags.as_ptr(),
+            tags.len() as u32,
+        )
+    })
+}
+
+/// As above, on a kernel that writes one entry at a time.
+#[cfg(not(VFIO_TPH_MSIX_TAGS))]
+fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Result {
+    // The core writes entries only while it thinks that tags are in use, and enables again what it
+    // thinks was enabled: a requester type of 0 keeps it disabled.
+    requester.set_raw_core_state(true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
+    let written = (u32::from(first)..).zip(tags).try_for_each(|(vector, &tag)| {
+        // SAFETY: The device is valid.
+        to_result(unsafe { bindings::tph_helper_set_entry(as_raw(requester.pdev), vector, tag) })
+    });
+    requester.set_core_state(0, 0);
+    written
 }

@@ -85,6 +85,20 @@ impl Lookup {
 }
 
 impl Hint {
+    /// What an exporter answered for `namespace`. `NoTag` if that is no hint at all.
+    pub(crate) fn from_exporter(tag: u16, ph: u8, namespace: Namespace) -> Result<Self, Refusal> {
+        const MAX_PH: u8 = 3;
+
+        if u32::from(tag) > namespace.max_tag() || ph > MAX_PH {
+            return Err(Refusal::NoTag);
+        }
+        Ok(Self {
+            tag,
+            ph,
+            ph_ignored: false,
+        })
+    }
+
     /// Answers `entry`, with what `policy` discloses.
     pub(crate) fn disclose(self, entry: &mut uapi::vfio_tph_resolution, policy: Policy) {
         let mut flags = 0;

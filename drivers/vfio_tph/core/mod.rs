@@ -14,6 +14,7 @@ pub(crate) mod firmware;
 pub(crate) mod isolation;
 pub(crate) mod lookup;
 pub(crate) mod policy;
+pub(crate) mod published;
 pub(crate) mod refusal;
 pub(crate) mod regs;
 pub(crate) mod source;

@@ -29,11 +29,19 @@ pub(crate) enum Refusal {
     NoVector,
     /// The device does not answer.
     DeviceGone,
+    /// Nothing is open where a dma-buf should be.
+    BadFd,
+    /// Something else is open where a dma-buf should be.
+    NotDmaBuf,
+    /// A dma-buf of somebody else, where one of this device should be.
+    ForeignDmaBuf,
+    /// A dma-buf whose memory cannot be reached now, or ever again.
+    Revoked,
 }
 
 impl Refusal {
     /// Every reason, in the order of their values.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Unsupported,
         Self::Malformed,
         Self::NotEnabled,
@@ -45,16 +53,26 @@ impl Refusal {
         Self::NoTag,
         Self::NoVector,
         Self::DeviceGone,
+        Self::BadFd,
+        Self::NotDmaBuf,
+        Self::ForeignDmaBuf,
+        Self::Revoked,
     ];
 
     /// The errno for user space, positive.
     pub(crate) const fn errno(self) -> i32 {
         let errno = match self {
             Self::Unsupported | Self::NoExtended | Self::NoTag => uapi::EOPNOTSUPP,
-            Self::Malformed | Self::MalformedSource | Self::NoCpu => uapi::EINVAL,
+            Self::Malformed
+            | Self::MalformedSource
+            | Self::NoCpu
+            | Self::NotDmaBuf
+            | Self::ForeignDmaBuf => uapi::EINVAL,
             Self::NotEnabled | Self::NoVector => uapi::ENXIO,
             Self::LiteralDenied | Self::CpuDenied => uapi::EPERM,
             Self::DeviceGone => uapi::EIO,
+            Self::BadFd => uapi::EBADF,
+            Self::Revoked => uapi::ENODEV,
         };
         // CAST: errnos are below 4096.
         errno as i32

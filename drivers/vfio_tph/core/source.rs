@@ -27,7 +27,8 @@ impl Namespace {
         }
     }
 
-    const fn max_tag(self) -> u32 {
+    /// The largest tag.
+    pub(crate) const fn max_tag(self) -> u32 {
         // CAST: widen.
         match self {
             Self::Standard => u8::MAX as u32,

@@ -57,6 +57,9 @@ pub(crate) struct CoreDevice(Opaque<bindings::vfio_pci_core_device>);
 unsafe impl Sync for CoreDevice {}
 
 impl CoreDevice {
+    /// Whether core cuts capabilities off at the end of config space, whatever the device claims.
+    pub(crate) const BOUNDS_CAPABILITIES: bool = cfg!(VFIO_TPH_BOUNDED_CAPABILITIES);
+
     /// The C side.
     pub(super) fn as_raw(&self) -> *mut bindings::vfio_pci_core_device {
         self.0.get()

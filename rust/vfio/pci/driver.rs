@@ -15,7 +15,10 @@ use super::{
         Opening, //
     },
 };
-use crate::abstractions::vfio::feature::Call;
+use crate::abstractions::{
+    dma_buf::Tph,
+    vfio::feature::Call, //
+};
 use core::ops::Range;
 use kernel::{
     device::Bound,
@@ -90,6 +93,16 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     fn unmappable(&self, device: Handle<'_, Self>, region: u32) -> Result<Option<Range<u64>>> {
         let _ = (device, region);
         Ok(None)
+    }
+
+    /// What requests to a dma-buf of the device, which is open, should carry in a namespace, by the
+    /// word that [`CoreDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
+    ///
+    /// The dma-buf's reservation is locked, which comes after `memory_lock` and a session's lock.
+    #[cfg_attr(not(VFIO_TPH_VFIO_DMA_BUF), allow(dead_code))]
+    fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {
+        let _ = (word, extended);
+        Err(EOPNOTSUPP)
     }
 
     /// The device is about to be suspended by runtime PM.

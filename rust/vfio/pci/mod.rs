@@ -11,6 +11,7 @@
 mod attribute;
 mod core_device;
 mod device;
+mod dma_buf;
 mod driver;
 mod msix;
 mod region;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Hints that travel with a peer's memory: published for a dma-buf of one's own BARs, and looked up
+//! for one of somebody else's. Spec sections 4.4 and 5.
+
+use crate::{
+    abstractions::{
+        dma_buf::{
+            DmaBuf,
+            Tph, //
+        },
+        vfio::pci::CoreDevice, //
+    },
+    feature::Failure,
+    rules::{
+        lookup::Hint,
+        published::Published,
+        refusal::Refusal,
+        source::Namespace, //
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::aref::ARef, //
+};
+
+/// The hint that the exporter of the dma-buf behind a file descriptor has, in one namespace.
+pub(crate) fn hint(fd: i32, namespace: Namespace) -> Result<Hint, Failure> {
+    if !DmaBuf::KNOWS_TPH {
+        return Err(Refusal::NoTag.into());
+    }
+    let dma_buf = from_fd(fd)?;
+    let answer = dma_buf
+        .lock_interruptible()?
+        .tph(namespace == Namespace::Extended);
+    match answer {
+        Ok(tph) => Ok(Hint::from_exporter(tph.steering_tag, tph.ph, namespace)?),
+        Err(error) if error == EOPNOTSUPP => Err(Refusal::NoTag.into()),
+        Err(error) if error == ENODEV => Err(Refusal::Revoked.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Publishes hints for the dma-buf of the device behind a file descriptor, in place of earlier ones.
+pub(crate) fn publish(core: &CoreDevice, fd: i32, published: Published) -> Result<(), Failure> {
+    let dma_buf = from_fd(fd)?;
+    match core.set_dma_buf_word(&dma_buf, published.to_word()) {
+        Err(error) if error == EINVAL => Err(Refusal::ForeignDmaBuf.into()),
+        done => Ok(done?),
+    }
+}
+
+/// What is published, for an importer.
+pub(crate) fn answer(word: u64, extended: bool) -> Result<Tph> {
+    let namespace = if extended {
+        Namespace::Extended
+    } else {
+        Namespace::Standard
+    };
+    let hint = Published::from_word(word)
+        .hint(namespace)
+        .ok_or(EOPNOTSUPP)?;
+    Ok(Tph {
+        steering_tag: hint.tag,
+        ph: hint.ph,
+    })
+}
+
+fn from_fd(fd: i32) -> Result<ARef<DmaBuf>, Failure> {
+    DmaBuf::from_fd(fd).map_err(|error| {
+        if error == EBADF {
+            Refusal::BadFd.into()
+        } else if error == EINVAL {
+            Refusal::NotDmaBuf.into()
+        } else {
+            error.into()
+        }
+    })
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Dma-bufs of a device's BARs, as far as TPH goes: core exports and revokes them, keeps a word with
+//! each, and asks the driver what that word means.
+//!
+//! On a kernel whose core does not, no word can be kept.
+
+use super::core_device::CoreDevice;
+use crate::abstractions::dma_buf::DmaBuf;
+use kernel::prelude::*;
+
+#[cfg(VFIO_TPH_VFIO_DMA_BUF)]
+use {
+    super::{
+        device::Device,
+        driver::Driver, //
+    },
+    crate::abstractions::bindings,
+    kernel::error::{
+        from_result,
+        to_result, //
+    },
+};
+
+impl CoreDevice {
+    /// Whether a word can be kept with the device's dma-bufs.
+    pub(crate) const KEEPS_DMA_BUF_WORDS: bool = cfg!(VFIO_TPH_VFIO_DMA_BUF);
+
+    /// Keeps `word` with a dma-buf, for [`Driver::dma_buf_tph`](super::Driver::dma_buf_tph); a new
+    /// dma-buf has 0. To be called while the device is open.
+    ///
+    /// EINVAL if the dma-buf is not one of this device, EINTR if a signal comes while its
+    /// reservation is locked, EOPNOTSUPP without [`Self::KEEPS_DMA_BUF_WORDS`].
+    pub(crate) fn set_dma_buf_word(&self, dma_buf: &DmaBuf, word: u64) -> Result {
+        set_dma_buf_word(self, dma_buf, word)
+    }
+}
+
+#[cfg(VFIO_TPH_VFIO_DMA_BUF)]
+fn set_dma_buf_word(device: &CoreDevice, dma_buf: &DmaBuf, word: u64) -> Result {
+    // SAFETY: Both are valid.
+    to_result(unsafe {
+        bindings::vfio_pci_core_set_dmabuf_tph(device.as_raw(), dma_buf.as_raw(), word)
+    })
+}
+
+#[cfg(not(VFIO_TPH_VFIO_DMA_BUF))]
+fn set_dma_buf_word(_: &CoreDevice, _: &DmaBuf, _: u64) -> Result {
+    Err(EOPNOTSUPP)
+}
+
+#[cfg(VFIO_TPH_VFIO_DMA_BUF)]
+impl<T: Driver> Device<T> {
+    /// `vfio_pci_device_ops.get_dmabuf_tph`.
+    ///
+    /// # Safety
+    ///
+    /// Called by core only, by way of the table, for an open device of ours, with outputs that are
+    /// valid for writes.
+    pub(super) unsafe extern "C" fn dma_buf_tph_callback(
+        core: *mut bindings::vfio_pci_core_device,
+        word: u64,
+        extended: bool,
+        steering_tag: *mut u16,
+        ph: *mut u8,
+    ) -> c_int {
+        // SAFETY: core calls this for an open device.
+        let this = unsafe { Self::from_vfio(core.cast()) };
+        from_result(|| {
+            let tph = this.data.dma_buf_tph(word, extended)?;
+            // SAFETY: By the safety requirement.
+            unsafe {
+                steering_tag.write(tph.steering_tag);
+                ph.write(tph.ph);
+            }
+            Ok(0)
+        })
+    }
+}
