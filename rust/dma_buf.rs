@@ -95,7 +95,6 @@ impl DmaBuf {
 }
 
 /// What a request to a buffer should carry.
-#[cfg_attr(not(VFIO_TPH_DMA_BUF), allow(dead_code))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Tph {
     /// The steering tag, in the namespace that was asked for.

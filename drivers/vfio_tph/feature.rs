@@ -27,7 +27,8 @@ use crate::{
         Show,
         VfioTph, //
     },
-    dmabuf, power,
+    dmabuf,
+    power,
     rules::{
         batch::Batch,
         capability::Offer,
@@ -275,10 +276,12 @@ fn program(
     // Firmware may take its time: no lock is held.
     let mut tags = KVVec::with_capacity(sources.len(), GFP_KERNEL)?;
     for (position, source) in (0..).zip(sources) {
-        let tag =
-            tag(device, offer, source, batch.namespace).map_err(|failure| {
-                failure.of_source(position, offset_of!(uapi::vfio_device_feature_tph_st, fault))
-            })?;
+        let tag = tag(device, offer, source, batch.namespace).map_err(|failure| {
+            failure.of_source(
+                position,
+                offset_of!(uapi::vfio_device_feature_tph_st, fault),
+            )
+        })?;
         tags.push(tag, GFP_KERNEL)?;
     }
 

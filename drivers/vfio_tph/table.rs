@@ -56,8 +56,7 @@ pub(crate) fn program(
     index: u16,
     tags: &[u16],
 ) -> Result<(), Refusal> {
-    let written = disable(requester, control)
-        .and_then(|()| write(requester, index, tags));
+    let written = disable(requester, control).and_then(|()| write(requester, index, tags));
     finish(requester, control, written)
 }
 

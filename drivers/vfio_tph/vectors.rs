@@ -209,8 +209,8 @@ pub(crate) fn program(
     for (vector, _) in (index..).zip(tags) {
         vectors.tagged.set_bit(vector.into());
     }
-    let written = table::disable(requester, control)
-        .and_then(|()| requester.write_msix_tags(index, tags));
+    let written =
+        table::disable(requester, control).and_then(|()| requester.write_msix_tags(index, tags));
     table::finish(requester, control, written)?;
     for (vector, &tag) in (index..).zip(tags) {
         vectors.stale.clear_bit(vector.into());

@@ -124,10 +124,14 @@ fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Resul
     // The core writes entries only while it thinks that tags are in use, and enables again what it
     // thinks was enabled: a requester type of 0 keeps it disabled.
     requester.set_raw_core_state(true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
-    let written = (u32::from(first)..).zip(tags).try_for_each(|(vector, &tag)| {
-        // SAFETY: The device is valid.
-        to_result(unsafe { bindings::tph_helper_set_entry(as_raw(requester.pdev), vector, tag) })
-    });
+    let written = (u32::from(first)..)
+        .zip(tags)
+        .try_for_each(|(vector, &tag)| {
+            // SAFETY: The device is valid.
+            to_result(unsafe {
+                bindings::tph_helper_set_entry(as_raw(requester.pdev), vector, tag)
+            })
+        });
     requester.set_core_state(0, 0);
     written
 }

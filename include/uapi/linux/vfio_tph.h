@@ -107,6 +107,8 @@ struct vfio_device_feature_tph {
  *   -EPERM       LITERAL below VFIO_TPH_POLICY_LITERAL
  *   -EINVAL      a malformed source, a CPU that is not present, not a dma-buf
  *   -EBADF       bad dma-buf fd
+ *   -ENODEV      a dma-buf whose memory is out of reach: disabled, or given up
+ *   -EINTR       a signal, while an exporter was busy
  *   -EIO         the device stopped answering, and TPH is off; or it is in D3, or
  *                does not decode the memory that its table is in
  */
@@ -166,7 +168,15 @@ struct vfio_device_feature_tph_resolve {
  * @steering_tag: the tag, if VFIO_DMA_BUF_TPH_ST
  * @ph: processing hint, 0 to 3
  *
- * VFIO_DEVICE_FEATURE_DMA_BUF_TPH, SET. Replaces everything published before.
+ * VFIO_DEVICE_FEATURE_DMA_BUF_TPH, SET. Replaces everything published before; who
+ * has asked already keeps what it was told. For devices that complete TPH requests,
+ * whether or not they issue any.
+ *
+ *   -EOPNOTSUPP  the device is no TPH completer, or for VFIO_DMA_BUF_TPH_ST_EXT no
+ *                extended one; the kernel's dma-bufs know nothing of TPH
+ *   -EINVAL      @ph above 3, not a dma-buf, or not one of this device
+ *   -EBADF       bad fd
+ *   -EINTR       a signal, while somebody else used the dma-buf
  */
 struct vfio_device_feature_dma_buf_tph {
 	__s32	dmabuf_fd;

@@ -252,10 +252,7 @@ impl<T: Driver> Device<T> {
     const PCI_OPS: &'static bindings::vfio_pci_device_ops = &{
         let mut ops: bindings::vfio_pci_device_ops = pin_init::zeroed();
         ops.get_dmabuf_phys = Some(Self::dmabuf_callback);
-        #[cfg(VFIO_TPH_VFIO_DMA_BUF)]
-        {
-            ops.get_dmabuf_tph = Some(Self::dma_buf_tph_callback);
-        }
+        Self::answer_for_dma_bufs(&mut ops);
         ops
     };
 

@@ -5,21 +5,18 @@
 //!
 //! On a kernel whose core does not, no word can be kept.
 
-use super::core_device::CoreDevice;
-use crate::abstractions::dma_buf::DmaBuf;
-use kernel::prelude::*;
-
-#[cfg(VFIO_TPH_VFIO_DMA_BUF)]
-use {
-    super::{
-        device::Device,
-        driver::Driver, //
-    },
-    crate::abstractions::bindings,
-    kernel::error::{
-        from_result,
-        to_result, //
-    },
+use super::{
+    core_device::CoreDevice,
+    device::Device,
+    driver::Driver, //
+};
+use crate::abstractions::{
+    bindings,
+    dma_buf::DmaBuf, //
+};
+use kernel::{
+    error::from_result,
+    prelude::*, //
 };
 
 impl CoreDevice {
@@ -39,7 +36,7 @@ impl CoreDevice {
 #[cfg(VFIO_TPH_VFIO_DMA_BUF)]
 fn set_dma_buf_word(device: &CoreDevice, dma_buf: &DmaBuf, word: u64) -> Result {
     // SAFETY: Both are valid.
-    to_result(unsafe {
+    kernel::error::to_result(unsafe {
         bindings::vfio_pci_core_set_dmabuf_tph(device.as_raw(), dma_buf.as_raw(), word)
     })
 }
@@ -49,15 +46,36 @@ fn set_dma_buf_word(_: &CoreDevice, _: &DmaBuf, _: u64) -> Result {
     Err(EOPNOTSUPP)
 }
 
+/// The type of `vfio_pci_device_ops.get_dmabuf_tph`.
+type Callback = unsafe extern "C" fn(
+    *mut bindings::vfio_pci_core_device,
+    u64,
+    bool,
+    *mut u16,
+    *mut u8,
+) -> c_int;
+
 #[cfg(VFIO_TPH_VFIO_DMA_BUF)]
+const fn set_callback(ops: &mut bindings::vfio_pci_device_ops, callback: Callback) {
+    ops.get_dmabuf_tph = Some(callback);
+}
+
+#[cfg(not(VFIO_TPH_VFIO_DMA_BUF))]
+const fn set_callback(_: &mut bindings::vfio_pci_device_ops, _: Callback) {}
+
 impl<T: Driver> Device<T> {
+    /// Has core ask the driver.
+    pub(super) const fn answer_for_dma_bufs(ops: &mut bindings::vfio_pci_device_ops) {
+        set_callback(ops, Self::dma_buf_tph_callback);
+    }
+
     /// `vfio_pci_device_ops.get_dmabuf_tph`.
     ///
     /// # Safety
     ///
     /// Called by core only, by way of the table, for an open device of ours, with outputs that are
     /// valid for writes.
-    pub(super) unsafe extern "C" fn dma_buf_tph_callback(
+    unsafe extern "C" fn dma_buf_tph_callback(
         core: *mut bindings::vfio_pci_core_device,
         word: u64,
         extended: bool,

@@ -99,7 +99,6 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// word that [`CoreDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
     ///
     /// The dma-buf's reservation is locked, which comes after `memory_lock` and a session's lock.
-    #[cfg_attr(not(VFIO_TPH_VFIO_DMA_BUF), allow(dead_code))]
     fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {
         let _ = (word, extended);
         Err(EOPNOTSUPP)
