@@ -23,10 +23,19 @@ pub fn booted_with_notph() -> bool {
 
 /// Whether the kernel was built with `CONFIG_PCIE_TPH`.
 pub fn kernel_has_tph() -> bool {
+    kernel_has("pcie_enable_tph")
+}
+
+/// Whether the kernel was built with `kernel/patches`.
+pub fn kernel_is_patched() -> bool {
+    kernel_has("dma_buf_get_tph")
+}
+
+fn kernel_has(function: &str) -> bool {
     fs::read_to_string("/proc/kallsyms")
         .expect("/proc/kallsyms")
         .lines()
-        .any(|line| line.ends_with(" pcie_enable_tph"))
+        .any(|line| line.split_whitespace().nth(2) == Some(function))
 }
 
 /// Leaves the test out if the kernel cannot use TPH, or was told not to.

@@ -14,12 +14,16 @@ use tph_selftests::module::Gate;
 use tph_selftests::protocol::{Position, Table, TphShape};
 use tph_selftests::root_port;
 use tph_selftests::tph::{claimed_entries, control, Requester, StMode};
+use tph_selftests::uapi::pci_regs::PCI_TPH_BASE_SIZEOF;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{
-    cpu, cpu_persistent, literal, none, source, Device, Source, StRequest, FAULT_UNTOUCHED,
+    cpu, cpu_persistent, literal, none, open, source, Device, OpenBy, Source, StRequest,
+    FAULT_UNTOUCHED,
 };
 use tph_selftests::{assert_errno, skip, tests, Errno};
-use tph_tests::{enabled, fill, needs_known_firmware, opened, st, tag, xst, CPU, OTHER_CPU};
+use tph_tests::{
+    enabled, fill, kernel_is_patched, needs_known_firmware, opened, st, tag, xst, CPU, OTHER_CPU,
+};
 
 /// Sources that are refused whatever the policy, and with what.
 const BAD: [(Source, Errno); 4] = [
@@ -97,39 +101,66 @@ fn r4_no_write_for_a_refused_batch(bench: &mut Bench) {
     assert_eq!(counters.config_write, 0, "{counters:?}");
 }
 
-/// A device whose size field says more than a capability can hold.
+/// A device that claims more ST entries than are there: more than a capability can hold, or than fit
+/// below the end of config space.
 fn r9_a_table_that_claims_too_much(bench: &mut Bench) {
+    const DEFAULT: u16 = 0x160;
+
     let endpoint = bench.pick(&Want::TABLE);
-    for claimed in [65, 128, 1024] {
+    for (offset, claimed, there) in [
+        (DEFAULT, 65, 64),
+        (DEFAULT, 128, 64),
+        (DEFAULT, 1024, 64),
+        (DEFAULT, 2048, 64),
+        (0xfe0, 11, 10),
+        (0xfe0, 64, 10),
+        (0xff0, 2048, 2),
+    ] {
+        let what = format!("{claimed} at {offset:#x}");
         endpoint.reshape(TphShape {
             table: Some(Table::Cap),
             entries: Some(claimed),
             position: Some(Position::Last),
+            offset: Some(offset),
             ..TphShape::default()
         });
         let mut log = KernelLog::from_now();
         bench::bind(&endpoint, Gate::Safe);
+        let past_the_end =
+            usize::from(offset) + PCI_TPH_BASE_SIZEOF as usize + 2 * usize::from(claimed) > 0x1000;
+        if past_the_end && !kernel_is_patched() {
+            // vfio-pci-core would write past a buffer of its own.
+            assert_errno!(open(&endpoint.bdf, OpenBy::Cdev), EIO, "{what}");
+            continue;
+        }
         for _ in 0..2 {
             let device = endpoint.open();
+            let last = there - 1;
             assert_eq!(
                 device.tph().expect("GET of TPH").st_entries,
-                64,
-                "{claimed}"
+                there,
+                "{what}"
             );
-            assert_eq!(claimed_entries(device.tph_capability()), 64, "{claimed}");
+            assert_eq!(claimed_entries(device.tph_capability()), there, "{what}");
             device.enable(StMode::InterruptVector, Requester::Standard);
-            device.program(0, &[none(); 64]).expect("all that there is");
-            device.program(63, &[cpu(CPU)]).expect("the last one");
-            assert_eq!(endpoint.entries()[63], st(CPU));
-            assert_errno!(device.program(64, &[none()]), EINVAL);
-            assert_errno!(device.program(0, &[none(); 65]), EINVAL);
+            device
+                .program(0, &vec![none(); there.into()])
+                .expect("all that there is");
+            device.program(last, &[cpu(CPU)]).expect("the last one");
+            assert_eq!(endpoint.entries()[usize::from(last)], st(CPU), "{what}");
+            assert_errno!(device.program(there, &[none()]), EINVAL, "{what}");
+            assert_errno!(
+                device.program(0, &vec![none(); usize::from(there) + 1]),
+                EINVAL,
+                "{what}"
+            );
         }
         let warnings = log
             .until_now()
             .iter()
             .filter(|line| line.contains(&endpoint.bdf.to_string()) && line.contains("ST entries"))
             .count();
-        assert_eq!(warnings, 1, "{claimed}: warnings");
+        assert_eq!(warnings, 1, "{what}: warnings");
     }
 }
 
