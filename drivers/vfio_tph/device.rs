@@ -178,6 +178,21 @@ impl Offered {
         Ok(())
     }
 
+    /// The device has stopped answering: TPH is off, and hardware is told when it answers again.
+    pub(crate) fn gone(&mut self) {
+        self.control = Control::RESET;
+        self.out_of_reach = true;
+    }
+
+    /// Tells hardware that TPH is off, if it could not be told when it happened.
+    pub(crate) fn catch_up(&mut self, requester: &Requester<'_>) -> Result {
+        if self.out_of_reach {
+            table::set_control(requester, Control::RESET)?;
+            self.out_of_reach = table::control(requester)? != Some(Control::RESET);
+        }
+        Ok(())
+    }
+
     /// Turns TPH off and clears the table, in hardware as far as it can be reached, and in what
     /// the user sees.
     fn reset(open: &mut Open<'_, VfioTph>, reset: Reset, callback: Option<&InReset>) -> Result {

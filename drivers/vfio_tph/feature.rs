@@ -38,7 +38,6 @@ use crate::{
         },
         published::Published,
         refusal::Refusal,
-        regs::Control,
         source::{
             Namespace,
             Source, //
@@ -328,7 +327,7 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
         _ => return Err(Refusal::DeviceGone.into()),
     };
     if written.is_err() {
-        offered.control = Control::RESET;
+        offered.gone();
     }
     open.show_control()?;
     written?;

@@ -28,12 +28,14 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
     }
 }
 
-/// Puts back what was in force before the device slept, if it did. It must be awake now.
+/// Puts back what was in force before the device slept, if it did, and turns off what has been off
+/// since it stopped answering, if it had. It must be awake now.
 pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
     let core = open.core();
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
+    offered.catch_up(&requester)?;
     if !offered.asleep {
         return Ok(());
     }

@@ -87,7 +87,8 @@ pub(crate) fn finish(
     if in_force == Ok(Some(control)) {
         return Ok(());
     }
-    requester.disable();
+    // As above; and if it gets there, so much the better.
+    let _ = set_control(requester, Control::RESET);
     Err(Refusal::DeviceGone)
 }
 

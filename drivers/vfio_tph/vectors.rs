@@ -160,6 +160,9 @@ fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
+    if decoding.is_some() {
+        offered.catch_up(&requester)?;
+    }
     let control = offered.control;
     let Some(vectors) = &mut offered.vectors else {
         return Ok(());
