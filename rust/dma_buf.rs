@@ -139,15 +139,20 @@ fn get_tph(reserved: &Reserved<'_>, extended: bool) -> Result<Tph> {
     };
     // SAFETY: The dma-buf is valid, its reservation lock is held by the invariant, and both outputs
     // are valid for writes.
-    to_result(unsafe {
+    let ret = unsafe {
         bindings::dma_buf_get_tph(
             reserved.dma_buf.as_raw(),
             extended,
             &mut tph.steering_tag,
             &mut tph.ph,
         )
-    })?;
-    Ok(tph)
+    };
+    match ret {
+        0 => Ok(tph),
+        // No exporter has any business to answer so, and 0 would be a tag.
+        1.. => Err(EINVAL),
+        errno => Err(Error::from_errno(errno)),
+    }
 }
 
 /// The dma-bufs of this kernel know nothing of TPH.

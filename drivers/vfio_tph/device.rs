@@ -335,25 +335,33 @@ impl Driver for VfioTph {
     /// Turns TPH off before core resets the device and takes the snapshot that it restores at close,
     /// so that neither carries what an earlier driver left behind.
     fn before_open(&self, core: &CoreDevice) -> Result {
-        let Some(requester) = Requester::new(core.pci()) else {
+        let Some(offset) = bus::tph::found_at(core.pci()) else {
             return Ok(());
         };
-        requester.disable();
+        let requester = Requester::new(core.pci());
+        if let Some(requester) = &requester {
+            requester.disable();
+        }
 
-        // core marks in its map what the Capability register claims. Where it does so without a look
-        // at the size of the map, a device that lies must not get there.
-        let capability = Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)?);
-        let size = core.pci().cfg_size().into_raw();
-        if !CoreDevice::BOUNDS_CAPABILITIES
-            && capability::reaches_past(capability, requester.offset(), size)
-        {
-            dev_err!(
-                core.pci(),
-                "TPH capability at {:#x} claims {} ST entries, past the end of config space\n",
-                requester.offset(),
-                capability.table_size()
-            );
-            return Err(EIO);
+        // core marks in its map what the device claims. Where it does so without a look at the size
+        // of the map, a device that lies must not get there.
+        if !CoreDevice::BOUNDS_CAPABILITIES {
+            let past = match &requester {
+                Some(requester) => capability::reaches_past(
+                    Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)?),
+                    offset,
+                    core.pci().cfg_size().into_raw(),
+                ),
+                None => true,
+            };
+            if past {
+                dev_err!(
+                    core.pci(),
+                    "TPH capability at {:#x} claims ST entries past the end of config space\n",
+                    offset
+                );
+                return Err(EIO);
+            }
         }
         Ok(())
     }

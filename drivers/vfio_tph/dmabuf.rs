@@ -30,14 +30,11 @@ pub(crate) fn hint(fd: i32, namespace: Namespace) -> Result<Hint, Failure> {
         return Err(Refusal::NoTag.into());
     }
     let dma_buf = from_fd(fd)?;
-    let answer = dma_buf
-        .lock_interruptible()?
-        .tph(namespace == Namespace::Extended);
-    match answer {
+    let reserved = dma_buf.lock_interruptible()?;
+    match reserved.tph(namespace == Namespace::Extended) {
         Ok(tph) => Ok(Hint::from_exporter(tph.steering_tag, tph.ph, namespace)?),
-        Err(error) if error == EOPNOTSUPP => Err(Refusal::NoTag.into()),
         Err(error) if error == ENODEV => Err(Refusal::Revoked.into()),
-        Err(error) => Err(error.into()),
+        Err(_) => Err(Refusal::NoTag.into()),
     }
 }
 

@@ -214,12 +214,17 @@ pub(crate) fn program(
     }
     let written =
         table::disable(requester, control).and_then(|()| requester.write_msix_tags(index, tags));
-    table::finish(requester, control, written)?;
+    let finished = table::finish(requester, control, written);
     for (vector, &tag) in (index..).zip(tags) {
+        if finished.is_err() {
+            // Half a batch, for all that is known.
+            vectors.stale.set_bit(vector.into());
+            continue;
+        }
         vectors.stale.clear_bit(vector.into());
         if tag == 0 {
             vectors.tagged.clear_bit(vector.into());
         }
     }
-    Ok(())
+    finished
 }

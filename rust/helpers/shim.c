@@ -89,9 +89,11 @@ bool tph_helper_allowed(struct pci_dev *pdev)
 
 	if (!cap)
 		pdev->tph_cap = PCI_CFG_SPACE_SIZE;
-	pdev->tph_enabled = 1;
+	if (!enabled)
+		pdev->tph_enabled = 1;
 	ret = pcie_enable_tph(pdev, PCI_TPH_ST_NS_MODE);
-	pdev->tph_enabled = enabled;
+	if (!enabled)
+		pdev->tph_enabled = 0;
 	pdev->tph_cap = cap;
 	return ret == -EBUSY;
 #else

@@ -18,7 +18,8 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `offset` is that of a TPH Requester capability in the extended config space of `pdev`.
+/// `offset` is that of a TPH Requester capability in the extended config space of `pdev`, which its
+/// registers do not leave.
 #[derive(Clone, Copy)]
 pub(crate) struct Requester<'a> {
     pdev: &'a pci::Device<Bound>,
@@ -26,12 +27,12 @@ pub(crate) struct Requester<'a> {
 }
 
 impl<'a> Requester<'a> {
-    /// The capability that the PCI core found, if any.
+    /// The capability that the PCI core found, if any, and if its registers are there.
     pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Option<Self> {
-        // SAFETY: The device is valid.
-        let offset = unsafe { bindings::tph_helper_cap(as_raw(pdev)) };
+        let offset = found_at(pdev)?;
+        let end = usize::from(offset) + bindings::PCI_TPH_BASE_SIZEOF as usize;
         // INVARIANT: The PCI core found the capability there.
-        (offset != 0).then_some(Self { pdev, offset })
+        (end <= pdev.cfg_size().into_raw()).then_some(Self { pdev, offset })
     }
 
     /// The capability's offset in config space, in bytes.
@@ -91,6 +92,13 @@ impl<'a> Requester<'a> {
         // SAFETY: The device is valid.
         unsafe { bindings::tph_helper_disable(as_raw(self.pdev)) };
     }
+}
+
+/// Where the PCI core found a capability, whether or not there is room for its registers.
+pub(crate) fn found_at(pdev: &pci::Device<Bound>) -> Option<u16> {
+    // SAFETY: The device is valid.
+    let offset = unsafe { bindings::tph_helper_cap(as_raw(pdev)) };
+    (offset != 0).then_some(offset)
 }
 
 /// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.

@@ -27,7 +27,8 @@
 /*
  * All of them, also for PROBE:
  *
- *   -EOPNOTSUPP  TPH is not usable on this device, or its policy leaves this out
+ *   -EOPNOTSUPP  TPH is not usable on this device, or its policy leaves this out;
+ *                DMA_BUF_TPH has reasons of its own
  *   -EINVAL      an operation that the feature does not have, a reserved field
  *                or an unknown flag that is not 0, argsz too short
  *   -EFAULT      user memory that cannot be read or written
@@ -98,7 +99,9 @@ struct vfio_device_feature_tph {
  * @sources: one source for each entry
  *
  * VFIO_DEVICE_FEATURE_TPH_ST, SET. All entries are written, or none is. The
- * requester is disabled meanwhile, and afterwards what it was.
+ * requester is disabled meanwhile, and afterwards what it was. Sources are asked
+ * once, one after the other, and entries keep what they were told: a dma-buf whose
+ * owner publishes anew, or takes its memory away, has to be asked again.
  *
  *   -ENXIO       Requester Enable is 00b or the mode is No ST; an MSI-X vector
  *                in the range is not allocated
@@ -151,6 +154,13 @@ struct vfio_tph_resolution {
  *
  * VFIO_DEVICE_FEATURE_TPH_RESOLVE, GET. For a driver that puts hints into its
  * own descriptors. One refused source refuses the call, with no result written.
+ *
+ *   -EOPNOTSUPP  extended tags where they are not usable; a source that has no tag
+ *                in the namespace asked for
+ *   -EPERM       CPU below VFIO_TPH_POLICY_DS_ST
+ *   -EINVAL      a malformed source, NONE, LITERAL, a CPU that is not present, not a
+ *                dma-buf
+ *   -EBADF, -ENODEV, -EINTR  as for TPH_ST
  */
 struct vfio_device_feature_tph_resolve {
 	__u32	flags;
@@ -173,8 +183,10 @@ struct vfio_device_feature_tph_resolve {
  * whether or not they issue any.
  *
  *   -EOPNOTSUPP  the device is no TPH completer, or for VFIO_DMA_BUF_TPH_ST_EXT no
- *                extended one; the kernel's dma-bufs know nothing of TPH
- *   -EINVAL      @ph above 3, not a dma-buf, or not one of this device
+ *                extended one; the kernel's dma-bufs know nothing of TPH, or TPH is
+ *                turned off altogether
+ *   -EINVAL      an unknown flag, @ph above 3, not a dma-buf, or not one of this
+ *                device
  *   -EBADF       bad fd
  *   -EINTR       a signal, while somebody else used the dma-buf
  */
