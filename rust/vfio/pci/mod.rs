@@ -16,6 +16,7 @@ mod msix;
 mod region;
 mod registration;
 mod session;
+mod watch;
 
 pub(crate) use self::{
     attribute::Attribute,
@@ -32,5 +33,9 @@ pub(crate) use self::{
         InReset,
         Open,
         Opening, //
+    },
+    watch::{
+        Unmappable,
+        Watch, //
     },
 };
