@@ -2,6 +2,8 @@
 
 //! TPH_RESOLVE against pcie_tph_get_cpu_st(): instructions, firmware calls and device accesses.
 
+use std::ops::Range;
+
 use tph_bench::{point, Row};
 use tph_selftests::bench::{self, Bench};
 use tph_selftests::endpoint::Endpoint;
@@ -15,7 +17,6 @@ use crate::peer::CPath;
 use crate::DEVICE_FEATURE;
 
 const PEER: &str = "pcie_tph_get_cpu_st()";
-const WHY_FIRST: &str = "one evaluation of the _DSM, in the AML interpreter";
 const WHY_CACHED: &str = "asks nobody";
 
 /// A TPH_RESOLVE, and the memory that it is in.
@@ -65,42 +66,44 @@ fn forget(endpoint: &Endpoint) -> Device {
     endpoint.open()
 }
 
-/// Instructions and firmware calls of the first lookup of CPUs 0 to `count`.
-fn first(endpoint: &Endpoint, count: u32) -> (f64, f64) {
-    let mut least = u64::MAX;
-    let mut calls = 0;
-    for _ in 0..3 {
-        let device = forget(endpoint);
-        let mut lookup = Lookup::new(0..count);
-        let call = lookup.call(&device);
-        let before = kstate::dsm_evaluations();
-        let start = ticks();
-        let result = call.result();
-        least = least.min(ticks() - start);
-        assert_eq!(result, 0, "TPH_RESOLVE of {count} CPUs");
-        calls = kstate::dsm_evaluations() - before;
-    }
-    (least as f64, calls as f64)
+/// Instructions and firmware calls of one lookup of CPUs that nobody has asked for yet.
+fn first(device: &Device, cpus: Range<u32>) -> (f64, f64) {
+    let mut lookup = Lookup::new(cpus.clone());
+    let call = lookup.call(device);
+    let before = kstate::dsm_evaluations();
+    let start = ticks();
+    let result = call.result();
+    let ticks = ticks() - start;
+    assert_eq!(result, 0, "TPH_RESOLVE of CPUs {cpus:?}");
+    (ticks as f64, (kstate::dsm_evaluations() - before) as f64)
 }
 
-/// Lookups of one CPU, and of as many as the VM has.
-pub fn cpus(bench: &mut Bench, present: u32) {
+/// Lookups of one CPU, of a VM that has two.
+pub fn one(bench: &mut Bench) {
     let endpoint = bench.named("cap");
     let (theirs, their_calls) = c_path(&endpoint, 1);
-    let (cost, calls) = first(&endpoint, 1);
-    Row::new("CPU lookup, first", "1 CPU", "instructions", cost)
-        .peer(PEER, theirs)
-        .limit(
-            theirs / 2.0,
-            "one evaluation of the _DSM; the peer makes two",
-        )
-        .less_than_peer()
+    // Least of three: a timer interrupt may come in between.
+    let rounds: Vec<_> = (0..3)
+        .map(|_| {
+            let device = forget(&endpoint);
+            [first(&device, 0..1), first(&device, 1..2)]
+        })
+        .collect();
+    for (which, size) in [(0, "first CPU of a host bridge"), (1, "another CPU")] {
+        let costs = rounds.iter().map(|round| round[which]);
+        let (cost, calls) = costs.min_by(|a, b| a.0.total_cmp(&b.0)).expect("rounds");
+        let row = Row::new("CPU lookup, first", size, "instructions", cost).peer(PEER, theirs);
+        match which {
+            0 => row.at_most_times(1.02),
+            _ => row.less_than_peer(),
+        }
         .print();
-    Row::new("CPU lookup, first", "1 CPU", "firmware calls", calls)
-        .peer(PEER, their_calls)
-        .limit(1.0, WHY_FIRST)
-        .at_limit()
-        .print();
+        Row::new("CPU lookup, first", size, "firmware calls", calls)
+            .peer(PEER, their_calls)
+            .limit(1.0, "firmware knows")
+            .at_limit()
+            .print();
+    }
 
     let device = endpoint.open();
     let mut lookup = Lookup::new(0..1);
@@ -127,18 +130,16 @@ pub fn cpus(bench: &mut Bench, present: u32) {
         .at_limit()
         .print();
     drop(device);
-
-    many(&endpoint, present);
 }
 
-/// One TPH_RESOLVE of 64 CPUs; of 64 times those that there are, if they are fewer.
+/// One TPH_RESOLVE of 64 CPUs; of the same ones again if there are fewer.
 fn many(endpoint: &Endpoint, present: u32) {
     let all = 64;
     let (theirs, their_calls) = c_path(endpoint, present);
     let times = f64::from(all) / f64::from(present);
     let size = match present {
         64.. => "64 CPUs".to_owned(),
-        _ => format!("64 entries, {present} CPU"),
+        _ => format!("64 entries, {present} CPUs"),
     };
 
     bench::bind(endpoint, Gate::Unsafe);
@@ -170,20 +171,39 @@ fn many(endpoint: &Endpoint, present: u32) {
         .print();
 }
 
-/// Cost over the number of CPUs.
-pub fn over_size(bench: &mut Bench, present: u32) {
+/// One TPH_RESOLVE of many entries, in a VM that has two CPUs.
+pub fn repeated(bench: &mut Bench, present: u32) {
     let endpoint = bench.named("cap");
-    let sizes: Vec<u32> = [1].into_iter().chain((8..=present).step_by(8)).collect();
-    for &count in &sizes {
-        let (ours, _) = first(&endpoint, count);
-        point("cpus-first", "vfio_tph", count, ours);
-        point("cpus-first", PEER, count, c_path(&endpoint, count).0);
+    many(&endpoint, present);
+}
+
+/// Lookups of 64 CPUs, and cost over their number.
+pub fn over_size(bench: &mut Bench, present: u32) {
+    const SIZES: [u32; 9] = [1, 8, 16, 24, 32, 40, 48, 56, 64];
+
+    let endpoint = bench.named("cap");
+    assert!(present >= 64, "{present} CPUs are present, not 64");
+    {
+        // So many more in each call: one load of the module does for all sizes.
+        let device = forget(&endpoint);
+        let (mut known, mut total) = (0, 0.0);
+        for count in SIZES {
+            let (cost, calls) = first(&device, known..count);
+            assert_eq!(calls, f64::from(count - known), "firmware calls");
+            (known, total) = (count, total + cost);
+            point("cpus-first", "vfio_tph", count, total);
+        }
+        for count in SIZES {
+            let mut lookup = Lookup::new(0..count);
+            let cost = lookup.call(&device).instructions(4);
+            point("cpus-cached", "vfio_tph", count, cost);
+        }
     }
-    bench::bind(&endpoint, Gate::Unsafe);
-    let device = endpoint.open();
-    for &count in &sizes {
-        let mut lookup = Lookup::new(0..count);
-        let cost = lookup.call(&device).instructions(8);
-        point("cpus-cached", "vfio_tph", count, cost);
+    {
+        let path = CPath::enabled(&endpoint.bdf);
+        for count in SIZES {
+            point("cpus-first", PEER, count, path.look_up(count) as f64);
+        }
     }
+    many(&endpoint, present);
 }

@@ -51,14 +51,14 @@ fn main() {
     let mut bench = Bench::new(&[]);
     let bench = &mut bench;
     if arguments.lookups {
-        lookup::cpus(bench, cpus::present());
         lookup::over_size(bench, cpus::present());
         return;
     }
     table::in_capability(bench, !arguments.check);
     table::in_msix(bench, !arguments.check);
+    lookup::one(bench);
     if arguments.check {
-        lookup::cpus(bench, cpus::present());
+        lookup::repeated(bench, cpus::present());
     }
     dropin::all(bench);
     life::all(bench);
@@ -66,6 +66,6 @@ fn main() {
         memory::modules(&arguments.module_sizes);
         memory::objects(bench);
         scale::devices(bench);
-        parallel::all(bench);
     }
+    parallel::all(bench);
 }

@@ -80,15 +80,13 @@ fn use_up(bdf: &Bdf, done: &mpsc::Sender<&'static str>) {
     say("unbind");
 }
 
-/// Holds a device while it runs `operation`, and uses all others.
-fn while_held(all: &[Rc<Endpoint>], name: &str, operation: fn(&Device)) {
+/// Holds a device in the write of a register that `operation` makes, and uses all others.
+fn while_held(all: &[Rc<Endpoint>], name: &str, register: u16, operation: fn(&Device)) {
     let (held, others) = all.split_first().expect("devices");
     bench::bind(held, Gate::Unsafe);
     let device = held.open();
     device.enable(StMode::InterruptVector, Requester::Standard);
-    operation(&device);
-    let control = held.tph().offset + PCI_TPH_CTRL as u16;
-    tell(&format!("{} {control:#x}", held.bdf));
+    tell(&format!("{} {register:#x}", held.bdf));
 
     let wanted = others.len() * (OPERATIONS.len() + 4);
     let mut finished = 0;
@@ -120,7 +118,7 @@ fn while_held(all: &[Rc<Endpoint>], name: &str, operation: fn(&Device)) {
     held.bdf.unbind();
 }
 
-/// One device held in TPH_ST, and one in a write of Control.
+/// One device held in TPH_ST, in a write of Control, and in a reset.
 pub fn all(bench: &mut Bench) {
     module::ensure(MODULE);
     let all: Vec<Rc<Endpoint>> = (0..DEVICES)
@@ -129,14 +127,14 @@ pub fn all(bench: &mut Bench) {
     for endpoint in &all {
         endpoint.bdf.unbind();
     }
-    while_held(&all, "TPH_ST", |device| {
+    let control = all[0].tph().offset + PCI_TPH_CTRL as u16;
+    while_held(&all, "TPH_ST", control, |device| {
         device.program(0, &[cpu(0); 8]).expect("TPH_ST");
     });
-    while_held(&all, "a write of Control", |device| {
-        let control = device.control();
-        device.set_control(control);
+    while_held(&all, "a write of Control", control, |device| {
+        device.set_control(0);
     });
-    while_held(&all, "VFIO_DEVICE_RESET", |device| {
+    while_held(&all, "VFIO_DEVICE_RESET", PCI_COMMAND as u16, |device| {
         device.reset().expect("VFIO_DEVICE_RESET");
     });
     for endpoint in &all {

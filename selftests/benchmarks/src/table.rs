@@ -122,6 +122,7 @@ pub fn in_capability(bench: &mut Bench, plots: bool) {
         sizes.extend((4..64).step_by(4));
     }
     sizes.sort_unstable();
+    sizes.dedup();
     for (count, ours, theirs) in costs(bench, "cap", None, &sizes) {
         let n = f64::from(count);
         let limit = (n / 2.0).ceil() + 2.0;
@@ -150,6 +151,7 @@ pub fn in_msix(bench: &mut Bench, plots: bool) {
         sizes.extend((256..2048).step_by(256));
     }
     sizes.sort_unstable();
+    sizes.dedup();
     for (count, ours, theirs) in costs(bench, "msix", Some(2048), &sizes) {
         let n = f64::from(count);
         let limit = n + 3.0;

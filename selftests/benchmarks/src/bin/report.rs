@@ -55,12 +55,7 @@ const PLOTS: [(&str, &str, &str, &str); 6] = [
         "vectors",
         "instructions",
     ),
-    (
-        "cpus-first",
-        "First lookup of CPUs, in one call",
-        "CPUs",
-        "instructions",
-    ),
+    ("cpus-first", "First lookup of CPUs", "CPUs", "instructions"),
     (
         "cpus-cached",
         "Later lookups of CPUs, in one call",
