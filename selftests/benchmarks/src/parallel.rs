@@ -35,8 +35,11 @@ fn tell(request: &str) {
     fs::write(HOLD, request).unwrap_or_else(|error| panic!("{HOLD}: {request}: {error}"));
 }
 
+/// A thing that a user does with a device, and its name.
+type Operation = (&'static str, fn(&Device));
+
 /// Everything that a user does with a device.
-const OPERATIONS: [(&str, fn(&Device)); 8] = [
+const OPERATIONS: [Operation; 8] = [
     ("TPH_ST", |device| {
         device.program(0, &[cpu(0); 8]).expect("TPH_ST")
     }),
