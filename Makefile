@@ -6,12 +6,13 @@
 
 KERNEL ?= lean
 KDIR ?=
+BDF ?=
 
 .DEFAULT_GOAL := modules
-.PHONY: help modules all kernel demo test host-test check clean distclean
+.PHONY: help modules all kernel demo test host-test check bench bench-plots clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|bare] [KDIR=/path] [V=1]'
+	@echo 'make TARGET [KERNEL=lean|bare] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
 all: modules
@@ -37,6 +38,12 @@ host-test: ## Run the tests of the hardware-free rules only
 
 check: ## Formatting, lints, documentation, licences
 	@.ci/check
+
+bench: ## Measure against the C path and vfio-pci; with BDF, times of a device of this machine
+	@selftests/bench $(BDF)
+
+bench-plots: ## The same, and draw the plots in Documentation/plots again
+	@selftests/bench --plots
 
 clean: ## Remove what was built in the checkout
 	@rm -rf build

@@ -18,7 +18,8 @@ use crate::{
             Access,
             CoreDevice,
             Handle,
-            Open, //
+            Open,
+            Watch, //
         },
     },
     device::{
@@ -38,10 +39,6 @@ use crate::{
 use core::ops::Range;
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    },
     uaccess::{
         UserPtr,
         UserSlice, //
@@ -57,11 +54,6 @@ pub(crate) struct ByteRange {
 
 impl ByteRange {
     const EMPTY: Self = Self { start: 0, end: 0 };
-
-    #[inline]
-    fn overlaps(self, offset: usize, count: usize) -> bool {
-        offset < usize::from(self.end) && offset.saturating_add(count) > usize::from(self.start)
-    }
 
     fn contains(self, offset: usize) -> bool {
         (usize::from(self.start)..self.end.into()).contains(&offset)
@@ -88,39 +80,22 @@ impl From<Range<usize>> for ByteRange {
     }
 }
 
-/// Which accesses to config space concern this driver; read without a lock on every access, and
-/// written only while no user can reach the device.
+/// Which accesses to config space concern this driver; set only while no user can reach the device.
 pub(crate) struct Spans {
-    writes: Span,
-    table: Span,
-    power: Span,
-}
-
-struct Span(Atomic<u32>);
-
-impl Span {
-    #[inline]
-    fn get(&self) -> ByteRange {
-        let packed = self.0.load(Relaxed);
-        // CAST: takes the halves.
-        ByteRange {
-            start: (packed >> 16) as u16,
-            end: packed as u16,
-        }
-    }
-
-    fn set(&self, range: ByteRange) {
-        self.0
-            .store(u32::from(range.start) << 16 | u32::from(range.end), Relaxed);
-    }
+    /// Writes to a TPH capability.
+    writes: Watch,
+    /// Reads of a visible ST table.
+    table: Watch,
+    /// Writes that change the power state of a device that forgets.
+    power: Watch,
 }
 
 impl Spans {
     pub(crate) fn new() -> Self {
         Self {
-            writes: Span(Atomic::new(0)),
-            table: Span(Atomic::new(0)),
-            power: Span(Atomic::new(0)),
+            writes: Watch::new(),
+            table: Watch::new(),
+            power: Watch::new(),
         }
     }
 
@@ -130,80 +105,74 @@ impl Spans {
             .virtual_bytes
             .iter()
             .fold(ByteRange::EMPTY, |hull, range| hull.hull(*range));
-        self.writes.set(hull);
+        self.writes.set(hull.start..hull.end);
 
         let table = session
             .offered
             .as_ref()
             .filter(|offered| offered.offer.policy.discloses_tags() && !offered.tags.is_empty())
-            .map_or(ByteRange::EMPTY, |offered| {
+            .map_or(0..0, |offered| {
                 let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
-                ByteRange {
-                    start,
-                    // CAST: at most 64 entries.
-                    end: start + 2 * offered.tags.len() as u16,
-                }
+                // CAST: at most 64 entries.
+                start..start + 2 * offered.tags.len() as u16
             });
         self.table.set(table);
 
         // Where a user takes a device to D3hot and back, if it forgets on the way.
         let start = core.pm_capability() + uapi::PCI_PM_CTRL as u16;
         let forgets = session.offered.is_some() && core.loses_state();
-        self.power.set(if forgets {
-            ByteRange {
-                start,
-                end: start + 1,
-            }
-        } else {
-            ByteRange::EMPTY
-        });
+        self.power
+            .set(if forgets { start..start + 1 } else { 0..0 });
     }
 
     /// For a device that is being closed.
     pub(crate) fn clear(&self) {
-        self.writes.set(ByteRange::EMPTY);
-        self.table.set(ByteRange::EMPTY);
-        self.power.set(ByteRange::EMPTY);
+        self.writes.set(0..0);
+        self.table.set(0..0);
+        self.power.set(0..0);
     }
 }
 
 impl VfioTph {
-    /// Reads a region.
-    #[inline]
+    /// Whether a read is not core's alone.
+    #[inline(always)]
+    pub(crate) fn wants_config_read(&self, position: u64, count: usize) -> bool {
+        self.spans.table.meets(position, count)
+    }
+
+    /// Whether a write is not core's alone.
+    #[inline(always)]
+    pub(crate) fn wants_config_write(&self, position: u64, count: usize) -> bool {
+        self.spans.writes.meets(position, count) || self.spans.power.meets(position, count)
+    }
+
+    /// Reads config space, with some of a visible ST table in it.
     pub(crate) fn read_config(
         &self,
         handle: Handle<'_, Self>,
         access: Access<'_>,
     ) -> Result<usize> {
-        let table = self.spans.table.get();
         match access.config_offset() {
-            Some(offset) if table.overlaps(offset, access.count) => {
-                read_table(handle, access, offset, table)
-            }
-            _ => handle.core().read(access),
+            Some(offset) => read_table(handle, access, offset, self.spans.table.range()),
+            None => handle.core().read(access),
         }
     }
 
-    /// Writes a region.
-    #[inline]
+    /// Writes config space, with some of a TPH capability or of the power state in it.
     pub(crate) fn write_config(
         &self,
         handle: Handle<'_, Self>,
         access: Access<'_>,
     ) -> Result<usize> {
+        let capability = self.spans.writes.meets(access.position(), access.count);
         match access.config_offset() {
-            Some(offset) if self.spans.writes.get().overlaps(offset, access.count) => {
-                self.write_parts(handle, access, offset)
-            }
-            Some(offset) if self.spans.power.get().overlaps(offset, access.count) => {
-                self.write_core(handle, access, offset)
-            }
-            _ => handle.core().write(access),
+            Some(offset) if capability => self.write_parts(handle, access, offset),
+            Some(_) => self.write_core(handle, access),
+            None => handle.core().write(access),
         }
     }
 
     /// Writes config space with some of a TPH capability in it: core gets the bytes that are not.
-    #[cold]
     fn write_parts(
         &self,
         handle: Handle<'_, Self>,
@@ -230,7 +199,7 @@ impl VfioTph {
                     count: len,
                     pos: &mut pos,
                 };
-                self.write_core(handle, part, at)?;
+                self.write_core(handle, part)?;
             }
             done += len;
         }
@@ -240,14 +209,8 @@ impl VfioTph {
     }
 
     /// Lets core write, and looks what came of it if the power state was written.
-    #[cold]
-    fn write_core(
-        &self,
-        handle: Handle<'_, Self>,
-        access: Access<'_>,
-        offset: usize,
-    ) -> Result<usize> {
-        let power = self.spans.power.get().overlaps(offset, access.count);
+    fn write_core(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        let power = self.spans.power.meets(access.position(), access.count);
         let done = handle.core().write(access)?;
         if power {
             let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
@@ -263,7 +226,7 @@ fn read_table(
     handle: Handle<'_, VfioTph>,
     access: Access<'_>,
     offset: usize,
-    table: ByteRange,
+    table: Range<u16>,
 ) -> Result<usize> {
     let buf = access.buf;
     let done = handle.core().read(access)?;

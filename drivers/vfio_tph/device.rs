@@ -20,7 +20,8 @@ use crate::{
                 Handle,
                 InReset,
                 Open,
-                Opening, //
+                Opening,
+                Unmappable, //
             },
         },
     },
@@ -62,7 +63,7 @@ use crate::{
         Vectors, //
     },
 };
-use core::ops::Range;
+use core::ops::RangeInclusive;
 use kernel::{
     debugfs::Dir,
     device::Bound,
@@ -297,6 +298,8 @@ impl Driver for VfioTph {
     type Session = TphSession;
     type Attribute = TphPolicy;
 
+    const FEATURES: RangeInclusive<u32> =
+        uapi::VFIO_DEVICE_FEATURE_TPH..=uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
     const NAME: &'static CStr = c"vfio_tph";
 
     fn shared() -> impl PinInit<Shared, Error> {
@@ -441,6 +444,16 @@ impl Driver for VfioTph {
         open.visible.closed();
     }
 
+    #[inline(always)]
+    fn wants_read(&self, position: u64, count: usize) -> bool {
+        self.wants_config_read(position, count)
+    }
+
+    #[inline(always)]
+    fn wants_write(&self, position: u64, count: usize) -> bool {
+        self.wants_config_write(position, count)
+    }
+
     fn read(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
         self.read_config(handle, access)
     }
@@ -457,18 +470,13 @@ impl Driver for VfioTph {
         vectors::clear_freed(handle);
     }
 
-    fn unmappable(&self, handle: Handle<'_, Self>, region: u32) -> Result<Option<Range<u64>>> {
-        let mut guard = handle.lock_now()?;
-        let open = guard.open()?;
-        let isolated = open
-            .offered
-            .as_ref()
-            .is_some_and(|offered| isolation::isolates(&offered.offer));
-        Ok(handle
-            .core()
-            .msix()
-            .filter(|msix| isolated && msix.bar == region)
-            .map(|msix| isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64)))
+    fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
+        let offered = open.offered.as_ref()?;
+        let msix = open.core().msix()?;
+        isolation::isolates(&offered.offer).then(|| Unmappable {
+            region: msix.bar,
+            bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
+        })
     }
 
     fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {

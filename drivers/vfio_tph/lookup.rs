@@ -53,6 +53,8 @@ const QUERY_CACHE_LOCALITY: u32 = 0xf;
 /// What firmware said of the CPUs, by one host bridge.
 pub(crate) struct HostBridge {
     handle: Handle,
+    /// Set once firmware has said that it can be asked.
+    answers: SetOnce<()>,
     cpus: KVVec<SetOnce<CpuTags>>,
 }
 
@@ -62,7 +64,11 @@ impl HostBridge {
         for _ in 0..cpu::count() {
             cpus.push(SetOnce::new(), GFP_KERNEL)?;
         }
-        Ok(Self { handle, cpus })
+        Ok(Self {
+            handle,
+            answers: SetOnce::new(),
+            cpus,
+        })
     }
 
     /// The hint for memory of `cpu`, in one namespace. `NoTag` if firmware has no valid one. Counts
@@ -87,6 +93,12 @@ impl HostBridge {
             return Ok(tags);
         }
 
+        if self.answers.copy().is_none() {
+            if !PCI_FIRMWARE.has(self.handle, QUERY_CACHE_LOCALITY) {
+                return Err(ENODEV);
+            }
+            self.answers.populate(());
+        }
         // Feature 0 (processor cache), the CPU, no properties.
         let arguments = [0, cpu.acpi_uid()?.into(), 0];
         let answer = PCI_FIRMWARE.evaluate(self.handle, QUERY_CACHE_LOCALITY, arguments)?;

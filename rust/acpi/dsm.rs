@@ -42,9 +42,30 @@ pub(crate) struct FunctionSet {
 }
 
 impl FunctionSet {
-    /// Evaluates `function` with a package of integers.
+    /// Whether the node says that it has `function`. Evaluates it to find out.
+    #[cfg(CONFIG_ACPI)]
+    pub(crate) fn has(&self, handle: Handle, function: u32) -> bool {
+        let guid = bindings::guid_t { b: self.guid };
+        // SAFETY: The handle is valid by its invariant, and the GUID is only read.
+        unsafe {
+            bindings::acpi_check_dsm(
+                handle.0.as_ptr(),
+                &guid,
+                self.revision,
+                1u64.checked_shl(function).unwrap_or(0),
+            )
+        }
+    }
+
+    /// Nothing has any: this kernel has no ACPI.
+    #[cfg(not(CONFIG_ACPI))]
+    pub(crate) fn has(&self, _: Handle, _: u32) -> bool {
+        false
+    }
+
+    /// Evaluates `function`, which the node has, with a package of integers.
     ///
-    /// ENODEV if the node has no such function or does not evaluate.
+    /// ENODEV if it does not evaluate.
     #[cfg(CONFIG_ACPI)]
     pub(crate) fn evaluate(
         &self,
@@ -53,19 +74,6 @@ impl FunctionSet {
         arguments: [u64; 3],
     ) -> Result<Object> {
         let guid = bindings::guid_t { b: self.guid };
-        // SAFETY: The handle is valid by its invariant, and the GUID is only read.
-        let known = unsafe {
-            bindings::acpi_check_dsm(
-                handle.0.as_ptr(),
-                &guid,
-                self.revision,
-                1u64.checked_shl(function).unwrap_or(0),
-            )
-        };
-        if !known {
-            return Err(ENODEV);
-        }
-
         let mut elements = arguments.map(|value| bindings::acpi_object {
             integer: bindings::acpi_object__bindgen_ty_1 {
                 type_: bindings::ACPI_TYPE_INTEGER,

@@ -29,11 +29,15 @@ pub(crate) struct Access<'a> {
 }
 
 impl Access<'_> {
-    /// The offset in config space, if that is what is accessed.
-    #[inline]
-    pub(crate) fn config_offset(&self) -> Option<usize> {
+    /// The position in the device's file.
+    pub(crate) fn position(&self) -> u64 {
         // CAST: as VFIO_PCI_OFFSET_TO_INDEX() has it.
-        let pos = *self.pos as u64;
+        *self.pos as u64
+    }
+
+    /// The offset in config space, if that is what is accessed.
+    pub(crate) fn config_offset(&self) -> Option<usize> {
+        let pos = self.position();
         if pos >> bindings::VFIO_PCI_OFFSET_SHIFT
             != u64::from(bindings::VFIO_PCI_CONFIG_REGION_INDEX)
         {

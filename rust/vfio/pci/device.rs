@@ -17,6 +17,7 @@ use super::{
         Opening,
         Session, //
     },
+    watch::Hole, //
 };
 use crate::abstractions::{
     bindings,
@@ -49,6 +50,7 @@ pub(super) struct Device<T: Driver> {
     pub(super) core: CoreDevice,
     #[pin]
     pub(super) session: Session<T>,
+    pub(super) hole: Hole,
     #[pin]
     pub(super) data: T,
 }
@@ -300,7 +302,10 @@ impl<T: Driver> Device<T> {
             let (pdev, shared) = unsafe { super::registration::probed::<T>((*vdev).dev)? };
 
             // SAFETY: The memory is ours until this returns, and does not move.
-            unsafe { pin_init::raw_init(&raw mut (*this).session, Session::new()) };
+            unsafe {
+                pin_init::raw_init(&raw mut (*this).session, Session::new());
+                (&raw mut (*this).hole).write(Hole::new());
+            }
             // SAFETY: As above.
             let data =
                 unsafe { pin_init::raw_try_init(&raw mut (*this).data, T::probe(pdev, shared)) };
@@ -374,7 +379,11 @@ impl<T: Driver> Device<T> {
         match self.data.open(&mut Opening { core: &self.core }) {
             Ok(session) => {
                 // INVARIANT: core has enabled the device.
-                guard.session = Some(session);
+                let session = guard.session.insert(session);
+                self.hole.set(self.data.unmappable(&Open {
+                    session,
+                    core: &self.core,
+                }));
                 Ok(())
             }
             Err(error) => {
@@ -402,6 +411,7 @@ impl<T: Driver> Device<T> {
             Session::locked_with_open(&mut guard, &this.core, |open| this.data.close(open));
             // INVARIANT: core is about to free what belongs to the open device.
             guard.session = None;
+            this.hole.set(None);
         }
         // SAFETY: The vfio core calls this for the last close, under the device set's lock.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
@@ -441,14 +451,16 @@ impl<T: Driver> Device<T> {
         count: usize,
         pos: *mut bindings::loff_t,
     ) -> isize {
-        // SAFETY: The vfio core calls this for an open device, with a valid position.
-        let (this, pos) = unsafe { (Self::from_vfio(vdev), &mut *pos) };
-        let access = Access {
-            buf: UserPtr::from_ptr(buf.cast()),
-            count,
-            pos,
-        };
-        from_count(this.data.read(this.handle(), access))
+        // SAFETY: The vfio core calls this for an open device, with a valid position. CAST: as
+        // VFIO_PCI_OFFSET_TO_INDEX() has it.
+        let (this, position) = unsafe { (Self::from_vfio(vdev), *pos as u64) };
+        if this.data.wants_read(position, count) {
+            // SAFETY: As above.
+            let access = unsafe { Self::access(buf, count, pos) };
+            return this.read(access);
+        }
+        // SAFETY: As the caller has it.
+        unsafe { bindings::vfio_pci_core_read(vdev, buf, count, pos) }
     }
 
     /// The `write` callback.
@@ -462,14 +474,43 @@ impl<T: Driver> Device<T> {
         count: usize,
         pos: *mut bindings::loff_t,
     ) -> isize {
-        // SAFETY: The vfio core calls this for an open device, with a valid position.
-        let (this, pos) = unsafe { (Self::from_vfio(vdev), &mut *pos) };
-        let access = Access {
-            buf: UserPtr::from_ptr(buf.cast_mut().cast()),
+        // SAFETY: The vfio core calls this for an open device, with a valid position. CAST: as
+        // VFIO_PCI_OFFSET_TO_INDEX() has it.
+        let (this, position) = unsafe { (Self::from_vfio(vdev), *pos as u64) };
+        if this.data.wants_write(position, count) {
+            // SAFETY: As above.
+            let access = unsafe { Self::access(buf.cast_mut(), count, pos) };
+            return this.write(access);
+        }
+        // SAFETY: As the caller has it.
+        unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) }
+    }
+
+    /// The arguments of a read or write.
+    ///
+    /// # Safety
+    ///
+    /// `pos` is valid for `'a`.
+    unsafe fn access<'a>(buf: *mut c_char, count: usize, pos: *mut bindings::loff_t) -> Access<'a> {
+        Access {
+            buf: UserPtr::from_ptr(buf.cast()),
             count,
-            pos,
-        };
-        from_count(this.data.write(this.handle(), access))
+            // SAFETY: By the safety requirement.
+            pos: unsafe { &mut *pos },
+        }
+    }
+
+    // Out of the way of the callbacks, which then need no stack.
+    #[cold]
+    #[inline(never)]
+    fn read(&self, access: Access<'_>) -> isize {
+        from_count(self.data.read(self.handle(), access))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write(&self, access: Access<'_>) -> isize {
+        from_count(self.data.write(self.handle(), access))
     }
 
     /// The `feature` callback.
@@ -483,14 +524,24 @@ impl<T: Driver> Device<T> {
         arg: *mut c_void,
         argsz: usize,
     ) -> c_int {
+        if !T::FEATURES.contains(&(flags & bindings::VFIO_DEVICE_FEATURE_MASK)) {
+            // SAFETY: As the caller has it.
+            return unsafe { bindings::vfio_pci_core_ioctl_feature(vdev, flags, arg, argsz) };
+        }
         // SAFETY: The vfio core calls this for an open device.
         let this = unsafe { Self::from_vfio(vdev) };
-        let call = Call {
+        this.feature(Call {
             flags,
             arg: UserPtr::from_ptr(arg),
             argsz,
-        };
-        from_result(|| this.data.feature(this.handle(), call))
+        })
+    }
+
+    // As above.
+    #[cold]
+    #[inline(never)]
+    fn feature(&self, call: Call) -> c_int {
+        from_result(|| self.data.feature(self.handle(), call))
     }
 }
 

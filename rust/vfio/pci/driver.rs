@@ -14,12 +14,13 @@ use super::{
         Open,
         Opening, //
     },
+    watch::Unmappable,
 };
 use crate::abstractions::{
     dma_buf::Tph,
     vfio::feature::Call, //
 };
-use core::ops::Range;
+use core::ops::RangeInclusive;
 use kernel::{
     device::Bound,
     pci,
@@ -39,6 +40,9 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 
     /// The attribute that a bound device has in sysfs.
     type Attribute: Attribute<Self>;
+
+    /// The indices of the features that [`Driver::feature`] handles; all others are core's.
+    const FEATURES: RangeInclusive<u32>;
 
     /// The driver's name; also that of its vfio devices, as SR-IOV in core wants it.
     const NAME: &'static CStr;
@@ -74,6 +78,19 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// The last user is gone; core will disable the device. A reset may still be under way.
     fn close(&self, open: &mut Open<'_, Self>);
 
+    /// Whether [`Driver::read`] is wanted for a read of `count` bytes at a position in the device's
+    /// file; all others are core's.
+    fn wants_read(&self, position: u64, count: usize) -> bool {
+        let _ = (position, count);
+        false
+    }
+
+    /// Whether [`Driver::write`] is wanted for a write, likewise.
+    fn wants_write(&self, position: u64, count: usize) -> bool {
+        let _ = (position, count);
+        false
+    }
+
     /// Reads a region. Returns the number of bytes.
     fn read(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
         device.core().read(access)
@@ -89,10 +106,10 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         device.core().feature(call)
     }
 
-    /// The bytes of a region that no user may map or export, if any.
-    fn unmappable(&self, device: Handle<'_, Self>, region: u32) -> Result<Option<Range<u64>>> {
-        let _ = (device, region);
-        Ok(None)
+    /// What no user of the device, which is being opened, may map or export, if anything.
+    fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
+        let _ = open;
+        None
     }
 
     /// What requests to a dma-buf of the device, which is open, should carry in a namespace, by the

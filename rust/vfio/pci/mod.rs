@@ -17,6 +17,7 @@ mod msix;
 mod region;
 mod registration;
 mod session;
+mod watch;
 
 pub(crate) use self::{
     attribute::Attribute,
@@ -33,5 +34,9 @@ pub(crate) use self::{
         InReset,
         Open,
         Opening, //
+    },
+    watch::{
+        Unmappable,
+        Watch, //
     },
 };

@@ -30,10 +30,6 @@ fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
 }
 
 impl<T: Driver> Device<T> {
-    fn unmappable(&self, region: u32) -> Result<Option<Range<u64>>> {
-        self.data.unmappable(self.handle(), region)
-    }
-
     /// `vfio_device_ops.get_region_info_caps`: as core, but a region with a hole says so instead of
     /// that its MSI-X table may be mapped.
     ///
@@ -47,13 +43,28 @@ impl<T: Driver> Device<T> {
     ) -> c_int {
         // SAFETY: The vfio core calls this for an open device, with valid pointers.
         let (this, region) = unsafe { (Self::from_vfio(vdev), (*info).index) };
-        from_result(|| {
-            let Some(hole) = this.unmappable(region)? else {
-                // SAFETY: As the caller has it.
-                let ret = unsafe { bindings::vfio_pci_ioctl_get_region_info(vdev, info, caps) };
-                return to_result(ret).map(|()| 0);
-            };
+        let Some(hole) = this.hole.of(region) else {
+            // SAFETY: As the caller has it.
+            return unsafe { bindings::vfio_pci_ioctl_get_region_info(vdev, info, caps) };
+        };
+        // SAFETY: As the caller has it.
+        unsafe { Self::region_info_with_hole(vdev, info, caps, &hole) }
+    }
 
+    /// The same for a region with a hole.
+    ///
+    /// # Safety
+    ///
+    /// As for the callback.
+    #[cold]
+    #[inline(never)]
+    unsafe fn region_info_with_hole(
+        vdev: *mut bindings::vfio_device,
+        info: *mut bindings::vfio_region_info,
+        caps: *mut bindings::vfio_info_cap,
+        hole: &Range<u64>,
+    ) -> c_int {
+        from_result(|| {
             let mut unused: bindings::vfio_info_cap = pin_init::zeroed();
             // SAFETY: As the caller has it; the capabilities go to a list of our own, whose buffer
             // is ours to free.
@@ -65,7 +76,7 @@ impl<T: Driver> Device<T> {
             };
             if info.flags & bindings::VFIO_REGION_INFO_FLAG_MMAP != 0 {
                 // SAFETY: As the caller has it.
-                unsafe { add_sparse_mmap(info, &hole, caps)? };
+                unsafe { add_sparse_mmap(info, hole, caps)? };
             }
             Ok(0)
         })
@@ -95,7 +106,7 @@ impl<T: Driver> Device<T> {
         from_result(|| {
             let region = u32::try_from(pgoff >> REGION_SHIFT).map_err(|_| EINVAL)?;
             let start = (pgoff & ((1 << REGION_SHIFT) - 1)) << PAGE_SHIFT;
-            if let Some(hole) = this.unmappable(region)? {
+            if let Some(hole) = this.hole.of(region) {
                 if overlaps(&hole, &(start..start.saturating_add(len))) {
                     return Err(EINVAL);
                 }
@@ -126,7 +137,7 @@ impl<T: Driver> Device<T> {
             )
         };
         from_result(|| {
-            if let Some(hole) = this.unmappable(region)? {
+            if let Some(hole) = this.hole.of(region) {
                 if ranges.iter().any(|range| {
                     overlaps(
                         &hole,

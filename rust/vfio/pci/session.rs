@@ -261,8 +261,8 @@ impl<T: Driver> SessionGuard<'_, T> {
 ///
 /// The device is open, and cannot be closed while this exists.
 pub(crate) struct Open<'a, T: Driver> {
-    session: &'a mut T::Session,
-    core: &'a CoreDevice,
+    pub(super) session: &'a mut T::Session,
+    pub(super) core: &'a CoreDevice,
 }
 
 impl<'a, T: Driver> Open<'a, T> {

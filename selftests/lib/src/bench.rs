@@ -145,6 +145,16 @@ impl Bench {
         endpoint
     }
 
+    /// The device of that name in the test VM, as it is.
+    pub fn named(&mut self, name: &str) -> Rc<Endpoint> {
+        let index = self
+            .known
+            .iter()
+            .position(|(_, known)| known.as_deref() == Some(name))
+            .unwrap_or_else(|| panic!("no device is called {name}"));
+        self.endpoint(index)
+    }
+
     /// A device as it is, whatever drives it. The test is left out if there is none, or if vfio
     /// does not take it because it has no IOMMU.
     pub fn pick(&mut self, want: &Want) -> Rc<Endpoint> {

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What vfio_tph costs, beside the C path and vfio-pci: prints a line of JSON for each measurement.
+//!
+//! In the VM of `selftests/bench`, whose virtual nanoseconds are instructions, without `--device`;
+//! on any machine, with it, times of one device.
+
+mod clock;
+mod dropin;
+mod life;
+mod lookup;
+mod memory;
+mod parallel;
+mod peer;
+mod scale;
+mod table;
+mod time;
+
+use clap::Parser;
+use tph_selftests::bench::Bench;
+use tph_selftests::cpus;
+use tph_selftests::pci::Bdf;
+
+/// Number of `VFIO_DEVICE_FEATURE`.
+const DEVICE_FEATURE: u32 = 17;
+
+#[derive(Parser)]
+#[command(about = "Measures vfio_tph")]
+struct Arguments {
+    /// Measure the time that this device takes, on this machine
+    #[arg(long, value_name = "BDF")]
+    device: Option<Bdf>,
+    /// Only access counts and ratios of instructions, which are exact, and without plots
+    #[arg(long)]
+    check: bool,
+    /// Only lookups, for a VM with many CPUs
+    #[arg(long)]
+    lookups: bool,
+    /// Sizes in bytes of vfio_tph.ko and of vfio-pci's object: text, data and bss of each
+    #[arg(long, num_args = 6, value_name = "BYTES")]
+    module_sizes: Vec<u64>,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    if let Some(bdf) = &arguments.device {
+        time::all(bdf);
+        return;
+    }
+
+    let mut bench = Bench::new(&[]);
+    let bench = &mut bench;
+    if arguments.lookups {
+        lookup::over_size(bench, cpus::present());
+        return;
+    }
+    table::in_capability(bench, !arguments.check);
+    table::in_msix(bench, !arguments.check);
+    lookup::one(bench);
+    if arguments.check {
+        lookup::repeated(bench, cpus::present());
+    }
+    dropin::all(bench);
+    life::all(bench);
+    if !arguments.check {
+        memory::modules(&arguments.module_sizes);
+        memory::objects(bench);
+        scale::devices(bench);
+    }
+    parallel::all(bench);
+}

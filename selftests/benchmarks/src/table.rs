@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! TPH_ST against a loop over pcie_tph_set_st_entry(): accesses and instructions, over size.
+
+use std::rc::Rc;
+
+use tph_bench::{point, Row};
+use tph_selftests::bench::{self, Bench};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::module::Gate;
+use tph_selftests::protocol::Counters;
+use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::uapi::vfio_tph::VFIO_DEVICE_FEATURE_TPH_ST;
+use tph_selftests::vfio::{cpu, feature_bytes, Device, Op, StRequest, FEATURE_HEADER};
+
+use crate::clock::SystemCall;
+use crate::peer::CPath;
+use crate::DEVICE_FEATURE;
+
+const PEER: &str = "pcie_tph_set_st_entry()";
+
+/// Accesses and instructions of one batch.
+#[derive(Clone, Copy)]
+struct Cost {
+    config: f64,
+    mmio: f64,
+    instructions: f64,
+}
+
+impl Cost {
+    fn new(counters: &Counters, instructions: f64) -> Self {
+        Self {
+            config: (counters.config_read + counters.config_write) as f64,
+            mmio: (counters.mmio_read + counters.mmio_write) as f64,
+            instructions,
+        }
+    }
+
+    fn accesses(&self) -> f64 {
+        self.config + self.mmio
+    }
+}
+
+/// A TPH_ST of the first `count` entries, and the memory that it is in.
+pub struct Batch {
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// All of them for CPU 0.
+    pub fn new(count: u16) -> Self {
+        let data = StRequest::new(0, &vec![cpu(0); count.into()]).bytes();
+        let flags = Op::Set.flags() | VFIO_DEVICE_FEATURE_TPH_ST;
+        Self {
+            bytes: feature_bytes(flags, (FEATURE_HEADER + data.len()) as u32, &data),
+        }
+    }
+
+    /// The system call that programs them.
+    pub fn call(&mut self, device: &Device) -> SystemCall {
+        SystemCall::ioctl(device, DEVICE_FEATURE, self.bytes.as_mut_ptr())
+    }
+}
+
+fn batch(endpoint: &Endpoint, device: &Device, count: u16) -> Cost {
+    let mut batch = Batch::new(count);
+    let call = batch.call(device);
+    let instructions = call.instructions(1);
+    endpoint.reset_counters();
+    assert_eq!(call.result(), 0, "TPH_ST of {count} entries");
+    Cost::new(&endpoint.counters(), instructions)
+}
+
+fn c_path(endpoint: &Endpoint, path: &CPath, count: u16) -> Cost {
+    let instructions = (0..3).map(|_| path.set(count)).min().expect("some runs");
+    endpoint.reset_counters();
+    path.set(count);
+    Cost::new(&endpoint.counters(), instructions as f64)
+}
+
+fn costs(
+    bench: &mut Bench,
+    name: &str,
+    vectors: Option<u16>,
+    sizes: &[u16],
+) -> Vec<(u16, Cost, Cost)> {
+    let endpoint: Rc<Endpoint> = bench.named(name);
+    let theirs: Vec<Cost> = {
+        let path = CPath::enabled(&endpoint.bdf);
+        if let Some(count) = vectors {
+            path.vectors(count);
+        }
+        let sizes = sizes.iter();
+        sizes
+            .map(|&count| c_path(&endpoint, &path, count))
+            .collect()
+    };
+    // The C path writes entries while it is another's turn to judge them.
+    endpoint.clear_violations();
+
+    bench::bind(&endpoint, Gate::Safe);
+    let device = endpoint.open();
+    if let Some(count) = vectors {
+        device
+            .set_msix(0, &vec![-1; count.into()])
+            .expect("SET_IRQS of all vectors");
+    }
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    let rows = sizes
+        .iter()
+        .zip(theirs)
+        .map(|(&count, theirs)| (count, batch(&endpoint, &device, count), theirs))
+        .collect();
+    endpoint.check();
+    rows
+}
+
+/// A table in the capability.
+pub fn in_capability(bench: &mut Bench, plots: bool) {
+    let mut sizes = vec![1, 8, 64];
+    if plots {
+        sizes.extend((4..64).step_by(4));
+    }
+    sizes.sort_unstable();
+    sizes.dedup();
+    for (count, ours, theirs) in costs(bench, "cap", None, &sizes) {
+        let n = f64::from(count);
+        let limit = (n / 2.0).ceil() + 2.0;
+        if matches!(count, 1 | 8 | 64) {
+            let operation = "TPH_ST, table in the capability";
+            let size = format!("{count} entries");
+            Row::new(operation, &size, "config accesses", ours.config)
+                .peer(PEER, theirs.config)
+                .limit(limit, "a dword holds two entries; disable, enable")
+                .at_most((n / 2.0).ceil() + 4.0)
+                .print();
+            Row::new(operation, &size, "instructions", ours.instructions)
+                .peer(PEER, theirs.instructions)
+                .print();
+        }
+        point("st-capability", "vfio_tph", n, ours.config);
+        point("st-capability", PEER, n, theirs.config);
+        point("st-capability", "limit", n, limit);
+    }
+}
+
+/// A table in MSI-X.
+pub fn in_msix(bench: &mut Bench, plots: bool) {
+    let mut sizes = vec![1, 64, 2048];
+    if plots {
+        sizes.extend((256..2048).step_by(256));
+    }
+    sizes.sort_unstable();
+    sizes.dedup();
+    for (count, ours, theirs) in costs(bench, "msix", Some(2048), &sizes) {
+        let n = f64::from(count);
+        let limit = n + 3.0;
+        if matches!(count, 1 | 64 | 2048) {
+            let operation = "TPH_ST, table in MSI-X";
+            let size = format!("{count} vectors");
+            let detail = format!("{} config, {} MMIO", ours.config, ours.mmio);
+            let peer = format!("{PEER}: {} config, {} MMIO", theirs.config, theirs.mmio);
+            Row::new(operation, &size, "accesses", ours.accesses())
+                .peer(PEER, theirs.accesses())
+                .limit(limit, "a write for each vector, one flush, disable, enable")
+                .less_than_peer()
+                .detail(vec![detail, peer])
+                .print();
+            Row::new(operation, &size, "instructions", ours.instructions)
+                .peer(PEER, theirs.instructions)
+                .print();
+        }
+        point("st-msix", "vfio_tph", n, ours.accesses());
+        point("st-msix", PEER, n, theirs.accesses());
+        point("st-msix", "limit", n, limit);
+        point("st-msix-instructions", "vfio_tph", n, ours.instructions);
+        point("st-msix-instructions", PEER, n, theirs.instructions);
+    }
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * tph_peer - the PCI core's own way to do what vfio_tph does, for the benchmark
+ *
+ * A driver as C drivers are: it enables TPH, sets ST entries one by one and
+ * looks steering tags up, all by the exported functions. It binds to devices
+ * that driver_override gives it. debugfs tph_peer/run takes one request per
+ * open, and the answer is read from the same open file:
+ *
+ *   0000:01:00.0 enable MODE		pcie_enable_tph()
+ *   0000:01:00.0 disable		pcie_disable_tph()
+ *   0000:01:00.0 vectors N		pci_alloc_irq_vectors()
+ *   0000:01:00.0 set FIRST N TAG	N times pcie_tph_set_st_entry()
+ *   0000:01:00.0 lookup FIRST N	pcie_tph_get_cpu_st() of N CPUs
+ *
+ * The answer is "ticks=N", what the time stamp counter has advanced in the calls
+ * alone: instructions in a VM that counts them (QEMU's -icount shift=0).
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/cleanup.h>
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/pci-tph.h>
+#include <linux/timex.h>
+
+static struct pci_driver tph_peer_driver;
+
+static int set_entries(struct pci_dev *pdev, unsigned int first,
+		       unsigned int count, u16 tag)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < count; i++) {
+		ret = pcie_tph_set_st_entry(pdev, first + i, tag);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int look_up(struct pci_dev *pdev, unsigned int first, unsigned int count)
+{
+	unsigned int i;
+	u16 tag;
+	int ret;
+
+	for (i = 0; i < count; i++) {
+		ret = pcie_tph_get_cpu_st(pdev, TPH_MEM_TYPE_VM, first + i, &tag);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int act(struct pci_dev *pdev, const char *request, cycles_t *ticks)
+{
+	unsigned int first, count;
+	cycles_t start;
+	int mode, ret;
+	u16 tag;
+
+	guard(device)(&pdev->dev);
+	if (pdev->driver != &tph_peer_driver)
+		return -ENODEV;
+
+	start = get_cycles();
+	if (sscanf(request, "enable %i", &mode) == 1) {
+		ret = pcie_enable_tph(pdev, mode);
+	} else if (sysfs_streq(request, "disable")) {
+		pcie_disable_tph(pdev);
+		ret = 0;
+	} else if (sscanf(request, "vectors %u", &count) == 1) {
+		ret = pci_alloc_irq_vectors(pdev, count, count, PCI_IRQ_MSIX);
+	} else if (sscanf(request, "set %u %u %hi", &first, &count, &tag) == 3) {
+		start = get_cycles();
+		ret = set_entries(pdev, first, count, tag);
+	} else if (sscanf(request, "lookup %u %u", &first, &count) == 2) {
+		start = get_cycles();
+		ret = look_up(pdev, first, count);
+	} else {
+		ret = -EINVAL;
+	}
+	*ticks = get_cycles() - start;
+	return ret < 0 ? ret : 0;
+}
+
+static ssize_t run_write(struct file *file, const char __user *user,
+			 size_t count, loff_t *pos)
+{
+	unsigned int domain, bus, slot, func;
+	struct pci_dev *pdev;
+	int parsed = 0;
+	cycles_t ticks;
+	char *text;
+	int ret;
+
+	text = simple_transaction_get(file, user, count);
+	if (IS_ERR(text))
+		return PTR_ERR(text);
+
+	if (sscanf(text, "%x:%x:%x.%x %n", &domain, &bus, &slot, &func, &parsed) != 4 ||
+	    domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
+		return -EINVAL;
+	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
+	if (!pdev)
+		return -ENODEV;
+
+	ret = act(pdev, text + parsed, &ticks);
+	pci_dev_put(pdev);
+	if (ret)
+		return ret;
+	ret = scnprintf(text, SIMPLE_TRANSACTION_LIMIT, "ticks=%llu\n",
+			(unsigned long long)ticks);
+	simple_transaction_set(file, ret);
+	return count;
+}
+
+static const struct file_operations run_fops = {
+	.owner = THIS_MODULE,
+	.write = run_write,
+	.read = simple_transaction_read,
+	.release = simple_transaction_release,
+};
+
+static int tph_peer_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	int ret;
+
+	ret = pci_enable_device(pdev);
+	if (ret)
+		return ret;
+	pci_set_master(pdev);
+	return 0;
+}
+
+static void tph_peer_remove(struct pci_dev *pdev)
+{
+	pcie_disable_tph(pdev);
+	pci_free_irq_vectors(pdev);
+	pci_clear_master(pdev);
+	pci_disable_device(pdev);
+}
+
+/* Nothing by itself: driver_override does without an entry. */
+static const struct pci_device_id tph_peer_ids[] = {
+	{}
+};
+
+static struct pci_driver tph_peer_driver = {
+	.name = KBUILD_MODNAME,
+	.id_table = tph_peer_ids,
+	.probe = tph_peer_probe,
+	.remove = tph_peer_remove,
+};
+
+static struct dentry *debugfs;
+
+static int __init tph_peer_init(void)
+{
+	int ret;
+
+	ret = pci_register_driver(&tph_peer_driver);
+	if (ret)
+		return ret;
+	debugfs = debugfs_create_dir(KBUILD_MODNAME, NULL);
+	debugfs_create_file("run", 0600, debugfs, NULL, &run_fops);
+	return 0;
+}
+
+static void __exit tph_peer_exit(void)
+{
+	debugfs_remove(debugfs);
+	pci_unregister_driver(&tph_peer_driver);
+}
+
+module_init(tph_peer_init);
+module_exit(tph_peer_exit);
+MODULE_DESCRIPTION("Drives TPH by the PCI core's exported functions, for the benchmark");
+MODULE_LICENSE("GPL");
