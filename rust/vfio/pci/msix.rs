@@ -57,7 +57,8 @@ impl CoreDevice {
     }
 
     /// Makes the device decode its memory BARs for as long as the guard lives, whatever the user
-    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot.
+    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot, or if it
+    /// does not answer.
     ///
     /// Holds `memory_lock` for writing.
     pub(crate) fn decode_memory(&self) -> Option<Decoding<'_>> {
@@ -85,6 +86,9 @@ impl CoreDevice {
         let command = config
             .try_read16(bindings::PCI_COMMAND as usize)
             .unwrap_or(u16::MAX);
+        if command == u16::MAX {
+            return None;
+        }
         if command & bindings::PCI_COMMAND_MEMORY as u16 == 0 {
             decoding.restore = Some(command);
             decoding.set_command(command | bindings::PCI_COMMAND_MEMORY as u16);
