@@ -18,6 +18,7 @@ pub mod engine;
 #[allow(missing_docs)]
 pub mod firmware;
 pub mod harness;
+pub mod hotplug;
 pub mod kmsg;
 pub mod kstate;
 pub mod memory;

@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{self, Bench, Want};
-use tph_selftests::child::Owner;
+use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::kstate;
@@ -137,7 +137,7 @@ fn r45_owner_is_killed(bench: &mut Bench) {
     for gate in Gate::BOTH {
         let endpoint = bench.take(gate, &Want::TABLE);
         let entries = endpoint.entries().len() as u16;
-        let owner = Owner::start(&endpoint.bdf, entries);
+        let owner = Owner::start(&endpoint.bdf, Task::Program(entries));
         let registers = endpoint.registers();
         assert_eq!(
             registers.control,

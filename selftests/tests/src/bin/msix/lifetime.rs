@@ -2,21 +2,18 @@
 
 //! Tags in MSI-X over the life of a device: open, close, resets, vectors that come and go.
 
-use std::env;
-use std::io::{self, Read, Write};
-use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 
 use tph_selftests::aer::{self, Severity};
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::{capability, Traits};
-use tph_selftests::pci::Bdf;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::vfio::{self, cpu, Device, OpenBy, StRequest, Vectors, FAULT_UNTOUCHED};
+use tph_selftests::vfio::{self, cpu, Device, StRequest, Vectors, FAULT_UNTOUCHED};
 use tph_tests::{st, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
@@ -159,29 +156,6 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
     }
 }
 
-const OWNER: &str = "--own-vectors";
-
-/// A process that opens a device, allocates vectors and programs them, and waits to be killed.
-pub fn run_if_owner() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != OWNER {
-        return None;
-    }
-    let bdf = Bdf::unchecked(&arguments.next()?);
-    let device = vfio::open(&bdf, OpenBy::Cdev).expect("open");
-    let vectors = Vectors::allocate(&device, VECTORS.into()).expect("SET_IRQS");
-    device.enable(StMode::InterruptVector, Requester::Extended);
-    let sources = vec![cpu(CPU); vectors.count().into()];
-    device.program(0, &sources).expect("TPH_ST");
-
-    let mut out = io::stdout();
-    out.write_all(b"r")
-        .and_then(|()| out.flush())
-        .expect("stdout");
-    let _ = io::stdin().read(&mut [0]);
-    Some(ExitCode::SUCCESS)
-}
-
 pub fn r45_owner_killed(bench: &mut Bench) {
     for without_flr in [false, true] {
         let endpoint = match without_flr {
@@ -189,20 +163,9 @@ pub fn r45_owner_killed(bench: &mut Bench) {
             true => pick_without_reset(bench),
         };
         bench::bind(&endpoint, Gate::Safe);
-        let mut owner = Command::new(env::current_exe().expect("the path of this program"))
-            .args([OWNER, &endpoint.bdf.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("another process");
-        let out = owner.stdout.as_mut().expect("a pipe");
-        out.read_exact(&mut [0]).expect("an owner that is ready");
-        assert_eq!(
-            endpoint.tags()[..VECTORS as usize],
-            [st(CPU); VECTORS as usize]
-        );
-        owner.kill().expect("kill -9");
-        owner.wait().expect("wait");
+        let owner = Owner::start(&endpoint.bdf, Task::Program(VECTORS));
+        assert_eq!(endpoint.tags()[..2], [st(CPU), st(OTHER_CPU)]);
+        owner.kill();
         endpoint.assert_msix_off("kill -9");
         bench.next_round();
     }
