@@ -28,6 +28,7 @@ pub mod msix;
 pub mod pci;
 pub mod policy;
 pub mod root_port;
+pub mod sriov;
 pub mod tph;
 pub mod vfio;
 
