@@ -15,7 +15,7 @@ mod resolve;
 pub use device::wait_for;
 pub use device::{Device, Region};
 pub use feature::{
-    cpu, cpu_persistent, feature_bytes, literal, none, source, Offer, Op, Source, StRequest,
+    cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op, Source, StRequest,
     FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 pub use iommu::Mapping;
