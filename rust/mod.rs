@@ -6,6 +6,7 @@ pub(crate) mod acpi;
 pub(crate) mod bindings;
 pub(crate) mod cpu;
 pub(crate) mod module_param;
+pub(crate) mod nospec;
 pub(crate) mod pci;
 pub(crate) mod trace;
 #[path = "bindings/uapi.rs"]

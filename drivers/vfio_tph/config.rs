@@ -8,6 +8,7 @@
 
 use crate::{
     abstractions::{
+        nospec,
         pci::{
             self as bus,
             tph::Requester,
@@ -271,8 +272,11 @@ fn read_table(
     let start = offset.max(table.start.into());
     let end = (offset + done).min(table.end.into());
     if start < end {
+        let at = usize::from(table.start);
+        let within = nospec::range(start - at..end - at, usize::from(table.end) - at);
+        let start = at + within.start;
         let mut entries = [0; 2 * MAX_CAPABILITY_ENTRIES as usize];
-        let entries = entries.get_mut(..end - start).ok_or(EINVAL)?;
+        let entries = entries.get_mut(..within.len()).ok_or(EINVAL)?;
         handle
             .lock_now()?
             .open()?
@@ -302,33 +306,33 @@ fn next_part(handle: Handle<'_, VfioTph>, at: usize, left: usize) -> Result<(boo
 /// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
 /// dropped.
 fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count: usize) -> Result {
-    let Some((offset, written)) = control_bytes(handle, at, count)? else {
+    let Some((register, skipped)) = control_bytes(handle, at, count)? else {
         return Ok(());
     };
     let mut bytes = [0; size_of::<u32>()];
-    let bytes = bytes.get_mut(..written.len()).ok_or(EINVAL)?;
-    UserSlice::new(buf.wrapping_byte_add(written.start), bytes.len())
+    let bytes = bytes.get_mut(..register.len()).ok_or(EINVAL)?;
+    UserSlice::new(buf.wrapping_byte_add(skipped), bytes.len())
         .reader()
         .read_slice(bytes)?;
 
     // As core has it for any access to a device that does not wake up.
     let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
-    write_control(&mut handle.lock()?.open()?, offset, bytes)
+    write_control(&mut handle.lock()?.open()?, register.start, bytes)
 }
 
-/// The bytes of the Control register that a write of `count` bytes at `at` in config space touches:
-/// where they start in the register, and where they are in the write.
+/// The bytes of the Control register that a write of `count` bytes at `at` in config space touches,
+/// and how many bytes of the write come before them.
 fn control_bytes(
     handle: Handle<'_, VfioTph>,
     at: usize,
     count: usize,
-) -> Result<Option<(usize, Range<usize>)>> {
+) -> Result<Option<(Range<usize>, usize)>> {
     let mut guard = handle.lock_now()?;
     let open = guard.open()?;
     Ok(open.offered.as_ref().and_then(|offered| {
         let within = at.checked_sub(offered.offset.into())?;
         let (register, written) = control::overlap(within, count)?;
-        Some((register.start, written))
+        Some((nospec::range(register, size_of::<u32>()), written.start))
     }))
 }
 

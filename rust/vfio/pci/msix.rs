@@ -5,7 +5,7 @@
 
 use super::core_device::CoreDevice;
 use crate::abstractions::{
-    bindings,
+    bindings, nospec,
     pci as bus, //
 };
 use core::{
@@ -110,7 +110,8 @@ impl CoreDevice {
         // SAFETY: The device is open, by the safety requirement: core has mapped what it could, and
         // has an error pointer for the rest. CAST: widen.
         let base = unsafe {
-            let base = *(*self.as_raw()).barmap.get(msix.bar as usize)?;
+            let barmap = &(*self.as_raw()).barmap;
+            let base = *barmap.get(nospec::index(msix.bar as usize, barmap.len()))?;
             kernel::error::from_err_ptr(NonNull::new(base)?.as_ptr())
                 .ok()?
                 .byte_add(msix.offset as usize)
