@@ -297,6 +297,11 @@ impl Driver for VfioTph {
             );
             return Err(EINVAL);
         }
+        // What a driver before has left on, the PCI core would restore in its own order, a table under
+        // an enabled requester, when the device wakes up for its first user.
+        if let Some(requester) = Requester::new(pdev) {
+            requester.disable();
+        }
         let gate = module_param::enable_unsafe_tph();
         let host_bridge = bus::host_bridge(pdev).map(|node| shared.host_bridges.get(node));
         Ok(Self {
