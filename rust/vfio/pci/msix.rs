@@ -5,7 +5,8 @@
 
 use super::core_device::CoreDevice;
 use crate::abstractions::{
-    bindings, nospec,
+    bindings,
+    nospec,
     pci as bus, //
 };
 use core::{
