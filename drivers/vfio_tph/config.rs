@@ -348,6 +348,7 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
     else {
         return Ok(());
     };
+    offered.catch_up(&requester)?;
     let counters = &session.visible.counters;
     let before = offered.control;
     let Some(next) = control::judge(before, &offered.offer, offset, bytes) else {

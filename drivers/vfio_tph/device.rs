@@ -129,7 +129,7 @@ pub(crate) struct Offered {
     pub(crate) table_written: bool,
     /// Whether the device has slept since Control and table were in force.
     pub(crate) asleep: bool,
-    /// Whether Control could not be written when it should have been.
+    /// Whether hardware may still have what was in force before [`Self::control`], which is off.
     out_of_reach: bool,
 }
 
@@ -175,6 +175,22 @@ impl Offered {
         Ok(())
     }
 
+    /// Takes it that TPH is off, of a device that has stopped answering: no write since then need
+    /// have reached it, and it may come back.
+    pub(crate) fn lost(&mut self) {
+        self.control = Control::RESET;
+        self.out_of_reach = true;
+    }
+
+    /// Turns off what [`Self::lost`] or a reset could not reach, if it can be reached now.
+    pub(crate) fn catch_up(&mut self, requester: &Requester<'_>) -> Result {
+        if self.out_of_reach {
+            table::set_control(requester, Control::RESET)?;
+            self.out_of_reach = table::control(requester)? != Some(Control::RESET);
+        }
+        Ok(())
+    }
+
     /// Turns TPH off and clears the table, in hardware as far as it can be reached, and in what
     /// the user sees.
     fn reset(open: &mut Open<'_, VfioTph>, reset: Reset, callback: Option<&InReset>) -> Result {
@@ -189,11 +205,13 @@ impl Offered {
         if reset == Reset::OutOfReach {
             requester.set_core_state(0, 0);
             offered.out_of_reach = true;
-        } else if offered.control != Control::RESET || offered.out_of_reach {
+        } else if offered.control != Control::RESET {
             table::set_control(&requester, Control::RESET)?;
-            offered.out_of_reach = false;
         }
         offered.control = Control::RESET;
+        if reset != Reset::OutOfReach {
+            offered.catch_up(&requester)?;
+        }
 
         let written = offered.table_written;
         if written && reset == Reset::Over {

@@ -36,7 +36,6 @@ use crate::{
             Lookup, //
         },
         refusal::Refusal,
-        regs::Control,
         source::{
             Namespace,
             Source, //
@@ -231,7 +230,10 @@ fn read_entries<T: FromBytes>(reader: &mut UserSliceReader, count: usize) -> Res
 /// are recorded.
 fn confine(batch: Batch, offer: &Offer) -> Batch {
     let start = usize::from(batch.index);
-    let entries = nospec::range(start..start + usize::from(batch.count), offer.entries.into());
+    let entries = nospec::range(
+        start..start + usize::from(batch.count),
+        offer.entries.into(),
+    );
     // CAST: what they were, two words.
     Batch {
         index: entries.start as u16,
@@ -307,7 +309,7 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
         _ => return Err(Refusal::DeviceGone.into()),
     };
     if written.is_err() {
-        offered.control = Control::RESET;
+        offered.lost();
     }
     open.show_control()?;
     written?;

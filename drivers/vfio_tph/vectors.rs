@@ -160,6 +160,7 @@ fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
+    offered.catch_up(&requester)?;
     let control = offered.control;
     let Some(vectors) = &mut offered.vectors else {
         return Ok(());
