@@ -147,10 +147,14 @@ impl Spans {
             });
         self.table.set(table);
 
-        // Where a user takes a device to D3hot and back, if it forgets on the way.
+        // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table that
+        // cannot be reached meanwhile.
         let start = core.pm_capability() + uapi::PCI_PM_CTRL as u16;
-        let forgets = session.offered.is_some() && core.loses_state();
-        self.power.set(if forgets {
+        let concerned = session
+            .offered
+            .as_ref()
+            .is_some_and(|offered| core.loses_state() || offered.vectors.is_some());
+        self.power.set(if concerned {
             ByteRange {
                 start,
                 end: start + 1,
@@ -252,7 +256,7 @@ impl VfioTph {
         let done = handle.core().write(access)?;
         if power {
             let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
-            power::changed(&mut handle.lock()?.open()?)?;
+            power::changed(handle)?;
         }
         Ok(done)
     }

@@ -12,10 +12,14 @@ use crate::{
             self as bus,
             tph::Requester, //
         },
-        vfio::pci::Open, //
+        vfio::pci::{
+            Handle,
+            Open, //
+        },
     },
     device::VfioTph,
-    table, //
+    table,
+    vectors, //
 };
 use kernel::prelude::*;
 
@@ -44,12 +48,16 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
     Ok(())
 }
 
-/// The user may have changed the power state of a device that loses its state in D3hot.
-pub(crate) fn changed(open: &mut Open<'_, VfioTph>) -> Result {
-    if bus::is_powered(open.core().pci()) {
-        wake(open)
-    } else {
-        sleep(open);
-        Ok(())
+/// The user may have changed the power state of a device, which is awake as far as runtime PM is
+/// concerned.
+pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
+    let core = handle.core();
+    if bus::is_powered(core.pci()) {
+        wake(&mut handle.lock()?.open()?)?;
+        // What was freed meanwhile could not be reached.
+        vectors::clear_freed(handle);
+    } else if core.loses_state() {
+        sleep(&mut handle.lock()?.open()?);
     }
+    Ok(())
 }

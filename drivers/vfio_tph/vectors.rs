@@ -130,9 +130,23 @@ pub(crate) fn clear_at_open(opening: &mut Opening<'_>, count: u16) {
     }
 }
 
-/// Clears all tags of a device that is about to be closed.
+/// Clears all tags of a device that is about to be closed, whatever power state its user has left it
+/// in.
 pub(crate) fn clear_at_close(handle: Handle<'_, VfioTph>) {
+    let core = handle.core();
+    if !bus::is_powered(core.pci()) && has_tags(handle) {
+        core.power_up();
+    }
     settle(handle, true);
+}
+
+fn has_tags(handle: Handle<'_, VfioTph>) -> bool {
+    let any = |vectors: &mut Vectors| vectors.next_due(handle.core(), 0, true).is_some();
+    handle.lock_now().is_ok_and(|mut guard| {
+        guard
+            .open()
+            .is_ok_and(|mut open| vectors(&mut open).is_some_and(any))
+    })
 }
 
 /// Clears the tags of vectors that have been freed.

@@ -11,6 +11,7 @@ use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::{capability, Traits};
+use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{self, cpu, Device, StRequest, Vectors, FAULT_UNTOUCHED};
@@ -153,6 +154,68 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
             "close with memory disabled, without FLR: {without_flr}"
         ));
         bench.next_round();
+    }
+}
+
+/// No reset takes the tags away.
+pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
+    for vectors_stay in [true, false] {
+        let endpoint = pick_without_reset(bench);
+        bench::bind(&endpoint, Gate::Safe);
+        let bed = Bed::open(endpoint.clone());
+        bed.device
+            .enable(StMode::InterruptVector, Requester::Standard);
+        bed.fill_standard();
+        bed.device.set_power_state(3);
+        if !vectors_stay {
+            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+            freed.expect("SET_IRQS in D3hot");
+        }
+        drop(bed);
+        endpoint.assert_msix_off(&format!("close in D3hot, vectors stay: {vectors_stay}"));
+        // The PCI core masks vectors whatever the power state.
+        if !vectors_stay {
+            endpoint.clear_violations();
+        }
+        bench.next_round();
+    }
+}
+
+/// A device that comes back after it has stopped answering in the middle of a batch, without a reset:
+/// the requester is enabled, and the table may be anything.
+pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
+    let endpoint = pick_without_reset(bench);
+    bench::bind(&endpoint, Gate::Safe);
+    for accesses in [0, 1, 3, 8, 20] {
+        for how in ["close", "a write to Control", "SET_IRQS"] {
+            let bed = Bed::open(endpoint.clone());
+            bed.device
+                .enable(StMode::InterruptVector, Requester::Standard);
+            bed.fill_standard();
+            endpoint.fault(Fault::StopAfter { accesses });
+            let stopped = bed.device.program(0, &[cpu(CPU); 4]);
+            assert_errno!(stopped, EIO, "{accesses} accesses");
+            assert!(!endpoint.kernel().tph_enabled);
+            endpoint.fault(Fault::None);
+            match how {
+                "a write to Control" => {
+                    bed.device.set_control(0);
+                    assert_eq!(endpoint.control(), 0, "{accesses} accesses");
+                    bed.device.set_control(IN_FORCE);
+                    assert_eq!(endpoint.control(), IN_FORCE, "{accesses} accesses");
+                }
+                "SET_IRQS" => {
+                    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+                    freed.expect("SET_IRQS");
+                    let tags = endpoint.tags();
+                    assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+                    assert_eq!(endpoint.control(), 0, "{accesses} accesses");
+                }
+                _ => (),
+            }
+            drop(bed);
+            endpoint.assert_msix_off(&format!("stopped after {accesses} accesses, {how}"));
+        }
     }
 }
 
@@ -371,11 +434,14 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
     freed.expect("SET_IRQS in D3hot");
     // The PCI core masks vectors whatever the power state.
     bed.endpoint.clear_violations();
+    let n = usize::from(bed.count());
+    assert_eq!(bed.endpoint.tags(), vec![st(OTHER_CPU); n], "out of reach");
     bed.device.set_power_state(0);
+    assert_eq!(bed.endpoint.tags(), vec![0; n], "in D0 again");
+    assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.device
         .set_msix(0, &bed.vectors.descriptors())
         .expect("SET_IRQS");
-    let n = usize::from(bed.count());
     assert_eq!(bed.endpoint.tags(), vec![0; n]);
     bed.mask_and_unmask();
     assert_eq!(bed.endpoint.tags(), vec![0; n], "mask and unmask");
