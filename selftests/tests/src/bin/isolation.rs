@@ -99,7 +99,7 @@ fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
         let endpoint = pick_placed(bench, in_the_middle);
         bind(&endpoint, driver);
         let device = endpoint.open();
-        decode(&device);
+        device.decode_memory(true);
         let start = Traits::of(&endpoint.bdf).expect("TPH").table;
         let end = start + endpoint.tags().len() as u64 * MSIX_ENTRY;
         attack(&Target {
@@ -111,11 +111,6 @@ fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
         });
         bench.next_round();
     }
-}
-
-fn decode(device: &Device) {
-    let command = device.config_word(PCI_COMMAND as u16) | PCI_COMMAND_MEMORY as u16;
-    device.set_config(PCI_COMMAND as u16, &command.to_le_bytes());
 }
 
 impl Target {
@@ -274,7 +269,7 @@ fn r21_table_on_two_pages(bench: &mut Bench) {
         });
         policy::bind(&endpoint, policy);
         let device = endpoint.open();
-        decode(&device);
+        device.decode_memory(true);
         for page in 0..4 {
             let range = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
             let open = page >= 2 || policy.discloses();
@@ -299,7 +294,7 @@ fn r21_large_table(bench: &mut Bench) {
     });
     policy::bind(&endpoint, Policy::IvSt);
     let device = endpoint.open();
-    decode(&device);
+    device.decode_memory(true);
     let capabilities = device.region_capabilities(BAR);
     only_areas(&capabilities, slice::from_ref(&(MSIX_PBA..BAR0_SIZE)));
     for page in (0..BAR0_SIZE).step_by(PAGE) {
@@ -560,7 +555,7 @@ fn r14_default_load(bench: &mut Bench) {
     let endpoint = pick(bench);
     tph_selftests::bench::bind(&endpoint, Gate::Safe);
     let device = endpoint.open();
-    decode(&device);
+    device.decode_memory(true);
     let offer = device.tph().expect("GET of TPH");
     assert_eq!(u32::from(offer.policy), VFIO_TPH_POLICY_IV_ST);
     assert_errno!(device.map_bar(BAR, 0..PAGE_SIZE), EINVAL);

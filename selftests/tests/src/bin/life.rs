@@ -17,7 +17,6 @@ use tph_selftests::monitor::wait_until;
 use tph_selftests::pci;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
-use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, wait_for, Device, Source, StRequest, Vectors};
 use tph_selftests::{harness, skip, tests, Errno};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
@@ -377,22 +376,11 @@ fn r50_nothing_reaches_a_device_in_d3hot(bench: &mut Bench) {
     }
 }
 
-fn decode(device: &Device, on: bool) {
-    let before = device.config_word(PCI_COMMAND as u16);
-    let memory = PCI_COMMAND_MEMORY as u16;
-    let after = if on {
-        before | memory
-    } else {
-        before & !memory
-    };
-    device.set_config(PCI_COMMAND as u16, &after.to_le_bytes());
-}
-
 fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
     for kind in KINDS {
         the_same_after(bench, kind, |bed| {
-            decode(&bed.device, false);
-            decode(&bed.device, true);
+            bed.device.decode_memory(false);
+            bed.device.decode_memory(true);
         });
     }
 }
@@ -401,7 +389,7 @@ fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
 fn r50_memory_disabled_capability(bench: &mut Bench) {
     let bed = Bed::new(bench, KINDS[0], Policy::IvSt);
     bed.put(StMode::InterruptVector, Requester::Standard);
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     bed.device.program(0, &[cpu(OTHER_CPU)]).expect("TPH_ST");
     assert_eq!(bed.tags()[0], st(OTHER_CPU));
 }
@@ -410,9 +398,9 @@ fn r50_memory_disabled_capability(bench: &mut Bench) {
 fn r48_d3hot_with_memory_disabled(bench: &mut Bench) {
     for kind in KINDS {
         the_same_after(bench, kind, |bed| {
-            decode(&bed.device, false);
+            bed.device.decode_memory(false);
             bed.d3hot_and_back();
-            decode(&bed.device, true);
+            bed.device.decode_memory(true);
         });
     }
 }

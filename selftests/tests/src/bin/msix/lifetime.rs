@@ -29,18 +29,6 @@ fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
     })
 }
 
-/// Sets Memory Space Enable as the user.
-fn decode(device: &Device, on: bool) {
-    let before = device.config_word(PCI_COMMAND as u16);
-    let memory = PCI_COMMAND_MEMORY as u16;
-    let after = if on {
-        before | memory
-    } else {
-        before & !memory
-    };
-    device.set_config(PCI_COMMAND as u16, &after.to_le_bytes());
-}
-
 /// Everything of it works: enable, program, interrupt; and the kernel's copy of the control words
 /// holds no tag of before.
 fn works_from_zero(bed: &Bed, what: &str) {
@@ -148,7 +136,7 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
         bed.device
             .enable(StMode::InterruptVector, Requester::Standard);
         bed.fill_standard();
-        decode(&bed.device, false);
+        bed.device.decode_memory(false);
         drop(bed);
         endpoint.assert_msix_off(&format!(
             "close with memory disabled, without FLR: {without_flr}"
@@ -318,7 +306,7 @@ pub fn r46_aer_recovery(bench: &mut Bench) {
         aer::inject(&bed.endpoint.bdf, severity);
         bed.endpoint.assert_msix_off(&what);
         if severity == Severity::Fatal {
-            decode(&bed.device, true);
+            bed.device.decode_memory(true);
             let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
             freed.expect("SET_IRQS");
             let events = bed.vectors.descriptors();
@@ -333,10 +321,10 @@ pub fn r46_aer_recovery(bench: &mut Bench) {
 pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     bed.device.reset().expect("VFIO_DEVICE_RESET");
     bed.endpoint.assert_off("a reset with memory disabled");
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     works_from_zero(&bed, "a reset with memory disabled");
 }
 
@@ -344,9 +332,9 @@ pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
 pub fn r46_reset_with_memory_disabled_then_set_irqs(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     bed.device.reset().expect("VFIO_DEVICE_RESET");
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     bed.mask_and_unmask();
     works_from_zero(&bed, "a reset with memory disabled, then SET_IRQS");
 }
@@ -405,10 +393,10 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     let n = usize::from(bed.count());
     bed.fill_standard();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
     freed.expect("SET_IRQS with memory disabled");
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     bed.device
         .set_msix(0, &bed.vectors.descriptors())
         .expect("SET_IRQS");
@@ -419,8 +407,8 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
-/// The same of a device that takes no access at all then.
-pub fn r49_freed_in_d3hot(bench: &mut Bench) {
+/// A device that keeps what it has in D3hot, where it is now.
+fn in_d3hot(bench: &mut Bench) -> Bed {
     let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
         traits.in_msix && traits.extended && traits.no_soft_reset
     });
@@ -430,6 +418,12 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
         .enable(StMode::InterruptVector, Requester::Extended);
     bed.fill_standard();
     bed.device.set_power_state(3);
+    bed
+}
+
+/// The same of a device that takes no access at all then.
+pub fn r49_freed_in_d3hot(bench: &mut Bench) {
+    let bed = in_d3hot(bench);
     let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
     freed.expect("SET_IRQS in D3hot");
     // The PCI core masks vectors whatever the power state.
@@ -488,11 +482,11 @@ pub fn r50_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
     let before = bed.endpoint.tags();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     refused(&bed, "memory disabled");
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.endpoint.assert_kernel_agrees();
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     assert_eq!(bed.endpoint.tags(), before);
     bed.device.program(0, &[cpu(CPU)]).expect("decoded again");
     assert_eq!(bed.endpoint.tags()[0], st(CPU));
@@ -500,15 +494,7 @@ pub fn r50_memory_disabled(bench: &mut Bench) {
 }
 
 pub fn r50_d3hot(bench: &mut Bench) {
-    let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
-        traits.in_msix && traits.extended && traits.no_soft_reset
-    });
-    bench::bind(&endpoint, Gate::Safe);
-    let bed = Bed::open(endpoint);
-    bed.device
-        .enable(StMode::InterruptVector, Requester::Extended);
-    bed.fill_standard();
-    bed.device.set_power_state(3);
+    let bed = in_d3hot(bench);
     assert_eq!(bed.endpoint.state().power_state, 3);
     refused(&bed, "D3hot");
     bed.device.set_power_state(0);
