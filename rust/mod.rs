@@ -7,6 +7,7 @@ pub(crate) mod bindings;
 pub(crate) mod cpu;
 pub(crate) mod dma_buf;
 pub(crate) mod module_param;
+pub(crate) mod nospec;
 pub(crate) mod pci;
 pub(crate) mod trace;
 #[path = "bindings/uapi.rs"]

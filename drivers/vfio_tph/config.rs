@@ -8,6 +8,7 @@
 
 use crate::{
     abstractions::{
+        nospec,
         pci::{
             self as bus,
             tph::Requester,
@@ -118,11 +119,15 @@ impl Spans {
             });
         self.table.set(table);
 
-        // Where a user takes a device to D3hot and back, if it forgets on the way.
+        // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table that
+        // cannot be reached meanwhile.
         let start = core.pm_capability() + uapi::PCI_PM_CTRL as u16;
-        let forgets = session.offered.is_some() && core.loses_state();
+        let concerned = session
+            .offered
+            .as_ref()
+            .is_some_and(|offered| core.loses_state() || offered.vectors.is_some());
         self.power
-            .set(if forgets { start..start + 1 } else { 0..0 });
+            .set(if concerned { start..start + 1 } else { 0..0 });
     }
 
     /// For a device that is being closed.
@@ -214,7 +219,7 @@ impl VfioTph {
         let done = handle.core().write(access)?;
         if power {
             let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
-            power::changed(&mut handle.lock()?.open()?)?;
+            power::changed(handle)?;
         }
         Ok(done)
     }
@@ -234,8 +239,11 @@ fn read_table(
     let start = offset.max(table.start.into());
     let end = (offset + done).min(table.end.into());
     if start < end {
+        let at = usize::from(table.start);
+        let within = nospec::range(start - at..end - at, usize::from(table.end) - at);
+        let start = at + within.start;
         let mut entries = [0; 2 * MAX_CAPABILITY_ENTRIES as usize];
-        let entries = entries.get_mut(..end - start).ok_or(EINVAL)?;
+        let entries = entries.get_mut(..within.len()).ok_or(EINVAL)?;
         handle
             .lock_now()?
             .open()?
@@ -265,33 +273,33 @@ fn next_part(handle: Handle<'_, VfioTph>, at: usize, left: usize) -> Result<(boo
 /// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
 /// dropped.
 fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count: usize) -> Result {
-    let Some((offset, written)) = control_bytes(handle, at, count)? else {
+    let Some((register, skipped)) = control_bytes(handle, at, count)? else {
         return Ok(());
     };
     let mut bytes = [0; size_of::<u32>()];
-    let bytes = bytes.get_mut(..written.len()).ok_or(EINVAL)?;
-    UserSlice::new(buf.wrapping_byte_add(written.start), bytes.len())
+    let bytes = bytes.get_mut(..register.len()).ok_or(EINVAL)?;
+    UserSlice::new(buf.wrapping_byte_add(skipped), bytes.len())
         .reader()
         .read_slice(bytes)?;
 
     // As core has it for any access to a device that does not wake up.
     let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
-    write_control(&mut handle.lock()?.open()?, offset, bytes)
+    write_control(&mut handle.lock()?.open()?, register.start, bytes)
 }
 
-/// The bytes of the Control register that a write of `count` bytes at `at` in config space touches:
-/// where they start in the register, and where they are in the write.
+/// The bytes of the Control register that a write of `count` bytes at `at` in config space touches,
+/// and how many bytes of the write come before them.
 fn control_bytes(
     handle: Handle<'_, VfioTph>,
     at: usize,
     count: usize,
-) -> Result<Option<(usize, Range<usize>)>> {
+) -> Result<Option<(Range<usize>, usize)>> {
     let mut guard = handle.lock_now()?;
     let open = guard.open()?;
     Ok(open.offered.as_ref().and_then(|offered| {
         let within = at.checked_sub(offered.offset.into())?;
         let (register, written) = control::overlap(within, count)?;
-        Some((register.start, written))
+        Some((nospec::range(register, size_of::<u32>()), written.start))
     }))
 }
 
@@ -307,6 +315,7 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
     else {
         return Ok(());
     };
+    offered.catch_up(&requester)?;
     let counters = &session.visible.counters;
     let before = offered.control;
     let Some(next) = control::judge(before, &offered.offer, offset, bytes) else {

@@ -133,7 +133,7 @@ pub(crate) struct Offered {
     pub(crate) table_written: bool,
     /// Whether the device has slept since Control and table were in force.
     pub(crate) asleep: bool,
-    /// Whether Control could not be written when it should have been.
+    /// Whether hardware may still have what was in force before [`Self::control`], which is off.
     out_of_reach: bool,
 }
 
@@ -179,13 +179,14 @@ impl Offered {
         Ok(())
     }
 
-    /// The device has stopped answering: TPH is off, and hardware is told when it answers again.
-    pub(crate) fn gone(&mut self) {
+    /// Takes it that TPH is off, of a device that has stopped answering: no write since then need
+    /// have reached it, and it may come back.
+    pub(crate) fn lost(&mut self) {
         self.control = Control::RESET;
         self.out_of_reach = true;
     }
 
-    /// Tells hardware that TPH is off, if it could not be told when it happened.
+    /// Turns off what [`Self::lost`] or a reset could not reach, if it can be reached now.
     pub(crate) fn catch_up(&mut self, requester: &Requester<'_>) -> Result {
         if self.out_of_reach {
             table::set_control(requester, Control::RESET)?;
@@ -208,11 +209,13 @@ impl Offered {
         if reset == Reset::OutOfReach {
             requester.set_core_state(0, 0);
             offered.out_of_reach = true;
-        } else if offered.control != Control::RESET || offered.out_of_reach {
+        } else if offered.control != Control::RESET {
             table::set_control(&requester, Control::RESET)?;
-            offered.out_of_reach = false;
         }
         offered.control = Control::RESET;
+        if reset != Reset::OutOfReach {
+            offered.catch_up(&requester)?;
+        }
 
         let written = offered.table_written;
         if written && reset == Reset::Over {
@@ -321,6 +324,11 @@ impl Driver for VfioTph {
                 pdev.device_id()
             );
             return Err(EINVAL);
+        }
+        // What a driver before has left on, the PCI core would restore in its own order, a table under
+        // an enabled requester, when the device wakes up for its first user.
+        if let Some(requester) = Requester::new(pdev) {
+            requester.disable();
         }
         let gate = module_param::enable_unsafe_tph();
         let host_bridge = bus::host_bridge(pdev).map(|node| shared.host_bridges.get(node));

@@ -6,6 +6,7 @@
 use crate::{
     abstractions::{
         cpu::PresentCpu,
+        nospec,
         pci::{
             self as bus,
             tph::Requester, //
@@ -181,7 +182,7 @@ fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Resu
     }
 
     let mut reader = call.data(0).reader();
-    let batch = Batch::shape(&reader.read()?, offer, call.len())?;
+    let batch = confine(Batch::shape(&reader.read()?, offer, call.len())?, offer);
     let sources = read_entries(&mut reader, batch.count.into())?;
 
     program(device, handle, offer, &batch, &sources)
@@ -260,6 +261,22 @@ fn read_entries<T: FromBytes>(reader: &mut UserSliceReader, count: usize) -> Res
     Ok(entries)
 }
 
+/// Keeps a batch within the table under speculation, too: its index and count go on to say where tags
+/// are recorded.
+fn confine(batch: Batch, offer: &Offer) -> Batch {
+    let start = usize::from(batch.index);
+    let entries = nospec::range(
+        start..start + usize::from(batch.count),
+        offer.entries.into(),
+    );
+    // CAST: what they were, two words.
+    Batch {
+        index: entries.start as u16,
+        count: entries.len() as u16,
+        ..batch
+    }
+}
+
 /// Resolves all sources, then writes the entries.
 fn program(
     device: &VfioTph,
@@ -327,7 +344,7 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
         _ => return Err(Refusal::DeviceGone.into()),
     };
     if written.is_err() {
-        offered.gone();
+        offered.lost();
     }
     open.show_control()?;
     written?;

@@ -12,10 +12,14 @@ use crate::{
             self as bus,
             tph::Requester, //
         },
-        vfio::pci::Open, //
+        vfio::pci::{
+            Handle,
+            Open, //
+        },
     },
     device::VfioTph,
-    table, //
+    table,
+    vectors, //
 };
 use kernel::prelude::*;
 
@@ -28,14 +32,12 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
     }
 }
 
-/// Puts back what was in force before the device slept, if it did, and turns off what has been off
-/// since it stopped answering, if it had. It must be awake now.
+/// Puts back what was in force before the device slept, if it did. It must be awake now.
 pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
     let core = open.core();
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
-    offered.catch_up(&requester)?;
     if !offered.asleep {
         return Ok(());
     }
@@ -46,12 +48,16 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
     Ok(())
 }
 
-/// The user may have changed the power state of a device that loses its state in D3hot.
-pub(crate) fn changed(open: &mut Open<'_, VfioTph>) -> Result {
-    if bus::is_powered(open.core().pci()) {
-        wake(open)
-    } else {
-        sleep(open);
-        Ok(())
+/// The user may have changed the power state of a device, which is awake as far as runtime PM is
+/// concerned.
+pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
+    let core = handle.core();
+    if bus::is_powered(core.pci()) {
+        wake(&mut handle.lock()?.open()?)?;
+        // What was freed meanwhile could not be reached.
+        vectors::clear_freed(handle);
+    } else if core.loses_state() {
+        sleep(&mut handle.lock()?.open()?);
     }
+    Ok(())
 }

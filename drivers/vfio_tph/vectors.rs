@@ -34,6 +34,9 @@ use kernel::{
     prelude::*, //
 };
 
+/// What vectors get that are to have no tag: as many as are cleared at once.
+const NO_TAGS: [u16; 64] = [0; 64];
+
 /// Which vectors have a tag.
 pub(crate) struct Vectors {
     tagged: BitmapVec,
@@ -85,24 +88,39 @@ impl Vectors {
     ) {
         let mut next = 0;
         while let Some(vector) = self.next_due(pdev, next, allocated_too) {
-            next = vector + 1;
+            let run = self.run(pdev, vector, allocated_too);
+            next = vector + run.max(1);
             // CAST: at most 2048 vectors.
             let number = vector as u16;
-            let cleared = if is_allocated(pdev, vector) {
-                decoded && requester.write_msix_tags(number, &[0]).is_ok()
+            let cleared = if run > 0 {
+                decoded && requester.write_msix_tags(number, &NO_TAGS[..run]).is_ok()
             } else if let Some(table) = &mut table {
                 table.clear_tag(number);
                 true
             } else {
                 false
             };
-            if cleared {
-                self.tagged.clear_bit(vector);
-                self.stale.clear_bit(vector);
-            } else {
-                self.stale.set_bit(vector);
+            for vector in vector..next {
+                if cleared {
+                    self.tagged.clear_bit(vector);
+                    self.stale.clear_bit(vector);
+                } else {
+                    self.stale.set_bit(vector);
+                }
             }
         }
+    }
+
+    /// The number of vectors from `first` on that are allocated and due, and can be cleared at once;
+    /// see [`Self::next_due`].
+    fn run(&self, pdev: &CoreDevice, first: usize, allocated_too: bool) -> usize {
+        (first..)
+            .take(NO_TAGS.len())
+            .take_while(|&vector| {
+                self.next_due(pdev, vector, allocated_too) == Some(vector)
+                    && is_allocated(pdev, vector)
+            })
+            .count()
     }
 }
 
@@ -130,9 +148,23 @@ pub(crate) fn clear_at_open(opening: &mut Opening<'_>, count: u16) {
     }
 }
 
-/// Clears all tags of a device that is about to be closed.
+/// Clears all tags of a device that is about to be closed, whatever power state its user has left it
+/// in.
 pub(crate) fn clear_at_close(handle: Handle<'_, VfioTph>) {
+    let core = handle.core();
+    if !bus::is_powered(core.pci()) && has_tags(handle) {
+        core.power_up();
+    }
     settle(handle, true);
+}
+
+fn has_tags(handle: Handle<'_, VfioTph>) -> bool {
+    let any = |vectors: &mut Vectors| vectors.next_due(handle.core(), 0, true).is_some();
+    handle.lock_now().is_ok_and(|mut guard| {
+        guard
+            .open()
+            .is_ok_and(|mut open| vectors(&mut open).is_some_and(any))
+    })
 }
 
 /// Clears the tags of vectors that have been freed.

@@ -165,6 +165,11 @@ int tph_helper_present_cpu(unsigned int cpu)
 	return cpu_present(cpu) ? cpu : -1;
 }
 
+size_t tph_helper_index_nospec(size_t index, size_t size)
+{
+	return array_index_nospec(index, size);
+}
+
 acpi_handle tph_helper_acpi_handle(struct device *dev)
 {
 #ifdef CONFIG_ACPI

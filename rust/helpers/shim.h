@@ -32,6 +32,7 @@ int tph_helper_pm_get(struct device *dev);
 void tph_helper_pm_put(struct device *dev);
 
 int tph_helper_present_cpu(unsigned int cpu);
+size_t tph_helper_index_nospec(size_t index, size_t size);
 
 acpi_handle tph_helper_acpi_handle(struct device *dev);
 void tph_helper_acpi_free(union acpi_object *object);

@@ -71,7 +71,8 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// The offer of `hardware` under `policy`; `None` where TPH is not usable, spec section 1.
+    /// The offer of `hardware` under `policy`; `None` where TPH is not usable, spec section 1, and
+    /// where nobody answers.
     pub(crate) fn new(hardware: &Hardware, policy: Policy) -> Option<Self> {
         let path_extended = match hardware.root_port {
             Some(Completer::None) => return None,
@@ -79,6 +80,9 @@ impl Offer {
             Some(Completer::Extended) | None => true,
         };
         let raw = hardware.capability;
+        if !raw.is_answer() {
+            return None;
+        }
         let modes = raw.modes().and(policy.modes());
         let mut capability = raw
             .without_reserved()

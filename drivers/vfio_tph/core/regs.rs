@@ -111,6 +111,11 @@ impl Capability {
         Self(raw)
     }
 
+    /// Whether a device has said so: all ones are read where there is none.
+    pub(crate) const fn is_answer(self) -> bool {
+        self.0 != u32::MAX
+    }
+
     /// The raw register.
     pub(crate) const fn raw(self) -> u32 {
         self.0
@@ -242,6 +247,10 @@ pub(crate) enum Completer {
 impl Completer {
     /// From the raw Device Capabilities 2 register.
     pub(crate) const fn from_device_capabilities_2(raw: u32) -> Self {
+        // Nobody has answered.
+        if raw == u32::MAX {
+            return Self::None;
+        }
         match (raw & uapi::PCI_EXP_DEVCAP2_TPH_COMP_MASK)
             >> uapi::PCI_EXP_DEVCAP2_TPH_COMP_MASK.trailing_zeros()
         {

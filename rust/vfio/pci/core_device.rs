@@ -18,6 +18,9 @@ use kernel::{
     uaccess::UserPtr, //
 };
 
+/// `PCI_D0` of include/linux/pci.h: a macro with a cast, which bindgen does not see through.
+const POWER_D0: bindings::pci_power_t = 0;
+
 /// A read or write of a region, as it comes from user space.
 pub(crate) struct Access<'a> {
     /// The user's buffer.
@@ -133,6 +136,21 @@ impl CoreDevice {
     pub(crate) fn pm_capability(&self) -> u16 {
         // SAFETY: The device is valid.
         unsafe { (*(*self.as_raw()).pdev).pm_cap.into() }
+    }
+
+    /// Takes the device to D0 from where its user has left it. For a device that is about to be
+    /// closed: core, which does the same a little later, finds nothing to do.
+    pub(crate) fn power_up(&self) {
+        // SAFETY: The device is valid, and the lock initialised with it. core changes the power
+        // state under the lock, too.
+        unsafe {
+            let lock = &raw mut (*self.as_raw()).memory_lock;
+            bindings::down_write(lock);
+            // A device that does not come up is not reached: what is to be done then, who looks at
+            // its power state next finds out.
+            bindings::pci_set_power_state((*self.as_raw()).pdev, POWER_D0);
+            bindings::up_write(lock);
+        }
     }
 
     /// What vfio-pci does for an ioctl.

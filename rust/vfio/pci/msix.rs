@@ -6,6 +6,7 @@
 use super::core_device::CoreDevice;
 use crate::abstractions::{
     bindings,
+    nospec,
     pci as bus, //
 };
 use core::{
@@ -57,7 +58,8 @@ impl CoreDevice {
     }
 
     /// Makes the device decode its memory BARs for as long as the guard lives, whatever the user
-    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot.
+    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot, or if it
+    /// does not answer.
     ///
     /// Holds `memory_lock` for writing.
     pub(crate) fn decode_memory(&self) -> Option<Decoding<'_>> {
@@ -85,6 +87,9 @@ impl CoreDevice {
         let command = config
             .try_read16(bindings::PCI_COMMAND as usize)
             .unwrap_or(u16::MAX);
+        if command == u16::MAX {
+            return None;
+        }
         if command & bindings::PCI_COMMAND_MEMORY as u16 == 0 {
             decoding.restore = Some(command);
             decoding.set_command(command | bindings::PCI_COMMAND_MEMORY as u16);
@@ -106,7 +111,8 @@ impl CoreDevice {
         // SAFETY: The device is open, by the safety requirement: core has mapped what it could, and
         // has an error pointer for the rest. CAST: widen.
         let base = unsafe {
-            let base = *(*self.as_raw()).barmap.get(msix.bar as usize)?;
+            let barmap = &(*self.as_raw()).barmap;
+            let base = *barmap.get(nospec::index(msix.bar as usize, barmap.len()))?;
             kernel::error::from_err_ptr(NonNull::new(base)?.as_ptr())
                 .ok()?
                 .byte_add(msix.offset as usize)

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use anyhow::{bail, ensure, Context, Error, Result};
+use tph_protocol::registers::{MSIX_ENTRY, MSIX_PBA};
 use tph_protocol::{modes, Position, Table, TphShape};
 
 use crate::config::{layout, tph};
@@ -23,6 +24,8 @@ pub struct Spec {
     pub root_port_completer: u8,
     /// MSI-X vectors.
     pub msix: u16,
+    /// Offset of the MSI-X table in BAR0.
+    pub msix_offset: u64,
     /// Size of BAR2.
     pub bar_size: u64,
     /// Vendor ID.
@@ -101,6 +104,13 @@ impl Spec {
             self.name
         );
         ensure!(self.msix <= 2048, "msix={}: more than 2048", self.msix);
+        let end = self.msix_offset + u64::from(self.msix) * MSIX_ENTRY;
+        ensure!(
+            self.msix_offset % 8 == 0 && end <= MSIX_PBA,
+            "msix_offset={:#x}: not a multiple of 8, or no room for {} vectors below {MSIX_PBA:#x}",
+            self.msix_offset,
+            self.msix
+        );
         ensure!(
             self.completer <= 3,
             "completer={}: not 0..3",
@@ -173,6 +183,7 @@ impl FromStr for Spec {
             completer: 0,
             root_port_completer: 3,
             msix: 16,
+            msix_offset: 0,
             bar_size: 64 << 10,
             vendor: 0x1b36,
             device: 0x7470,
@@ -229,6 +240,7 @@ fn set(
         }
         "offset" => *offset = Some(parse_number(value)?.try_into()?),
         "msix" => spec.msix = value.parse()?,
+        "msix_offset" => spec.msix_offset = parse_number(value)?.into(),
         "bar" => spec.bar_size = parse_size(value)?,
         "id" => {
             let (vendor, device) = value.split_once(':').context("not VVVV:DDDD")?;
@@ -296,13 +308,14 @@ mod tests {
     #[test]
     fn every_key() {
         let spec: Spec = "name=a-1,tph=msix,modes=ns+iv,entries=5,extended=0,completer=3,\
-             position=last,offset=0x400,msix=2048,bar=2M,id=1234:abcd,rp=1,nosoftrst=0,flr=0"
+             position=last,offset=0x400,msix=1024,msix_offset=0x2ff8,bar=2M,id=1234:abcd,rp=1,nosoftrst=0,flr=0"
             .parse()
             .unwrap();
         assert_eq!(spec.tph.modes, modes::NS | modes::IV);
         assert_eq!((spec.tph.entries, spec.tph.offset), (5, 0x400));
         assert_eq!((spec.vendor, spec.device), (0x1234, 0xabcd));
-        assert_eq!((spec.msix, spec.bar_size), (2048, 2 << 20));
+        assert_eq!((spec.msix, spec.msix_offset), (1024, 0x2ff8));
+        assert_eq!(spec.bar_size, 2 << 20);
         assert!(!spec.no_soft_reset && !spec.flr && !spec.tph.extended);
     }
 
@@ -327,6 +340,8 @@ mod tests {
             "name=a,offset=0x120",
             "name=a,position=first,offset=0x200",
             "name=a,msix=2049",
+            "name=a,msix_offset=4",
+            "name=a,msix=2048,msix_offset=8",
             "name=a,tph=msix,msix=0",
             "name=a,bar=5000",
             "name=a,bar=99999999999G",

@@ -223,9 +223,11 @@ impl Bench {
 
 /// Has vfio_tph, loaded with `gate`, drive a device.
 pub fn bind(endpoint: &Endpoint, gate: Gate) {
+    bind_bdf(&endpoint.bdf, gate);
+}
+
+/// The same of a device that is not on the bench.
+pub fn bind_bdf(bdf: &Bdf, gate: Gate) {
     gate.load();
-    endpoint
-        .bdf
-        .bind(VFIO_TPH)
-        .unwrap_or_else(|error| panic!("{error}"));
+    bdf.bind(VFIO_TPH).unwrap_or_else(|error| panic!("{error}"));
 }

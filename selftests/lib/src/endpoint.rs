@@ -69,6 +69,11 @@ impl Endpoint {
         vfio::open(&self.bdf, by).unwrap_or_else(|error| panic!("{}: {by:?}: {error}", self.bdf))
     }
 
+    /// Its name, if it is emulated.
+    pub fn name(&self) -> Option<&str> {
+        self.emulated.as_ref().map(|(name, _)| name.as_str())
+    }
+
     /// Whether the emulator can be asked.
     pub fn is_emulated(&self) -> bool {
         self.emulated.is_some()

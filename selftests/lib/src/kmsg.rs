@@ -40,6 +40,11 @@ impl KernelLog {
         }
     }
 
+    /// Reads until a line comes.
+    pub fn wait_for(&mut self, line: &str) {
+        while !self.record().expect(KMSG).contains(line) {}
+    }
+
     /// What was logged until now.
     pub fn until_now(&mut self) -> Vec<String> {
         // Blocking is a property of the open file: nobody else has this one.

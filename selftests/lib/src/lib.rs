@@ -18,6 +18,7 @@ pub mod engine;
 #[allow(missing_docs)]
 pub mod firmware;
 pub mod harness;
+pub mod hotplug;
 pub mod kmsg;
 pub mod kstate;
 pub mod memory;
@@ -27,6 +28,7 @@ pub mod msix;
 pub mod pci;
 pub mod policy;
 pub mod root_port;
+pub mod sriov;
 pub mod tph;
 pub mod vfio;
 

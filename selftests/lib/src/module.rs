@@ -60,6 +60,13 @@ pub fn parameter_path(name: &str, parameter: &str) -> PathBuf {
         .join(parameter)
 }
 
+/// Lets drivers of physical functions create virtual ones, or not; both drivers have the parameter.
+pub fn enable_sriov(driver: &str, enable: bool) {
+    let path = parameter_path(&driver.replace('-', "_"), "enable_sriov");
+    fs::write(&path, if enable { "Y" } else { "N" })
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
 /// What `enable_unsafe_tph` was when the module was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {

@@ -3,7 +3,7 @@
 //! QEMU's monitor, from inside the guest.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::skip;
 
 const PORT: &str = "/dev/virtio-ports/tph.monitor";
 const PROMPT: &str = "(qemu) ";
+const JSON_PORT: &str = "/dev/virtio-ports/tph.qmp";
 
 /// Gives the monitor a command and returns its answer. The test is left out on a machine that has
 /// no monitor.
@@ -30,6 +31,30 @@ pub fn command(line: &str) -> String {
         answer.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
     answer
+}
+
+/// Gives QEMU's other monitor, which talks JSON, a command with its arguments. The test is left out
+/// on a machine that has none, and fails if QEMU does not do it.
+pub fn execute(command: &str, arguments: &str) {
+    let Ok(mut port) = OpenOptions::new().read(true).write(true).open(JSON_PORT) else {
+        skip!("\"{command}\" needs the test VM's monitor");
+    };
+    // The first command ends its greeting, and is refused ever after.
+    let arguments = arguments.replace('\n', " ");
+    let lines = format!(
+        "{{\"execute\": \"qmp_capabilities\"}}\n\
+         {{\"execute\": \"{command}\", \"arguments\": {arguments}, \"id\": \"ours\"}}\n"
+    );
+    port.write_all(lines.as_bytes())
+        .unwrap_or_else(|error| panic!("{JSON_PORT}: {error}"));
+    for line in BufReader::new(port).lines() {
+        let line = line.unwrap_or_else(|error| panic!("{JSON_PORT}: {error}"));
+        if line.contains("\"id\": \"ours\"") {
+            assert!(!line.contains("\"error\""), "{command}: {line}");
+            return;
+        }
+    }
+    panic!("{JSON_PORT}: no answer to {command}");
 }
 
 /// Waits for what nobody announces, as long as the harness lets a test run.

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use nix::sys::mman::ProtFlags;
-use tph_protocol::registers::{MSIX_ENTRY, MSIX_TABLE, MSIX_VECTOR_CONTROL};
+use tph_protocol::registers::{MSIX_ENTRY, MSIX_VECTOR_CONTROL};
 use tph_uapi::pci_regs::*;
 
 use crate::bench::Bench;
@@ -37,6 +37,8 @@ pub struct Traits {
     pub in_msix: bool,
     /// Number of MSI-X vectors.
     pub vectors: u16,
+    /// Where the MSI-X table is in its BAR.
+    pub table: u64,
     /// Function Level Reset Capability.
     pub flr: bool,
     /// No_Soft_Reset: D3hot to D0 keeps state.
@@ -62,6 +64,9 @@ impl Traits {
             vectors: msix.map_or(0, |at| {
                 let flags = config.word(at + PCI_MSIX_FLAGS as u16);
                 (flags & PCI_MSIX_FLAGS_QSIZE as u16) + 1
+            }),
+            table: msix.map_or(0, |at| {
+                u64::from(config.dword(at + PCI_MSIX_TABLE as u16) & PCI_MSIX_TABLE_OFFSET)
             }),
             flr: config.dword(express + PCI_EXP_DEVCAP as u16) & PCI_EXP_DEVCAP_FLR != 0,
             no_soft_reset: power.is_some_and(|at| {
@@ -124,16 +129,18 @@ impl Endpoint {
                 .write(true)
                 .open(self.bdf.path("resource0"))
                 .expect("resource0");
-            let length = usize::from(count) * MSIX_ENTRY as usize;
+            let start = Traits::of(&self.bdf).expect("TPH").table;
+            let page = start - start % PAGE as u64;
+            let length = (start - page + u64::from(count) * MSIX_ENTRY) as usize;
             let table = Mapped::new(
                 file.as_raw_fd(),
-                MSIX_TABLE,
+                page,
                 length.next_multiple_of(PAGE),
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             )
             .expect("mmap of resource0");
             for vector in 0..u64::from(count) {
-                let at = vector * MSIX_ENTRY + MSIX_VECTOR_CONTROL;
+                let at = start - page + vector * MSIX_ENTRY + MSIX_VECTOR_CONTROL;
                 table.write(at, (u32::from(tag) << 16) | PCI_MSIX_ENTRY_CTRL_MASKBIT);
             }
         }

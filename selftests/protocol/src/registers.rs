@@ -6,8 +6,8 @@
 //!
 //! | offset | what |
 //! |---|---|
-//! | 0000h | MSI-X table, as long as the number of vectors says |
-//! | after it, from the next page on | free: plain memory |
+//! | 0000h, or what `msix_offset` says | MSI-X table, as long as the number of vectors says |
+//! | before and after it | free: plain memory |
 //! | 8000h | MSI-X Pending Bit Array, on a page of its own |
 //! | 9000h | the DMA engine's registers, 32 bit each |
 //! | a000h | free: plain memory |
@@ -23,8 +23,6 @@ pub const BAR_REGISTERS: u8 = 0;
 pub const BAR_MEMORY: u8 = 2;
 /// Size of BAR0.
 pub const BAR0_SIZE: u64 = 0x1_0000;
-/// MSI-X table in BAR0.
-pub const MSIX_TABLE: u64 = 0;
 /// Size of one MSI-X table entry.
 pub const MSIX_ENTRY: u64 = 16;
 /// Vector Control in an MSI-X table entry.

@@ -10,8 +10,8 @@ use tph_selftests::endpoint::Endpoint;
 use tph_selftests::firmware::{Tags, CPUS};
 use tph_selftests::module::Gate;
 use tph_selftests::tph::{Requester, StMode};
-use tph_selftests::vfio::{cpu, Device, Source};
-use tph_selftests::{skip, Errno};
+use tph_selftests::vfio::{cpu, Device, Source, StRequest, FAULT_UNTOUCHED};
+use tph_selftests::{assert_errno, skip, Errno};
 
 /// Whether the kernel was booted with `pci=notph`.
 pub fn booted_with_notph() -> bool {
@@ -115,4 +115,33 @@ pub fn fill(endpoint: &Endpoint, device: &Device) -> Vec<u16> {
     };
     assert!(entries.iter().all(|&tag| tag == expected), "{entries:x?}");
     entries
+}
+
+/// Fails the test unless TPH_ST is refused, in both namespaces, in all of Control's states in which
+/// no tag is used; on a device that was just opened. The tag of [`CPU`] is in the first entry
+/// afterwards.
+pub fn assert_refused_unless_enabled(device: &Device) {
+    let refused = |state: &str| {
+        for request in [
+            StRequest::new(0, &[cpu(CPU)]),
+            StRequest::new(0, &[cpu(CPU)]).extended(),
+        ] {
+            let mut request = request;
+            assert_errno!(device.tph_st(&mut request), ENXIO, "{state}: {request:?}");
+            assert_eq!(request.fault, FAULT_UNTOUCHED, "{state}");
+        }
+    };
+    refused("open");
+    for requester in [Requester::Standard, Requester::Extended] {
+        device.enable(StMode::InterruptVector, Requester::Disabled);
+        refused("mode selected, disabled");
+        device.enable(StMode::InterruptVector, requester);
+        device.program(0, &[cpu(CPU)]).expect("enabled");
+        device.enable(StMode::InterruptVector, Requester::Disabled);
+        refused("disabled again");
+        device.enable(StMode::NoSt, requester);
+        refused("No ST, enabled");
+        device.enable(StMode::NoSt, Requester::Disabled);
+        refused("off");
+    }
 }

@@ -164,7 +164,7 @@ pub fn build(spec: &Spec) -> Result<ConfigSpace> {
     header(&mut space, spec);
     power_management(&mut space, spec);
     if spec.msix > 0 {
-        msix(&mut space, spec.msix);
+        msix(&mut space, spec);
     }
     express(&mut space, spec);
     build_extended(&mut space, spec)?;
@@ -224,10 +224,11 @@ fn power_management(space: &mut ConfigSpace, spec: &Spec) {
     space.define_u16(PMCSR, no_soft_reset, PMCSR_STATE);
 }
 
-fn msix(space: &mut ConfigSpace, vectors: u16) {
+fn msix(space: &mut ConfigSpace, spec: &Spec) {
     space.define_u16(MSIX, CAPABILITY_MSIX | (EXPRESS << 8), 0);
-    space.define_u16(MSIX_CONTROL, vectors - 1, MSIX_ENABLE | MSIX_MASK);
-    space.define_u32(MSIX + 4, 0, 0); // Table: BAR0, offset 0.
+    space.define_u16(MSIX_CONTROL, spec.msix - 1, MSIX_ENABLE | MSIX_MASK);
+    // The number of the BAR is in the low bits: 0.
+    space.define_u32(MSIX + 4, spec.msix_offset as u32, 0);
     space.define_u32(MSIX + 8, MSIX_PBA as u32, 0);
 }
 

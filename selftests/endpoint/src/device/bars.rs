@@ -3,7 +3,7 @@
 //! Accesses to the BARs.
 
 use tph_protocol::registers::{
-    BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA, MSIX_TABLE,
+    BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA,
 };
 use tph_protocol::{Access, ViolationKind};
 
@@ -67,10 +67,12 @@ impl Endpoint {
 
     /// What begins at an offset of BAR0, and where it ends.
     fn part(&self, offset: u64) -> (Part, u64) {
-        let table = MSIX_TABLE + self.msix.table_size();
+        let table = self.spec.msix_offset;
+        let end = table + self.msix.table_size();
         let pba = MSIX_PBA + self.msix.pba_size();
         match offset {
-            _ if offset < table => (Part::Table, table),
+            _ if offset < table => (Part::Memory, table),
+            _ if offset < end => (Part::Table, end),
             _ if offset < MSIX_PBA => (Part::Memory, MSIX_PBA),
             _ if offset < pba => (Part::Pba, pba),
             _ if offset < ENGINE => (Part::Memory, ENGINE),
@@ -94,7 +96,7 @@ impl Endpoint {
             let n = rest.len().min((end - at) as usize);
             let (now, later) = rest.split_at_mut(n);
             match part {
-                Part::Table => self.msix.read(at - MSIX_TABLE, now),
+                Part::Table => self.msix.read(at - self.spec.msix_offset, now),
                 Part::Pba => self.msix.read_pba(at - MSIX_PBA, now),
                 Part::Engine => {
                     for (at, byte) in (at..).zip(now) {
@@ -120,7 +122,7 @@ impl Endpoint {
             let n = rest.len().min((end - at) as usize);
             let (now, later) = rest.split_at(n);
             match part {
-                Part::Table => self.write_table(at - MSIX_TABLE, now),
+                Part::Table => self.write_table(at - self.spec.msix_offset, now),
                 Part::Pba => {}
                 Part::Engine => {
                     for (at, &byte) in (at..).zip(now) {
@@ -163,7 +165,7 @@ impl Endpoint {
         }
         for (at, byte) in (offset..BAR0_SIZE).zip(data) {
             match self.part(at).0 {
-                Part::Table => self.msix.poke(at - MSIX_TABLE, &[*byte]),
+                Part::Table => self.msix.poke(at - self.spec.msix_offset, &[*byte]),
                 Part::Pba | Part::Engine => {}
                 Part::Memory => self.bar0[at as usize] = *byte,
             }

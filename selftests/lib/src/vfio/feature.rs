@@ -2,6 +2,8 @@
 
 //! `VFIO_DEVICE_FEATURE`: typed for what is well formed, raw for what is not.
 
+use std::os::fd::RawFd;
+
 use nix::errno::Errno;
 use tph_uapi::vfio_tph::{
     vfio_device_feature_tph, vfio_device_feature_tph_st, vfio_tph_source, VFIO_DEVICE_FEATURE_TPH,
@@ -13,7 +15,7 @@ use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FEATURE_SET,
 };
 
-use super::{number, Device};
+use super::{ioctl, number, request, Device};
 
 /// What is done with a feature: flags of `struct vfio_device_feature`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +162,13 @@ pub fn feature_bytes(flags: u32, argsz: u32, data: &[u8]) -> Vec<u8> {
     bytes.extend(flags.to_ne_bytes());
     bytes.extend(data);
     bytes
+}
+
+/// `VFIO_DEVICE_FEATURE` of any descriptor, also one that is no device's.
+pub fn feature_of(fd: RawFd, op: Op, index: u32, data: &[u8]) -> Result<(), Errno> {
+    let argsz = (FEATURE_HEADER + data.len()) as u32;
+    let mut bytes = feature_bytes(op.flags() | index, argsz, data);
+    ioctl(fd, request(number::DEVICE_FEATURE), bytes.as_mut_ptr()).map(drop)
 }
 
 impl Device {

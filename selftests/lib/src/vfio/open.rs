@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use nix::errno::Errno;
 use vfio_bindings::bindings::vfio::{
     vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd, vfio_group_status, VFIO_TYPE1v2_IOMMU,
-    VFIO_GROUP_FLAGS_VIABLE, VFIO_NOIOMMU_IOMMU,
+    VFIO_DEVICE_BIND_FLAG_TOKEN, VFIO_GROUP_FLAGS_VIABLE, VFIO_NOIOMMU_IOMMU,
 };
 
 use super::iommu::{Ioas, Iommu};
@@ -44,17 +44,25 @@ fn errno(error: io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
+/// The secret that users of a physical function and of its virtual ones share.
+pub type VfToken = [u8; 16];
+
 /// Opens a device that a vfio driver is bound to.
 pub fn open(bdf: &Bdf, by: OpenBy) -> Result<Device, Errno> {
-    match by {
-        OpenBy::Cdev => open_cdev(bdf),
-        OpenBy::Group => open_group(bdf, format!("/dev/vfio/{}", group(bdf)), VFIO_TYPE1v2_IOMMU),
-        OpenBy::NoIommu => open_group(
-            bdf,
+    open_with(bdf, by, None)
+}
+
+/// The same of a physical or virtual function, with a token.
+pub fn open_with(bdf: &Bdf, by: OpenBy, token: Option<&VfToken>) -> Result<Device, Errno> {
+    let (path, iommu) = match by {
+        OpenBy::Cdev => return open_cdev(bdf, token),
+        OpenBy::Group => (format!("/dev/vfio/{}", group(bdf)), VFIO_TYPE1v2_IOMMU),
+        OpenBy::NoIommu => (
             format!("/dev/vfio/noiommu-{}", group(bdf)),
             VFIO_NOIOMMU_IOMMU,
         ),
-    }
+    };
+    open_group(bdf, path, iommu, token)
 }
 
 fn group(bdf: &Bdf) -> u32 {
@@ -62,22 +70,29 @@ fn group(bdf: &Bdf) -> u32 {
         .unwrap_or_else(|| panic!("{bdf} has no IOMMU group"))
 }
 
-fn open_cdev(bdf: &Bdf) -> Result<Device, Errno> {
+/// The character device; it is of no use before it is bound to an iommufd.
+pub fn open_cdev_unbound(bdf: &Bdf) -> Result<File, Errno> {
     let name = bdf
         .vfio_cdev()
         .unwrap_or_else(|| panic!("{bdf} has no vfio device"));
-    let file = open_file(&format!("/dev/vfio/devices/{name}"))?;
+    open_file(&format!("/dev/vfio/devices/{name}"))
+}
+
+fn open_cdev(bdf: &Bdf, token: Option<&VfToken>) -> Result<Device, Errno> {
+    let file = open_cdev_unbound(bdf)?;
     let iommufd = open_file("/dev/iommu")?;
-    bind_iommufd(&file, &iommufd)?;
+    bind_iommufd(&file, &iommufd, token)?;
     let ioas = Ioas::new(iommufd)?;
     attach(&file, &ioas)?;
     Device::new(bdf.clone(), file, Iommu::Iommufd(ioas))
 }
 
-fn bind_iommufd(file: &File, iommufd: &File) -> Result<(), Errno> {
+fn bind_iommufd(file: &File, iommufd: &File, token: Option<&VfToken>) -> Result<(), Errno> {
     let mut bind = vfio_device_bind_iommufd {
         argsz: size_of::<vfio_device_bind_iommufd>() as u32,
+        flags: token.map_or(0, |_| VFIO_DEVICE_BIND_FLAG_TOKEN),
         iommufd: iommufd.as_raw_fd(),
+        token_uuid_ptr: token.map_or(0, |token| token.as_ptr() as u64),
         ..Default::default()
     };
     ioctl(
@@ -108,20 +123,22 @@ pub fn open_beside(device: &Device, bdf: &Bdf) -> Result<Device, Errno> {
     let iommu = device.iommu().try_clone().map_err(errno)?;
     let file = match &iommu {
         Iommu::Iommufd(ioas) => {
-            let name = bdf
-                .vfio_cdev()
-                .unwrap_or_else(|| panic!("{bdf} has no vfio device"));
-            let file = open_file(&format!("/dev/vfio/devices/{name}"))?;
-            bind_iommufd(&file, ioas.iommufd())?;
+            let file = open_cdev_unbound(bdf)?;
+            bind_iommufd(&file, ioas.iommufd(), None)?;
             attach(&file, ioas)?;
             file
         }
-        Iommu::Group { group, .. } => group_device(group, bdf)?,
+        Iommu::Group { group, .. } => group_device(group, bdf, None)?,
     };
     Device::new(bdf.clone(), file, iommu)
 }
 
-fn open_group(bdf: &Bdf, path: String, iommu_type: u32) -> Result<Device, Errno> {
+fn open_group(
+    bdf: &Bdf,
+    path: String,
+    iommu_type: u32,
+    token: Option<&VfToken>,
+) -> Result<Device, Errno> {
     let container = open_file("/dev/vfio/vfio")?;
     let group = open_file(&path)?;
 
@@ -152,12 +169,25 @@ fn open_group(bdf: &Bdf, path: String, iommu_type: u32) -> Result<Device, Errno>
         iommu_type as usize as *mut u8,
     )?;
 
-    let file = group_device(&group, bdf)?;
+    let file = group_device(&group, bdf, token)?;
     Device::new(bdf.clone(), file, Iommu::Group { group, container })
 }
 
-fn group_device(group: &File, bdf: &Bdf) -> Result<File, Errno> {
-    let name = CString::new(bdf.to_string()).expect("no NUL in an address");
+/// A UUID as the kernel reads it.
+fn uuid(token: &VfToken) -> String {
+    let mut text = String::new();
+    for (at, byte) in token.iter().enumerate() {
+        if [4, 6, 8, 10].contains(&at) {
+            text.push('-');
+        }
+        text += &format!("{byte:02x}");
+    }
+    text
+}
+
+fn group_device(group: &File, bdf: &Bdf, token: Option<&VfToken>) -> Result<File, Errno> {
+    let token = token.map_or(String::new(), |token| format!(" vf_token={}", uuid(token)));
+    let name = CString::new(format!("{bdf}{token}")).expect("no NUL in an address");
     let fd = ioctl(
         group.as_raw_fd(),
         request(number::GROUP_GET_DEVICE_FD),

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Power states that a user can ask for: by the power management capability, and by the low-power
-//! features.
+//! What a user can switch off: power, by the power management capability and by the low-power
+//! features, and the decoding of memory.
 
 use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
-use tph_uapi::pci_regs::{PCI_CAP_ID_PM, PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK};
+use tph_uapi::pci_regs::{
+    PCI_CAP_ID_PM, PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_PM_CTRL, PCI_PM_CTRL_STATE_MASK,
+};
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
     VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
@@ -25,6 +27,15 @@ impl Device {
         let at = power + PCI_PM_CTRL as u16;
         let others = self.config_word(at) & !(PCI_PM_CTRL_STATE_MASK as u16);
         self.set_config(at, &(others | state).to_le_bytes());
+    }
+
+    /// Sets Memory Space Enable.
+    #[track_caller]
+    pub fn decode_memory(&self, on: bool) {
+        let memory = PCI_COMMAND_MEMORY as u16;
+        let others = self.config_word(PCI_COMMAND as u16) & !memory;
+        let command = others | if on { memory } else { 0 };
+        self.set_config(PCI_COMMAND as u16, &command.to_le_bytes());
     }
 
     /// Lets the device sleep until it is accessed, or [`Device::exit_low_power`].

@@ -46,7 +46,8 @@ pub(crate) const fn capability(modes: u32, extended: bool, location: u32, entrie
 
 /// Section 1: whether TPH is usable.
 pub(crate) fn usable(device: &Device) -> bool {
-    matches!(device.root_port, None | Some(0b01 | 0b11))
+    // All ones: there is no device.
+    device.capability != u32::MAX && matches!(device.root_port, None | Some(0b01 | 0b11))
 }
 
 /// Section 3: the Capability register that the user sees.

@@ -68,6 +68,20 @@ fn for_each_shape(mut each: impl FnMut(u32, u32, bool, u32, Option<u32>)) {
 }
 
 #[test]
+fn r24_nobody_answers() {
+    for root_port in ROOT_PORTS {
+        for policy in 0..4 {
+            let device = Device {
+                capability: u32::MAX,
+                root_port,
+                ..Device::FULL
+            };
+            check(&device, policy);
+        }
+    }
+}
+
+#[test]
 fn r26_filtered_capability_of_every_shape_and_size() {
     for_each_shape(|policy, modes, extended, location, root_port| {
         for size in 1..=2048 {

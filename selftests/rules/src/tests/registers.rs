@@ -99,10 +99,15 @@ fn r24_completer_field() {
         assert_eq!(completer(field), expected);
         // The other bits of Device Capabilities 2 do not matter.
         assert_eq!(
-            Completer::from_device_capabilities_2((field << 12) | !0x3000),
+            Completer::from_device_capabilities_2((field << 12) | (!0x3000 & !1)),
             expected
         );
     }
+    // But all ones is what is read where nobody answers.
+    assert_eq!(
+        Completer::from_device_capabilities_2(u32::MAX),
+        Completer::None
+    );
 }
 
 #[test]

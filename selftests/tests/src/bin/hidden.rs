@@ -10,7 +10,8 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
-use tph_selftests::protocol::{Position, Table, TphShape};
+use tph_selftests::pci;
+use tph_selftests::protocol::{Access, Fault, Position, Table, TphShape};
 use tph_selftests::root_port;
 use tph_selftests::tph::{self, Link};
 use tph_selftests::uapi::pci_regs::*;
@@ -161,6 +162,53 @@ fn r24_rciep_needs_no_root_port(bench: &mut Bench) {
     assert_ne!(device.tph_capability() & PCI_TPH_CAP_EXT_TPH, 0);
 }
 
+/// A device that stops answering while it is being opened: all ones are neither modes nor a table.
+fn r24_nobody_answers(bench: &mut Bench) {
+    needs_tph();
+    for gate in Gate::BOTH {
+        let endpoint = bench.take(gate, &Want::TABLE);
+        // How many accesses an open makes until it asks what there is: the same each time of a device
+        // that does not go to sleep in between.
+        let control = endpoint.bdf.path("power/control");
+        pci::write(&control, "on").expect("runtime PM off");
+        let at = u64::from(endpoint.tph().offset) + u64::from(PCI_TPH_CAP);
+        let mark = endpoint.mark();
+        let device = endpoint.open();
+        let accesses: Vec<Access> = endpoint
+            .log_after(mark)
+            .into_iter()
+            .map(|entry| entry.access)
+            .filter(|access| {
+                matches!(
+                    access,
+                    Access::ConfigRead { .. }
+                        | Access::ConfigWrite { .. }
+                        | Access::MmioRead { .. }
+                        | Access::MmioWrite { .. }
+                )
+            })
+            .collect();
+        drop(device);
+        let asked = accesses
+            .iter()
+            .rposition(
+                |access| matches!(access, Access::ConfigRead { offset, .. } if *offset == at),
+            )
+            .expect("a read of the Capability register");
+
+        endpoint.fault(Fault::StopAfter {
+            accesses: asked as u64,
+        });
+        let device = endpoint.open();
+        endpoint.fault(Fault::None);
+        assert_hidden(&endpoint, &device, &format!("all ones, {gate:?}"));
+        drop(device);
+        assert!(endpoint.open().find_tph().is_some());
+        pci::write(&control, "auto").expect("runtime PM on");
+        bench.next_round();
+    }
+}
+
 fn r24_no_capability(bench: &mut Bench) {
     let endpoint = bench.take(Gate::Unsafe, &Want::NO_TPH);
     let device = endpoint.open();
@@ -272,6 +320,7 @@ fn main() -> ExitCode {
         r70_kernel_without_tph,
         r24_root_port,
         r24_rciep_needs_no_root_port,
+        r24_nobody_answers,
         r24_no_capability,
         r25_hidden_anywhere_in_the_chain,
         r25_lspci_walks_clean,

@@ -15,6 +15,7 @@ use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::memory::PAGE;
 use tph_selftests::module::Gate;
+use tph_selftests::msix::Traits;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::{
     BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, MSIX_ENTRY, MSIX_PBA, MSIX_VECTOR_CONTROL, SCRATCH,
@@ -55,15 +56,27 @@ struct Target {
     driver: Driver,
     /// The pages that hold the table.
     table: Range<u64>,
+    /// Where it starts.
+    start: u64,
+}
+
+/// A device whose table is at the start of its BAR, or with pages on both sides of those that it is
+/// on, neither end at the end of one.
+fn pick_placed(bench: &mut Bench, in_the_middle: bool) -> Rc<Endpoint> {
+    let what = match in_the_middle {
+        false => "an ST table in MSI-X, at the start of its BAR",
+        true => "an ST table in MSI-X, in the middle of its BAR",
+    };
+    bench.pick_with(what, |traits| {
+        traits.in_msix
+            && traits.extended
+            && u64::from(traits.vectors) * MSIX_ENTRY < MSIX_PBA
+            && (traits.table > PAGE_SIZE) == in_the_middle
+    })
 }
 
 fn pick(bench: &mut Bench) -> Rc<Endpoint> {
-    bench.pick_with(
-        "an ST table in MSI-X, on some of its BAR's pages",
-        |traits| {
-            traits.in_msix && traits.extended && u64::from(traits.vectors) * MSIX_ENTRY < MSIX_PBA
-        },
-    )
+    pick_placed(bench, false)
 }
 
 fn bind(endpoint: &Endpoint, driver: Driver) {
@@ -76,40 +89,46 @@ fn bind(endpoint: &Endpoint, driver: Driver) {
     }
 }
 
-/// Runs an attack on stock vfio-pci and at every policy.
+/// Runs an attack on stock vfio-pci and at every policy; for a table in the middle of its BAR, on
+/// both sides of the line alone.
 fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
-    let drivers = Policy::ALL.map(Driver::VfioTph);
-    for driver in [Driver::VfioPci].into_iter().chain(drivers) {
-        let endpoint = pick(bench);
+    let front = Policy::ALL.map(|policy| (false, Driver::VfioTph(policy)));
+    let middle = [Policy::IvSt, Policy::DsSt].map(|policy| (true, Driver::VfioTph(policy)));
+    let stock = [false, true].map(|in_the_middle| (in_the_middle, Driver::VfioPci));
+    for (in_the_middle, driver) in stock.into_iter().chain(front).chain(middle) {
+        let endpoint = pick_placed(bench, in_the_middle);
         bind(&endpoint, driver);
         let device = endpoint.open();
-        decode(&device);
-        let vectors = endpoint.tags().len() as u64;
+        device.decode_memory(true);
+        let start = Traits::of(&endpoint.bdf).expect("TPH").table;
+        let end = start + endpoint.tags().len() as u64 * MSIX_ENTRY;
         attack(&Target {
             endpoint,
             device,
             driver,
-            table: 0..(vectors * MSIX_ENTRY).next_multiple_of(PAGE_SIZE),
+            table: start - start % PAGE_SIZE..end.next_multiple_of(PAGE_SIZE),
+            start,
         });
         bench.next_round();
     }
 }
 
-fn decode(device: &Device) {
-    let command = device.config_word(PCI_COMMAND as u16) | PCI_COMMAND_MEMORY as u16;
-    device.set_config(PCI_COMMAND as u16, &command.to_le_bytes());
-}
-
 impl Target {
-    /// What a mapping of the table is good for: reads and writes the tag of vector 0.
+    /// What a mapping of the table's pages is good for: reads and writes the tag of vector 0.
     #[track_caller]
     fn has_the_tag(&self, table: &Mapped) {
+        let at = self.start - self.table.start + MSIX_VECTOR_CONTROL;
         let word = (u32::from(SECRET) << 16) | PCI_MSIX_ENTRY_CTRL_MASKBIT;
-        table.write(MSIX_VECTOR_CONTROL, word);
+        table.write(at, word);
         assert_eq!(self.endpoint.tags()[0], SECRET, "{:?}: set", self.driver);
-        let seen = table.read(MSIX_VECTOR_CONTROL);
-        assert_eq!(seen, word, "{:?}: seen", self.driver);
-        table.write(MSIX_VECTOR_CONTROL, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+        assert_eq!(table.read(at), word, "{:?}: seen", self.driver);
+        table.write(at, PCI_MSIX_ENTRY_CTRL_MASKBIT);
+    }
+
+    /// What there is of the BAR beside the pages of the table.
+    fn neighbours(&self) -> Vec<Range<u64>> {
+        let both = [0..self.table.start, self.table.end..BAR0_SIZE];
+        both.into_iter().filter(|range| !range.is_empty()).collect()
     }
 
     #[track_caller]
@@ -142,7 +161,7 @@ fn r21_mmap_of_every_range(bench: &mut Bench) {
                     mapped.write(at, 0x600d_0000 + first as u32);
                     assert_eq!(mapped.read(at), 0x600d_0000 + first as u32, "{what}");
                 }
-                if range.start == 0 {
+                if range.start == target.table.start {
                     target.has_the_tag(&mapped);
                 }
             }
@@ -155,12 +174,22 @@ fn r21_mmap_of_every_range(bench: &mut Bench) {
 fn r21_mmap_of_a_part_of_a_page(bench: &mut Bench) {
     everywhere(bench, |target| {
         for length in [1, 4, MSIX_ENTRY, PAGE_SIZE - 1, PAGE_SIZE + 1] {
-            let mapped = target.device.map_bar(BAR, 0..length);
-            match target.driver.isolates() {
-                true => assert_errno!(mapped, EINVAL, "{length} bytes"),
-                false => assert!(mapped.is_ok(), "{length} bytes: {mapped:?}"),
+            let Range { start, end } = target.table;
+            for at in [start, end - PAGE_SIZE] {
+                let mapped = target.device.map_bar(BAR, at..at + length);
+                match target.driver.isolates() {
+                    true => assert_errno!(mapped, EINVAL, "{length} bytes at {at:#x}"),
+                    false => assert!(mapped.is_ok(), "{length} bytes at {at:#x}: {mapped:?}"),
+                }
             }
-            let end = target.table.end;
+            if start > 0 {
+                let before = start - PAGE_SIZE;
+                let mapped = target.device.map_bar(BAR, before..before + length);
+                match target.driver.isolates() && length > PAGE_SIZE {
+                    true => assert_errno!(mapped, EINVAL, "{length} bytes before it"),
+                    false => assert!(mapped.is_ok(), "{length} bytes before it: {mapped:?}"),
+                }
+            }
             let mapped = target.device.map_bar(BAR, end..end + length);
             assert!(mapped.is_ok(), "{length} bytes behind it: {mapped:?}");
         }
@@ -191,20 +220,22 @@ fn r21_region_info(bench: &mut Bench) {
             return;
         }
         assert!(!has(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE), "{capabilities:?}");
-        let area = target.table.end..BAR0_SIZE;
-        only_area(&capabilities, area.clone());
-        assert!(target.device.map_bar(BAR, area).is_ok());
+        let areas = target.neighbours();
+        only_areas(&capabilities, &areas);
+        for area in areas {
+            assert!(target.device.map_bar(BAR, area).is_ok());
+        }
     });
 }
 
-/// The table is at the start of the BAR: one area is left, and nothing else is said.
+/// These areas are left, and nothing else is said.
 #[track_caller]
-fn only_area(capabilities: &[RegionCapability], area: Range<u64>) {
+fn only_areas(capabilities: &[RegionCapability], areas: &[Range<u64>]) {
     let [sparse] = capabilities else {
         panic!("not one capability: {capabilities:?}");
     };
     assert_eq!(u32::from(sparse.id), VFIO_REGION_INFO_CAP_SPARSE_MMAP);
-    assert_eq!(sparse.areas, slice::from_ref(&area));
+    assert_eq!(sparse.areas, areas);
 }
 
 fn r14_region_info_is_that_of_vfio_pci(bench: &mut Bench) {
@@ -234,11 +265,11 @@ fn r21_table_on_two_pages(bench: &mut Bench) {
     for policy in Policy::ALL {
         let endpoint = bench.pick_with("an ST table in MSI-X on two pages", |traits| {
             let bytes = u64::from(traits.vectors) * MSIX_ENTRY;
-            traits.in_msix && bytes > PAGE_SIZE && bytes < 2 * PAGE_SIZE
+            traits.in_msix && traits.table == 0 && bytes > PAGE_SIZE && bytes < 2 * PAGE_SIZE
         });
         policy::bind(&endpoint, policy);
         let device = endpoint.open();
-        decode(&device);
+        device.decode_memory(true);
         for page in 0..4 {
             let range = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
             let open = page >= 2 || policy.discloses();
@@ -249,7 +280,7 @@ fn r21_table_on_two_pages(bench: &mut Bench) {
         }
         if !policy.discloses() {
             let capabilities = device.region_capabilities(BAR);
-            only_area(&capabilities, 2 * PAGE_SIZE..BAR0_SIZE);
+            only_areas(&capabilities, slice::from_ref(&(2 * PAGE_SIZE..BAR0_SIZE)));
         }
         drop(device);
         bench.next_round();
@@ -263,41 +294,45 @@ fn r21_large_table(bench: &mut Bench) {
     });
     policy::bind(&endpoint, Policy::IvSt);
     let device = endpoint.open();
-    decode(&device);
+    device.decode_memory(true);
     let capabilities = device.region_capabilities(BAR);
-    only_area(&capabilities, MSIX_PBA..BAR0_SIZE);
+    only_areas(&capabilities, slice::from_ref(&(MSIX_PBA..BAR0_SIZE)));
     for page in (0..BAR0_SIZE).step_by(PAGE) {
         let mapped = device.map_bar(BAR, page..page + PAGE_SIZE);
         assert_eq!(mapped.is_ok(), page >= MSIX_PBA, "{page:#x}: {mapped:?}");
     }
 }
 
-/// A mapping of what lies behind the table, made to be another one.
+/// A mapping of what lies beside the table, made to be another one.
 fn r21_mremap_gains_nothing(bench: &mut Bench) {
     everywhere(bench, |target| {
-        let start = target.table.end;
-        let device = &target.device;
-        let map = |length| device.map_bar(BAR, start..start + length);
-        let at = SCRATCH - start;
-
-        let mut mapped = map(BAR0_SIZE - start).expect("behind the table");
-        let length = mapped.length();
-        mapped.write(at, 0x5eed);
-        // Device memory does not grow, whoever drives it.
-        for more in [PAGE, length] {
-            let grown = mapped.remap(length, length + more);
-            assert_errno!(grown, EFAULT, "grown by {more:#x}");
-        }
-        // It may move and shrink, and stays what it is.
-        let again = mapped.remap(0, length);
-        if let Ok(Some(copy)) = again {
-            assert_eq!(copy.read(at), 0x5eed, "a copy");
-            copy.write(0, 0xffff_ffff);
-        }
-        mapped.remap(length, PAGE).expect("a mapping that shrinks");
-        mapped.write(0, 0xffff_0000);
-        for offset in (0..PAGE_SIZE).step_by(4) {
-            mapped.write(offset, 0xffff_ffff);
+        for beside in target.neighbours() {
+            let map = |range| target.device.map_bar(BAR, range).expect("beside the table");
+            let mut mapped = map(beside.clone());
+            let length = mapped.length();
+            mapped.write(0, 0x5eed);
+            // Device memory does not grow, whoever drives it.
+            for more in [PAGE, length] {
+                let grown = mapped.remap(length, length + more);
+                assert_errno!(grown, EFAULT, "grown by {more:#x}");
+            }
+            // It may move and shrink, and stays what it is.
+            let again = mapped.remap(0, length);
+            if let Ok(Some(copy)) = again {
+                assert_eq!(copy.read(0), 0x5eed, "a copy");
+                copy.write(0, 0xffff_ffff);
+            }
+            mapped.remap(length, PAGE).expect("a mapping that shrinks");
+            mapped.write(0, 0xffff_0000);
+            // The page next to the table, all of it.
+            let next_to_it = match beside.start {
+                0 => beside.end - PAGE_SIZE..beside.end,
+                start => start..start + PAGE_SIZE,
+            };
+            let next_to_it = map(next_to_it);
+            for offset in (0..PAGE_SIZE).step_by(4) {
+                next_to_it.write(offset, 0xffff_ffff);
+            }
         }
         target.has_no_tag();
     });
@@ -306,18 +341,19 @@ fn r21_mremap_gains_nothing(bench: &mut Bench) {
 /// remap_file_pages() gives an existing mapping another offset in the file.
 fn r21_remap_file_pages_gains_nothing(bench: &mut Bench) {
     everywhere(bench, |target| {
-        let start = target.table.end;
-        let mapped = target
-            .device
-            .map_bar(BAR, start..start + PAGE_SIZE)
-            .expect("behind the table");
-        let region = target.device.region(BAR).expect("BAR0").offset;
-        let remapped = mapped.remap_file_pages(PAGE, region / PAGE_SIZE);
-        if target.driver.isolates() {
-            assert_errno!(remapped, EINVAL);
-        } else {
-            remapped.expect("remap_file_pages");
-            target.has_the_tag(&mapped);
+        for beside in target.neighbours() {
+            let mapped = target
+                .device
+                .map_bar(BAR, beside.start..beside.start + PAGE_SIZE)
+                .expect("beside the table");
+            let region = target.device.region(BAR).expect("BAR0").offset;
+            let remapped = mapped.remap_file_pages(PAGE, (region + target.table.start) / PAGE_SIZE);
+            if target.driver.isolates() {
+                assert_errno!(remapped, EINVAL);
+            } else {
+                remapped.expect("remap_file_pages");
+                target.has_the_tag(&mapped);
+            }
         }
         target.has_no_tag();
     });
@@ -327,7 +363,7 @@ fn r21_mprotect_gains_nothing(bench: &mut Bench) {
     everywhere(bench, |target| {
         for protection in [ProtFlags::PROT_NONE, ProtFlags::PROT_READ] {
             let map = |range| target.device.map_bar_as(BAR, range, protection);
-            let table = map(0..target.table.end);
+            let table = map(target.table.clone());
             if target.driver.isolates() {
                 assert_errno!(table, EINVAL, "{protection:?}");
             } else {
@@ -337,11 +373,13 @@ fn r21_mprotect_gains_nothing(bench: &mut Bench) {
                     .expect("mprotect");
                 target.has_the_tag(&table);
             }
-            let behind = map(target.table.end..BAR0_SIZE).expect("behind the table");
-            behind
-                .protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
-                .expect("mprotect");
-            behind.write(SCRATCH - target.table.end, 1);
+            for beside in target.neighbours() {
+                let beside = map(beside).expect("beside the table");
+                beside
+                    .protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+                    .expect("mprotect");
+                beside.write(0, 1);
+            }
         }
         target.has_no_tag();
     });
@@ -397,23 +435,29 @@ fn r14_read_and_write(bench: &mut Bench) {
         let bytes = count * MSIX_ENTRY as usize;
         for width in [1, 2, 4, 8, MSIX_ENTRY as usize, bytes] {
             for offset in (0..bytes).step_by(width) {
+                let at = target.start + offset as u64;
                 let mut seen = vec![0; width];
-                let got = device.read_bar(BAR, offset as u64, &mut seen);
+                let got = device.read_bar(BAR, at, &mut seen);
                 assert!(got.is_err() || seen.iter().all(|&byte| byte == 0xff || byte == 0));
-                let _ = device.write_bar(BAR, offset as u64, &vec![0xaa; width]);
+                let _ = device.write_bar(BAR, at, &vec![0xaa; width]);
             }
         }
-        // From the end of the BAR's first page into the table, and out of it.
-        let mut seen = vec![0; bytes + 64];
-        let got = device.read_bar(BAR, 0, &mut seen).expect("a read across");
-        assert!(seen[..got.min(bytes)]
+        // From before the table, if there is anything, across it and out of it.
+        let lead = target.start.min(64);
+        let mut seen = vec![0; lead as usize + bytes + 64];
+        let got = device.read_bar(BAR, target.start - lead, &mut seen);
+        let got = got.expect("a read across");
+        assert!(seen[..got]
             .iter()
+            .skip(lead as usize)
+            .take(bytes)
             .all(|&byte| byte == 0xff || byte == 0));
         assert_eq!(endpoint.state().msix, before, "{policy:?}: written");
 
         let event = EventFd::new().expect("eventfd");
         for offset in (0..bytes as u64).step_by(4) {
-            let result = device.ioeventfd(BAR, offset, 0xffff_0000, event.as_raw_fd());
+            let at = target.start + offset;
+            let result = device.ioeventfd(BAR, at, 0xffff_0000, event.as_raw_fd());
             assert_errno!(result, EINVAL, "ioeventfd at {offset:#x}");
         }
         assert_eq!(
@@ -511,7 +555,7 @@ fn r14_default_load(bench: &mut Bench) {
     let endpoint = pick(bench);
     tph_selftests::bench::bind(&endpoint, Gate::Safe);
     let device = endpoint.open();
-    decode(&device);
+    device.decode_memory(true);
     let offer = device.tph().expect("GET of TPH");
     assert_eq!(u32::from(offer.policy), VFIO_TPH_POLICY_IV_ST);
     assert_errno!(device.map_bar(BAR, 0..PAGE_SIZE), EINVAL);

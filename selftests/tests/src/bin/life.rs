@@ -4,6 +4,7 @@
 //! that sleeps. With a table in the capability and in MSI-X, on devices that keep their state in
 //! D3hot and on such as lose it.
 
+use std::fs;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -16,9 +17,8 @@ use tph_selftests::monitor::wait_until;
 use tph_selftests::pci;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
-use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, wait_for, Device, Source, StRequest, Vectors};
-use tph_selftests::{harness, tests, Errno};
+use tph_selftests::{harness, skip, tests, Errno};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
 
 const D0: u16 = 0;
@@ -238,13 +238,14 @@ fn r48_low_power_msix(bench: &mut Bench) {
     }
 }
 
-/// The administrator wakes the device up.
-fn low_power_until_wakeup(bed: &Bed) {
+/// The administrator wakes the device up, after `asleep`.
+fn low_power_until_wakeup(bed: &Bed, asleep: impl Fn(&Bed)) {
     let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).expect("eventfd");
     bed.device
         .enter_low_power_with_wakeup(&event)
         .expect("LOW_POWER_ENTRY_WITH_WAKEUP");
     wait_until(|| bed.power_state() == D3HOT as u8);
+    asleep(bed);
     let control = bed.endpoint.bdf.path("power/control");
     pci::write(&control, "on").expect("runtime PM off");
     wait_for(&event);
@@ -254,7 +255,43 @@ fn low_power_until_wakeup(bed: &Bed) {
 
 fn r48_low_power_with_wakeup(bench: &mut Bench) {
     for kind in KINDS {
-        the_same_after(bench, kind, low_power_until_wakeup);
+        the_same_after(bench, kind, |bed| low_power_until_wakeup(bed, |_| ()));
+    }
+}
+
+/// Waits until the port above sleeps, too: it does when all below it do.
+fn wait_for_the_port(bed: &Bed) {
+    let port = bed.endpoint.bdf.root_port().expect("a root port");
+    let status = port.path("power/runtime_status");
+    wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
+}
+
+/// A port below which devices come and go sleeps only if it is told to.
+fn needs_ports_that_sleep() {
+    let line = fs::read_to_string("/proc/cmdline").expect("/proc/cmdline");
+    if !line.contains("pcie_port_pm=force") {
+        skip!("the kernel was booted without pcie_port_pm=force");
+    }
+}
+
+fn r48_low_power_below_a_port_asleep(bench: &mut Bench) {
+    needs_ports_that_sleep();
+    for kind in [KINDS[1], KINDS[3]] {
+        the_same_after(bench, kind, |bed| {
+            bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+            wait_for_the_port(bed);
+            bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+            assert_eq!(bed.power_state(), D0 as u8);
+        });
+    }
+}
+
+fn r48_low_power_below_a_port_asleep_with_wakeup(bench: &mut Bench) {
+    needs_ports_that_sleep();
+    for kind in [KINDS[1], KINDS[3]] {
+        the_same_after(bench, kind, |bed| {
+            low_power_until_wakeup(bed, wait_for_the_port)
+        });
     }
 }
 
@@ -339,22 +376,11 @@ fn r50_nothing_reaches_a_device_in_d3hot(bench: &mut Bench) {
     }
 }
 
-fn decode(device: &Device, on: bool) {
-    let before = device.config_word(PCI_COMMAND as u16);
-    let memory = PCI_COMMAND_MEMORY as u16;
-    let after = if on {
-        before | memory
-    } else {
-        before & !memory
-    };
-    device.set_config(PCI_COMMAND as u16, &after.to_le_bytes());
-}
-
 fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
     for kind in KINDS {
         the_same_after(bench, kind, |bed| {
-            decode(&bed.device, false);
-            decode(&bed.device, true);
+            bed.device.decode_memory(false);
+            bed.device.decode_memory(true);
         });
     }
 }
@@ -363,7 +389,7 @@ fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
 fn r50_memory_disabled_capability(bench: &mut Bench) {
     let bed = Bed::new(bench, KINDS[0], Policy::IvSt);
     bed.put(StMode::InterruptVector, Requester::Standard);
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     bed.device.program(0, &[cpu(OTHER_CPU)]).expect("TPH_ST");
     assert_eq!(bed.tags()[0], st(OTHER_CPU));
 }
@@ -372,9 +398,9 @@ fn r50_memory_disabled_capability(bench: &mut Bench) {
 fn r48_d3hot_with_memory_disabled(bench: &mut Bench) {
     for kind in KINDS {
         the_same_after(bench, kind, |bed| {
-            decode(&bed.device, false);
+            bed.device.decode_memory(false);
             bed.d3hot_and_back();
-            decode(&bed.device, true);
+            bed.device.decode_memory(true);
         });
     }
 }
@@ -469,6 +495,8 @@ fn main() -> ExitCode {
         r48_low_power_capability,
         r48_low_power_msix,
         r48_low_power_with_wakeup,
+        r48_low_power_below_a_port_asleep,
+        r48_low_power_below_a_port_asleep_with_wakeup,
         r48_access_in_low_power,
         r48_memory_disabled_and_enabled,
         r48_tag_on_the_wire_after_d3hot,

@@ -8,12 +8,11 @@ use std::thread;
 
 use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{self, Bench, Want};
-use tph_selftests::child::Owner;
+use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::kstate;
 use tph_selftests::module::{self, Gate, VFIO_TPH};
-use tph_selftests::protocol::ViolationKind;
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, wait_for, Device, OpenBy};
@@ -64,17 +63,6 @@ fn r44_what_hardware_held_before_open(bench: &mut Bench) {
     }
 }
 
-/// Waking a device up, the PCI core restores what that driver left in its own order, the table
-/// after the enable. That is over when the device is open.
-fn allow_restore(endpoint: &Endpoint) {
-    let violations = endpoint.violations();
-    let other = violations
-        .iter()
-        .find(|violation| violation.kind != ViolationKind::TableWrittenWhileEnabled);
-    assert!(other.is_none(), "{other:?}");
-    endpoint.clear_violations();
-}
-
 /// A driver in the kernel that left TPH on.
 fn r44_what_a_kernel_driver_left(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
@@ -87,8 +75,9 @@ fn r44_what_a_kernel_driver_left(bench: &mut Bench) {
             kstate::set(&endpoint.bdf, index, 0xdead).expect("pcie_tph_set_st_entry()");
         }
         bench::bind(&endpoint, Gate::Safe);
+        assert!(!endpoint.kernel().tph_enabled);
+        assert_eq!(endpoint.control(), 0, "bound");
         let device = endpoint.open();
-        allow_restore(&endpoint);
         endpoint.assert_off("open");
         assert_eq!(device.control(), 0);
         device.reset().expect("a reset");
@@ -137,7 +126,7 @@ fn r45_owner_is_killed(bench: &mut Bench) {
     for gate in Gate::BOTH {
         let endpoint = bench.take(gate, &Want::TABLE);
         let entries = endpoint.entries().len() as u16;
-        let owner = Owner::start(&endpoint.bdf, entries);
+        let owner = Owner::start(&endpoint.bdf, Task::Program(entries));
         let registers = endpoint.registers();
         assert_eq!(
             registers.control,
@@ -213,7 +202,6 @@ fn r47_snapshot_of_an_earlier_state(bench: &mut Bench) {
     kstate::set(&endpoint.bdf, 0, 0xdead).expect("pcie_tph_set_st_entry()");
     bench::bind(&endpoint, Gate::Safe);
     let device = endpoint.open();
-    allow_restore(&endpoint);
     endpoint.assert_off("open");
     // Live state that differs from the snapshot.
     device.enable(StMode::InterruptVector, Requester::Standard);

@@ -22,7 +22,8 @@ use tph_selftests::vfio::{
 };
 use tph_selftests::{assert_errno, skip, tests, Errno};
 use tph_tests::{
-    enabled, fill, kernel_is_patched, needs_known_firmware, opened, st, tag, xst, CPU, OTHER_CPU,
+    assert_refused_unless_enabled, enabled, fill, kernel_is_patched, needs_known_firmware, opened,
+    st, tag, xst, CPU, OTHER_CPU,
 };
 
 /// Sources that are refused whatever the policy, and with what.
@@ -168,29 +169,7 @@ fn r9_a_table_that_claims_too_much(bench: &mut Bench) {
 fn r34_not_enabled(bench: &mut Bench) {
     for gate in Gate::BOTH {
         let (endpoint, device) = opened(bench, gate);
-        let refused = |state: &str| {
-            let mut request = StRequest::new(0, &[cpu(CPU)]);
-            assert_errno!(device.tph_st(&mut request), ENXIO, "{state}");
-            assert_errno!(
-                device.tph_st(&mut StRequest::new(0, &[cpu(CPU)]).extended()),
-                ENXIO,
-                "{state}, extended"
-            );
-            assert_eq!(request.fault, FAULT_UNTOUCHED);
-        };
-        refused("open");
-        for requester in [Requester::Standard, Requester::Extended] {
-            device.enable(StMode::InterruptVector, Requester::Disabled);
-            refused("mode selected, disabled");
-            device.enable(StMode::InterruptVector, requester);
-            device.program(0, &[cpu(CPU)]).expect("enabled");
-            device.enable(StMode::InterruptVector, Requester::Disabled);
-            refused("disabled again");
-            device.enable(StMode::NoSt, requester);
-            refused("No ST, enabled");
-            device.enable(StMode::NoSt, Requester::Disabled);
-            refused("off");
-        }
+        assert_refused_unless_enabled(&device);
         assert_eq!(endpoint.entries()[0], st(CPU), "what was programmed stays");
         drop(device);
         bench.next_round();

@@ -2,21 +2,19 @@
 
 //! Tags in MSI-X over the life of a device: open, close, resets, vectors that come and go.
 
-use std::env;
-use std::io::{self, Read, Write};
-use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 
 use tph_selftests::aer::{self, Severity};
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::{capability, Traits};
-use tph_selftests::pci::Bdf;
+use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::vfio::{self, cpu, Device, OpenBy, StRequest, Vectors, FAULT_UNTOUCHED};
+use tph_selftests::vfio::{self, cpu, Device, StRequest, Vectors, FAULT_UNTOUCHED};
 use tph_tests::{st, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
@@ -29,18 +27,6 @@ fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
     bench.pick_with("an ST table in MSI-X, without FLR", |traits| {
         traits.in_msix && !traits.flr
     })
-}
-
-/// Sets Memory Space Enable as the user.
-fn decode(device: &Device, on: bool) {
-    let before = device.config_word(PCI_COMMAND as u16);
-    let memory = PCI_COMMAND_MEMORY as u16;
-    let after = if on {
-        before | memory
-    } else {
-        before & !memory
-    };
-    device.set_config(PCI_COMMAND as u16, &after.to_le_bytes());
 }
 
 /// Everything of it works: enable, program, interrupt; and the kernel's copy of the control words
@@ -150,7 +136,7 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
         bed.device
             .enable(StMode::InterruptVector, Requester::Standard);
         bed.fill_standard();
-        decode(&bed.device, false);
+        bed.device.decode_memory(false);
         drop(bed);
         endpoint.assert_msix_off(&format!(
             "close with memory disabled, without FLR: {without_flr}"
@@ -159,27 +145,66 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
     }
 }
 
-const OWNER: &str = "--own-vectors";
-
-/// A process that opens a device, allocates vectors and programs them, and waits to be killed.
-pub fn run_if_owner() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != OWNER {
-        return None;
+/// No reset takes the tags away.
+pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
+    for vectors_stay in [true, false] {
+        let endpoint = pick_without_reset(bench);
+        bench::bind(&endpoint, Gate::Safe);
+        let bed = Bed::open(endpoint.clone());
+        bed.device
+            .enable(StMode::InterruptVector, Requester::Standard);
+        bed.fill_standard();
+        bed.device.set_power_state(3);
+        if !vectors_stay {
+            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+            freed.expect("SET_IRQS in D3hot");
+        }
+        drop(bed);
+        endpoint.assert_msix_off(&format!("close in D3hot, vectors stay: {vectors_stay}"));
+        // The PCI core masks vectors whatever the power state.
+        if !vectors_stay {
+            endpoint.clear_violations();
+        }
+        bench.next_round();
     }
-    let bdf = Bdf::unchecked(&arguments.next()?);
-    let device = vfio::open(&bdf, OpenBy::Cdev).expect("open");
-    let vectors = Vectors::allocate(&device, VECTORS.into()).expect("SET_IRQS");
-    device.enable(StMode::InterruptVector, Requester::Extended);
-    let sources = vec![cpu(CPU); vectors.count().into()];
-    device.program(0, &sources).expect("TPH_ST");
+}
 
-    let mut out = io::stdout();
-    out.write_all(b"r")
-        .and_then(|()| out.flush())
-        .expect("stdout");
-    let _ = io::stdin().read(&mut [0]);
-    Some(ExitCode::SUCCESS)
+/// A device that comes back after it has stopped answering in the middle of a batch, without a reset:
+/// the requester is enabled, and the table may be anything.
+pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
+    let endpoint = pick_without_reset(bench);
+    bench::bind(&endpoint, Gate::Safe);
+    for accesses in [0, 1, 3, 8, 20] {
+        for how in ["close", "a write to Control", "SET_IRQS"] {
+            let bed = Bed::open(endpoint.clone());
+            bed.device
+                .enable(StMode::InterruptVector, Requester::Standard);
+            bed.fill_standard();
+            endpoint.fault(Fault::StopAfter { accesses });
+            let stopped = bed.device.program(0, &[cpu(CPU); 4]);
+            assert_errno!(stopped, EIO, "{accesses} accesses");
+            assert!(!endpoint.kernel().tph_enabled);
+            endpoint.fault(Fault::None);
+            match how {
+                "a write to Control" => {
+                    bed.device.set_control(0);
+                    assert_eq!(endpoint.control(), 0, "{accesses} accesses");
+                    bed.device.set_control(IN_FORCE);
+                    assert_eq!(endpoint.control(), IN_FORCE, "{accesses} accesses");
+                }
+                "SET_IRQS" => {
+                    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+                    freed.expect("SET_IRQS");
+                    let tags = endpoint.tags();
+                    assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+                    assert_eq!(endpoint.control(), 0, "{accesses} accesses");
+                }
+                _ => (),
+            }
+            drop(bed);
+            endpoint.assert_msix_off(&format!("stopped after {accesses} accesses, {how}"));
+        }
+    }
 }
 
 pub fn r45_owner_killed(bench: &mut Bench) {
@@ -189,20 +214,9 @@ pub fn r45_owner_killed(bench: &mut Bench) {
             true => pick_without_reset(bench),
         };
         bench::bind(&endpoint, Gate::Safe);
-        let mut owner = Command::new(env::current_exe().expect("the path of this program"))
-            .args([OWNER, &endpoint.bdf.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("another process");
-        let out = owner.stdout.as_mut().expect("a pipe");
-        out.read_exact(&mut [0]).expect("an owner that is ready");
-        assert_eq!(
-            endpoint.tags()[..VECTORS as usize],
-            [st(CPU); VECTORS as usize]
-        );
-        owner.kill().expect("kill -9");
-        owner.wait().expect("wait");
+        let owner = Owner::start(&endpoint.bdf, Task::Program(VECTORS));
+        assert_eq!(endpoint.tags()[..2], [st(CPU), st(OTHER_CPU)]);
+        owner.kill();
         endpoint.assert_msix_off("kill -9");
         bench.next_round();
     }
@@ -292,7 +306,7 @@ pub fn r46_aer_recovery(bench: &mut Bench) {
         aer::inject(&bed.endpoint.bdf, severity);
         bed.endpoint.assert_msix_off(&what);
         if severity == Severity::Fatal {
-            decode(&bed.device, true);
+            bed.device.decode_memory(true);
             let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
             freed.expect("SET_IRQS");
             let events = bed.vectors.descriptors();
@@ -307,10 +321,10 @@ pub fn r46_aer_recovery(bench: &mut Bench) {
 pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     bed.device.reset().expect("VFIO_DEVICE_RESET");
     bed.endpoint.assert_off("a reset with memory disabled");
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     works_from_zero(&bed, "a reset with memory disabled");
 }
 
@@ -318,9 +332,9 @@ pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
 pub fn r46_reset_with_memory_disabled_then_set_irqs(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     bed.device.reset().expect("VFIO_DEVICE_RESET");
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     bed.mask_and_unmask();
     works_from_zero(&bed, "a reset with memory disabled, then SET_IRQS");
 }
@@ -379,10 +393,10 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     let n = usize::from(bed.count());
     bed.fill_standard();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
     freed.expect("SET_IRQS with memory disabled");
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     bed.device
         .set_msix(0, &bed.vectors.descriptors())
         .expect("SET_IRQS");
@@ -393,8 +407,8 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
-/// The same of a device that takes no access at all then.
-pub fn r49_freed_in_d3hot(bench: &mut Bench) {
+/// A device that keeps what it has in D3hot, where it is now.
+fn in_d3hot(bench: &mut Bench) -> Bed {
     let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
         traits.in_msix && traits.extended && traits.no_soft_reset
     });
@@ -404,15 +418,24 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
         .enable(StMode::InterruptVector, Requester::Extended);
     bed.fill_standard();
     bed.device.set_power_state(3);
+    bed
+}
+
+/// The same of a device that takes no access at all then.
+pub fn r49_freed_in_d3hot(bench: &mut Bench) {
+    let bed = in_d3hot(bench);
     let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
     freed.expect("SET_IRQS in D3hot");
     // The PCI core masks vectors whatever the power state.
     bed.endpoint.clear_violations();
+    let n = usize::from(bed.count());
+    assert_eq!(bed.endpoint.tags(), vec![st(OTHER_CPU); n], "out of reach");
     bed.device.set_power_state(0);
+    assert_eq!(bed.endpoint.tags(), vec![0; n], "in D0 again");
+    assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.device
         .set_msix(0, &bed.vectors.descriptors())
         .expect("SET_IRQS");
-    let n = usize::from(bed.count());
     assert_eq!(bed.endpoint.tags(), vec![0; n]);
     bed.mask_and_unmask();
     assert_eq!(bed.endpoint.tags(), vec![0; n], "mask and unmask");
@@ -459,11 +482,11 @@ pub fn r50_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
     let before = bed.endpoint.tags();
-    decode(&bed.device, false);
+    bed.device.decode_memory(false);
     refused(&bed, "memory disabled");
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.endpoint.assert_kernel_agrees();
-    decode(&bed.device, true);
+    bed.device.decode_memory(true);
     assert_eq!(bed.endpoint.tags(), before);
     bed.device.program(0, &[cpu(CPU)]).expect("decoded again");
     assert_eq!(bed.endpoint.tags()[0], st(CPU));
@@ -471,15 +494,7 @@ pub fn r50_memory_disabled(bench: &mut Bench) {
 }
 
 pub fn r50_d3hot(bench: &mut Bench) {
-    let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
-        traits.in_msix && traits.extended && traits.no_soft_reset
-    });
-    bench::bind(&endpoint, Gate::Safe);
-    let bed = Bed::open(endpoint);
-    bed.device
-        .enable(StMode::InterruptVector, Requester::Extended);
-    bed.fill_standard();
-    bed.device.set_power_state(3);
+    let bed = in_d3hot(bench);
     assert_eq!(bed.endpoint.state().power_state, 3);
     refused(&bed, "D3hot");
     bed.device.set_power_state(0);

@@ -123,9 +123,6 @@ impl Bed {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = run_if_owner() {
-        return code;
-    }
     harness::run(tests![
         r3_a_batch_is_all_or_nothing,
         r4_no_access_for_a_refused_batch,
@@ -141,6 +138,7 @@ fn main() -> ExitCode {
         r40_no_vectors_at_all,
         r40_vectors_with_gaps,
         r41_stops_in_a_batch,
+        r41_stopped_and_closed_without_flr,
         r42_control_is_as_before,
         r5_index_and_count,
         r34_not_enabled,
@@ -158,6 +156,7 @@ fn main() -> ExitCode {
         r45_close,
         r45_close_without_flr,
         r45_close_with_memory_disabled,
+        r45_close_in_d3hot_without_flr,
         r45_owner_killed,
         r46_device_reset,
         r46_hot_reset,

@@ -14,7 +14,7 @@ use tph_selftests::vfio::{
     cpu, cpu_persistent, literal, source, Source, StRequest, FAULT_UNTOUCHED,
 };
 use tph_selftests::{assert_errno, Errno};
-use tph_tests::{st, tag, CPU, OTHER_CPU};
+use tph_tests::{assert_refused_unless_enabled, st, tag, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 use super::Bed;
@@ -55,30 +55,7 @@ pub fn r5_index_and_count(bench: &mut Bench) {
 pub fn r34_not_enabled(bench: &mut Bench) {
     for gate in Gate::BOTH {
         let bed = Bed::off(bench, gate);
-        let refused = |state: &str| {
-            for request in [
-                StRequest::new(0, &[cpu(CPU)]),
-                StRequest::new(0, &[cpu(CPU)]).extended(),
-            ] {
-                let mut request = request;
-                assert_errno!(bed.device.tph_st(&mut request), ENXIO, "{state}");
-                assert_eq!(request.fault, FAULT_UNTOUCHED, "{state}");
-            }
-        };
-        refused("open");
-        for requester in [Requester::Standard, Requester::Extended] {
-            let device = &bed.device;
-            device.enable(StMode::InterruptVector, Requester::Disabled);
-            refused("mode selected, disabled");
-            device.enable(StMode::InterruptVector, requester);
-            device.program(0, &[cpu(CPU)]).expect("enabled");
-            device.enable(StMode::InterruptVector, Requester::Disabled);
-            refused("disabled again");
-            device.enable(StMode::NoSt, requester);
-            refused("No ST, enabled");
-            device.enable(StMode::NoSt, Requester::Disabled);
-            refused("off");
-        }
+        assert_refused_unless_enabled(&bed.device);
         assert_eq!(bed.endpoint.tags()[0], st(CPU), "what was programmed stays");
         drop(bed);
         bench.next_round();

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Devices that leave while they are in use: by the book, where the kernel lets go first, and torn
+//! out, where it hears of it afterwards. With tables in the capability and in MSI-X.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::thread;
+
+use tph_selftests::bench::{self, Bench};
+use tph_selftests::child::{Owner, Task};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::harness;
+use tph_selftests::hotplug::Plug;
+use tph_selftests::kmsg::KernelLog;
+use tph_selftests::module::{self, Gate, VFIO_TPH};
+use tph_selftests::pci::{self, Bdf};
+use tph_selftests::protocol::Fault;
+use tph_selftests::tests;
+use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::vfio::{cpu, Device, Vectors};
+use tph_tests::{st, CPU};
+
+/// What vfio says when it asks a user for a device.
+const ASKED: &str = "Relaying device request to user";
+
+fn pick(bench: &mut Bench, in_msix: bool) -> Rc<Endpoint> {
+    let endpoint = bench.pick_with("a slot of its own", |traits| {
+        traits.in_msix == in_msix && traits.extended
+    });
+    bench::bind(&endpoint, Gate::Safe);
+    endpoint
+}
+
+/// Calls `body` with a device of each kind, driven by vfio_tph.
+fn each_kind(bench: &mut Bench, body: impl Fn(&Endpoint, bool)) {
+    for in_msix in [false, true] {
+        let endpoint = pick(bench, in_msix);
+        body(&endpoint, in_msix);
+        bench.next_round();
+    }
+}
+
+/// Opens a device, and programs an entry.
+fn program(endpoint: &Endpoint, in_msix: bool) -> Device {
+    let device = endpoint.open();
+    match in_msix {
+        true => endpoint.assert_msix_off("open"),
+        false => endpoint.assert_off("open"),
+    }
+    let _vectors = in_msix.then(|| Vectors::allocate(&device, 4).expect("SET_IRQS"));
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+    let tag = match in_msix {
+        true => endpoint.tags()[0],
+        false => endpoint.entries()[0],
+    };
+    assert_eq!(tag, st(CPU));
+    device
+}
+
+/// A device that was gone: the module can be unloaded, and all of it works again.
+fn as_new(endpoint: &Endpoint, in_msix: bool) {
+    module::unload(VFIO_TPH).expect("rmmod");
+    bench::bind(endpoint, Gate::Safe);
+    drop(program(endpoint, in_msix));
+}
+
+/// Takes the device away from a process that is in the middle of everything; `leave` returns when
+/// the kernel has let go of it.
+fn leave_while_busy(endpoint: &Endpoint, task: Task, leave: impl FnOnce() + Send) {
+    dies_while_busy(endpoint, task, Fault::None, leave);
+}
+
+/// The same of a device that has a fault at that moment.
+fn dies_while_busy(endpoint: &Endpoint, task: Task, fault: Fault, leave: impl FnOnce() + Send) {
+    let mut kernel_log = KernelLog::from_now();
+    let owner = Owner::start(&endpoint.bdf, task);
+    endpoint.fault(fault);
+    thread::scope(|scope| {
+        let leaving = scope.spawn(leave);
+        match task {
+            Task::BusyUntilAsked => owner.wait(),
+            _ => {
+                kernel_log.wait_for(ASKED);
+                assert!(!leaving.is_finished(), "gone from under its user");
+                owner.kill();
+            }
+        }
+        leaving.join().expect("a device that leaves");
+    });
+    assert!(!endpoint.bdf.exists(), "{} is still there", endpoint.bdf);
+}
+
+/// What the hardware was left with by the kernel, which could still reach it.
+fn assert_left_clean(endpoint: &Endpoint, in_msix: bool) {
+    assert_eq!(endpoint.tph().control, 0);
+    let tags = match in_msix {
+        true => endpoint.tags(),
+        false => endpoint.entries(),
+    };
+    assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+}
+
+const BUSY: [Task; 2] = [Task::BusyUntilAsked, Task::Busy];
+
+fn r52_slot_switched_off(bench: &mut Bench) {
+    each_kind(bench, |endpoint, in_msix| {
+        for task in BUSY {
+            let plug = Plug::of(endpoint);
+            let slot = plug.slot();
+            leave_while_busy(endpoint, task, || slot.switch_off().expect("power"));
+            assert_left_clean(endpoint, in_msix);
+            plug.plug_in();
+            as_new(endpoint, in_msix);
+        }
+    });
+}
+
+/// By QEMU's monitor.
+fn r52_attention_button(bench: &mut Bench) {
+    let endpoint = pick(bench, false);
+    let plug = Plug::of(&endpoint);
+    let slot = plug.slot();
+    leave_while_busy(&endpoint, Task::BusyUntilAsked, || {
+        slot.press_button();
+        slot.wait_until_empty();
+    });
+    assert_left_clean(&endpoint, false);
+    plug.plug_in();
+    as_new(&endpoint, false);
+}
+
+fn torn_out(bench: &mut Bench, fault: Fault) {
+    each_kind(bench, |endpoint, in_msix| {
+        for task in BUSY {
+            let plug = Plug::of(endpoint);
+            let slot = plug.slot();
+            dies_while_busy(endpoint, task, fault, || {
+                slot.tear_out();
+                slot.wait_until_empty();
+            });
+            endpoint.fault(Fault::None);
+            plug.plug_in();
+            as_new(endpoint, in_msix);
+        }
+    });
+}
+
+fn r52_torn_out(bench: &mut Bench) {
+    torn_out(bench, Fault::None);
+}
+
+/// It answers nothing any more when the kernel hears of it.
+fn r52_torn_out_and_dead(bench: &mut Bench) {
+    torn_out(bench, Fault::AllOnes);
+}
+
+/// Bound, and opened once, but not now.
+fn r52_torn_out_while_closed(bench: &mut Bench) {
+    each_kind(bench, |endpoint, in_msix| {
+        drop(program(endpoint, in_msix));
+        let plug = Plug::of(endpoint);
+        let slot = plug.slot();
+        slot.tear_out();
+        slot.wait_until_empty();
+        plug.plug_in();
+        as_new(endpoint, in_msix);
+    });
+}
+
+fn remove(bdf: &Bdf) {
+    pci::write(&bdf.path("remove"), "1").unwrap_or_else(|error| panic!("{bdf}: {error}"));
+}
+
+fn rescan(bdf: &Bdf) {
+    let file = std::path::Path::new("/sys/bus/pci/rescan");
+    pci::write(file, "1").unwrap_or_else(|error| panic!("{error}"));
+    assert!(bdf.exists(), "{bdf} has not come back");
+}
+
+/// By its file in sysfs; the hardware stays.
+fn r52_removed_in_sysfs(bench: &mut Bench) {
+    each_kind(bench, |endpoint, in_msix| {
+        for task in BUSY {
+            let bdf = &endpoint.bdf;
+            leave_while_busy(endpoint, task, || remove(bdf));
+            assert_left_clean(endpoint, in_msix);
+            rescan(bdf);
+            as_new(endpoint, in_msix);
+        }
+    });
+}
+
+/// The root port goes, and all that is below it.
+fn r52_root_port_removed(bench: &mut Bench) {
+    each_kind(bench, |endpoint, in_msix| {
+        let port = endpoint.bdf.root_port().expect("a root port");
+        for task in BUSY {
+            leave_while_busy(endpoint, task, || remove(&port));
+            assert!(!port.exists());
+            assert_left_clean(endpoint, in_msix);
+            rescan(&endpoint.bdf);
+            as_new(endpoint, in_msix);
+        }
+    });
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r52_slot_switched_off,
+        r52_attention_button,
+        r52_torn_out,
+        r52_torn_out_and_dead,
+        r52_torn_out_while_closed,
+        r52_removed_in_sysfs,
+        r52_root_port_removed,
+    ])
+}
