@@ -19,6 +19,8 @@ use kernel::{
     types::NotThreadSafe, //
 };
 
+// CAST: a bit of 16.
+const MEMORY: u16 = bindings::PCI_COMMAND_MEMORY as u16;
 const ENTRY_SIZE: u32 = bindings::PCI_MSIX_ENTRY_SIZE;
 const TAG_SHIFT: u32 = bindings::PCI_MSIX_ENTRY_CTRL_ST.trailing_zeros();
 
@@ -75,24 +77,17 @@ impl CoreDevice {
         let mut decoding = Decoding {
             device: self,
             locked,
-            restore: None,
+            switched_on: false,
             _not_send: NotThreadSafe,
         };
         if !bus::is_powered(self.pci()) {
             return None;
         }
 
-        let config = self.pci().config_space();
-        // CAST: 4 and a bit of 16.
-        let command = config
-            .try_read16(bindings::PCI_COMMAND as usize)
-            .unwrap_or(u16::MAX);
-        if command == u16::MAX {
-            return None;
-        }
-        if command & bindings::PCI_COMMAND_MEMORY as u16 == 0 {
-            decoding.restore = Some(command);
-            decoding.set_command(command | bindings::PCI_COMMAND_MEMORY as u16);
+        let command = decoding.command()?;
+        if command & MEMORY == 0 {
+            decoding.set_command(command | MEMORY);
+            decoding.switched_on = true;
         }
         Some(decoding)
     }
@@ -134,11 +129,21 @@ impl CoreDevice {
 pub(crate) struct Decoding<'a> {
     device: &'a CoreDevice,
     locked: bool,
-    restore: Option<u16>,
+    /// Whether the device did not decode before.
+    switched_on: bool,
     _not_send: NotThreadSafe,
 }
 
 impl Decoding<'_> {
+    /// The Command register; `None` if the device does not answer.
+    fn command(&self) -> Option<u16> {
+        let config = self.device.pci().config_space();
+        config
+            .try_read16(bindings::PCI_COMMAND as usize)
+            .ok()
+            .filter(|&command| command != u16::MAX)
+    }
+
     fn set_command(&self, command: u16) {
         let config = self.device.pci().config_space();
         // The offset is in range: nothing to fail.
@@ -148,8 +153,11 @@ impl Decoding<'_> {
 
 impl Drop for Decoding<'_> {
     fn drop(&mut self) {
-        if let Some(command) = self.restore {
-            self.set_command(command);
+        // Other bits may have changed meanwhile: an INTx handler masks with one of them.
+        if self.switched_on {
+            if let Some(command) = self.command() {
+                self.set_command(command & !MEMORY);
+            }
         }
         if self.locked {
             // SAFETY: Held by this thread, by the invariant.

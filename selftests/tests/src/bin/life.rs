@@ -276,23 +276,19 @@ fn needs_ports_that_sleep() {
 
 fn r48_low_power_below_a_port_asleep(bench: &mut Bench) {
     needs_ports_that_sleep();
-    for kind in [KINDS[1], KINDS[3]] {
-        the_same_after(bench, kind, |bed| {
-            bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-            wait_for_the_port(bed);
-            bed.device.exit_low_power().expect("LOW_POWER_EXIT");
-            assert_eq!(bed.power_state(), D0 as u8);
-        });
-    }
+    the_same_after(bench, KINDS[1], |bed| {
+        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+        wait_for_the_port(bed);
+        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+        assert_eq!(bed.power_state(), D0 as u8);
+    });
 }
 
 fn r48_low_power_below_a_port_asleep_with_wakeup(bench: &mut Bench) {
     needs_ports_that_sleep();
-    for kind in [KINDS[1], KINDS[3]] {
-        the_same_after(bench, kind, |bed| {
-            low_power_until_wakeup(bed, wait_for_the_port)
-        });
-    }
+    the_same_after(bench, KINDS[3], |bed| {
+        low_power_until_wakeup(bed, wait_for_the_port);
+    });
 }
 
 /// Reading the capability, and changing it, while the device may sleep: the same as awake.
