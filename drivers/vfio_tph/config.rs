@@ -35,7 +35,10 @@ use crate::{
     },
     table,
     uapi,
-    vectors::Vectors, //
+    vectors::{
+        self,
+        Vectors, //
+    },
 };
 use core::ops::Range;
 use kernel::{
@@ -284,6 +287,8 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
 
     // As core has it for any access to a device that does not wake up.
     let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
+    // A tag that a vector should not have must not come into use.
+    vectors::clear_freed(handle);
     write_control(&mut handle.lock()?.open()?, register.start, bytes)
 }
 
@@ -322,7 +327,7 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
         counters.dropped_writes.count();
         return Ok(());
     };
-    // A tag that a vector should not have must not come into use.
+    // As above, of what could not be cleared.
     let settled = offered.vectors.as_ref().is_none_or(Vectors::is_settled);
     if next.enabled() && !settled {
         counters.dropped_writes.count();

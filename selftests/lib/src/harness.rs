@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser};
 
 use crate::bench::Bench;
 use crate::child;
@@ -49,22 +49,29 @@ macro_rules! skip {
 /// Why a test was left out.
 pub struct Skip(pub String);
 
-/// Longest time for one test: one that hangs must not take the report of all others with it.
-const DEADLINE: Duration = Duration::from_secs(120);
-
 #[derive(Parser)]
 #[command(about = "A kselftest of vfio_tph; prints KTAP.")]
-struct Arguments {
+struct Arguments<A: Args> {
     /// Device to test, repeatable; by default the emulated endpoints of the test VM
     #[arg(long = "device", value_name = "BDF")]
     devices: Vec<Bdf>,
     /// Only print the names of the tests
     #[arg(long)]
     list: bool,
+    /// Longest time for one test, in seconds: one that hangs must not take the report of all
+    /// others with it
+    #[arg(long, default_value_t = 120)]
+    deadline: u64,
+    #[command(flatten)]
+    own: A,
     /// Run the tests whose name contains one of these words
     #[arg(value_name = "WORD")]
     words: Vec<String>,
 }
+
+/// No arguments but those that every program takes.
+#[derive(Args)]
+struct NoArguments {}
 
 thread_local! {
     static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
@@ -131,11 +138,11 @@ fn run_one(test: &Test, devices: &[Bdf]) -> Outcome {
 }
 
 /// Ends the process, and says which test it was, when `name` takes too long.
-fn watch(name: &'static str) -> mpsc::Sender<()> {
+fn watch(name: &'static str, deadline: Duration) -> mpsc::Sender<()> {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
-        if wait.recv_timeout(DEADLINE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            println!("Bail out! {name} has not ended after {DEADLINE:?}");
+        if wait.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
+            println!("Bail out! {name} has not ended after {deadline:?}");
             // SAFETY: takes no memory; exit handlers could wait for the thread that hangs.
             unsafe { libc::_exit(1) }
         }
@@ -153,10 +160,17 @@ fn program() -> String {
 
 /// A test program's `main`.
 pub fn run(tests: &[Test]) -> ExitCode {
+    run_with(tests, |NoArguments {}| ())
+}
+
+/// The same for a program with arguments of its own: `take` is given them before the first test.
+pub fn run_with<A: Args>(tests: &[Test], take: impl FnOnce(A)) -> ExitCode {
     if let Some(code) = child::run_if_child() {
         return code;
     }
-    let arguments = Arguments::parse();
+    let arguments = Arguments::<A>::parse();
+    take(arguments.own);
+    let deadline = Duration::from_secs(arguments.deadline);
     let chosen: Vec<&Test> = tests
         .iter()
         .filter(|test| {
@@ -175,7 +189,7 @@ pub fn run(tests: &[Test]) -> ExitCode {
     for (number, test) in (1..).zip(&chosen) {
         // So that what the kernel has to say can be told apart.
         kmsg::say(&format!("<6>{}: {}\n", program(), test.name));
-        let watchdog = watch(test.name);
+        let watchdog = watch(test.name, deadline);
         let outcome = run_one(test, &arguments.devices);
         drop(watchdog);
         match outcome {

@@ -76,6 +76,12 @@ impl Device {
         ioctl(self.fd(), request(number), argument)
     }
 
+    /// Any ioctl of vfio, by its number, with any argument. No field of it may tell the kernel of
+    /// more bytes than there are.
+    pub fn any_ioctl(&self, number: u32, argument: &mut [u8]) -> Result<i32, Errno> {
+        self.ioctl(number, argument.as_mut_ptr())
+    }
+
     /// `VFIO_DEVICE_GET_INFO`, with its capabilities: all bytes of the answer.
     pub fn info_bytes(&self) -> Vec<u8> {
         self.info_of::<vfio_device_info>(number::DEVICE_GET_INFO, 0)

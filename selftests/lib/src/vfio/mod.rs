@@ -38,7 +38,8 @@ pub(crate) const fn request(number: u32) -> libc::c_ulong {
 }
 
 /// Numbers of the ioctls, which bindgen cannot take from the macros of `linux/vfio.h`.
-pub(crate) mod number {
+#[allow(missing_docs)]
+pub mod number {
     pub const SET_IOMMU: u32 = 2;
     pub const GROUP_GET_STATUS: u32 = 3;
     pub const GROUP_SET_CONTAINER: u32 = 4;
@@ -51,6 +52,7 @@ pub(crate) mod number {
     pub const DEVICE_GET_PCI_HOT_RESET_INFO: u32 = 12;
     pub const DEVICE_PCI_HOT_RESET: u32 = 13;
     pub const IOMMU_MAP_DMA: u32 = 13;
+    pub const DEVICE_IOEVENTFD: u32 = 16;
     pub const DEVICE_FEATURE: u32 = 17;
     pub const DEVICE_BIND_IOMMUFD: u32 = 18;
     pub const DEVICE_ATTACH_IOMMUFD_PT: u32 = 19;

@@ -16,8 +16,6 @@ use vfio_bindings::bindings::vfio::{
 use super::feature::{feature_bytes, Op};
 use super::{ioctl, number, request, Device};
 
-const DEVICE_IOEVENTFD: u32 = 16;
-
 /// One capability in a region's info.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionCapability {
@@ -132,7 +130,12 @@ impl Device {
             fd: event,
             ..Default::default()
         };
-        ioctl(self.fd(), request(DEVICE_IOEVENTFD), &raw mut argument).map(drop)
+        ioctl(
+            self.fd(),
+            request(number::DEVICE_IOEVENTFD),
+            &raw mut argument,
+        )
+        .map(drop)
     }
 }
 
