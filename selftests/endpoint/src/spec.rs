@@ -240,7 +240,7 @@ fn set(
         }
         "offset" => *offset = Some(parse_number(value)?.try_into()?),
         "msix" => spec.msix = value.parse()?,
-        "msix_offset" => spec.msix_offset = parse_number(value)?.into(),
+        "msix_offset" => spec.msix_offset = parse_number(value)?,
         "bar" => spec.bar_size = parse_size(value)?,
         "id" => {
             let (vendor, device) = value.split_once(':').context("not VVVV:DDDD")?;

@@ -15,14 +15,12 @@ mod resolve;
 pub use device::wait_for;
 pub use device::{Device, Region};
 pub use feature::{
-    cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op, Source, StRequest,
-    FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
+    cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op, Source,
+    StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 pub use iommu::Mapping;
 pub use irqs::Vectors;
-pub use open::{
-    open, open_beside, open_cdev_unbound, open_with, OpenBy, VfToken, NOIOMMU_SWITCH,
-};
+pub use open::{open, open_beside, open_cdev_unbound, open_with, OpenBy, VfToken, NOIOMMU_SWITCH};
 pub use region::{Mapped, RegionCapability};
 pub use resolve::{unresolved, Resolution, ResolveRequest, RESOLVE_HEADER};
 
