@@ -174,7 +174,16 @@ pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
 pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
     let endpoint = pick_without_reset(bench);
     bench::bind(&endpoint, Gate::Safe);
-    for accesses in [0, 1, 3, 8, 20] {
+    let bed = Bed::open(endpoint.clone());
+    bed.device
+        .enable(StMode::InterruptVector, Requester::Standard);
+    endpoint.reset_counters();
+    bed.device.program(0, &[cpu(CPU); 4]).expect("TPH_ST");
+    let counters = endpoint.counters();
+    let all =
+        counters.config_read + counters.config_write + counters.mmio_read + counters.mmio_write;
+    drop(bed);
+    for accesses in [0, 1, 3, all / 2, all - 1] {
         for how in ["close", "a write to Control", "SET_IRQS"] {
             let bed = Bed::open(endpoint.clone());
             bed.device
