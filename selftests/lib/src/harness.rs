@@ -19,6 +19,7 @@ use clap::Parser;
 
 use crate::bench::Bench;
 use crate::child;
+use crate::foreign;
 use crate::kmsg;
 use crate::pci::Bdf;
 
@@ -153,7 +154,7 @@ fn program() -> String {
 
 /// A test program's `main`.
 pub fn run(tests: &[Test]) -> ExitCode {
-    if let Some(code) = child::run_if_child() {
+    if let Some(code) = child::run_if_child().or_else(foreign::run_if_child) {
         return code;
     }
     let arguments = Arguments::parse();

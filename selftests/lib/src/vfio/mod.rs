@@ -3,6 +3,7 @@
 //! A vfio device's user side: ways to open it, and what can be asked of it.
 
 mod device;
+mod dma_buf;
 mod feature;
 mod iommu;
 mod irqs;
@@ -14,15 +15,14 @@ mod resolve;
 
 pub use device::wait_for;
 pub use device::{Device, Region};
+pub use dma_buf::{dma_buf, dma_buf_fd, dma_buf_tph_bytes, DmaBufTph, Hints};
 pub use feature::{
-    cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op, Source, StRequest,
-    FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
+    cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op, Source,
+    StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 pub use iommu::Mapping;
 pub use irqs::Vectors;
-pub use open::{
-    open, open_beside, open_cdev_unbound, open_with, OpenBy, VfToken, NOIOMMU_SWITCH,
-};
+pub use open::{open, open_beside, open_cdev_unbound, open_with, OpenBy, VfToken, NOIOMMU_SWITCH};
 pub use region::{Mapped, RegionCapability};
 pub use resolve::{unresolved, Resolution, ResolveRequest, RESOLVE_HEADER};
 
