@@ -2,9 +2,7 @@
 
 //! Accesses to the BARs.
 
-use tph_protocol::registers::{
-    BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA,
-};
+use tph_protocol::registers::{BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA};
 use tph_protocol::{Access, ViolationKind};
 
 use super::{value_of, Endpoint};
