@@ -5,6 +5,11 @@
 //!
 //! C header: [`include/linux/dma-buf.h`](srctree/include/linux/dma-buf.h)
 
+// For importers; a driver that only asks needs none.
+#[cfg(TPH_DMA_BUF_IMPORTER)]
+#[path = "dma_buf/attachment.rs"]
+pub(crate) mod attachment;
+
 use core::ptr::NonNull;
 use kernel::{
     bindings,
@@ -52,6 +57,7 @@ unsafe impl AlwaysRefCounted for DmaBuf {
 
 impl DmaBuf {
     /// Whether dma-bufs of this kernel can know of TPH at all.
+    #[cfg_attr(TPH_DMA_BUF_IMPORTER, allow(dead_code))]
     pub(crate) const KNOWS_TPH: bool = cfg!(VFIO_TPH_DMA_BUF);
 
     /// The dma-buf behind a file descriptor of the calling process.

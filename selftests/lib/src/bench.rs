@@ -61,7 +61,8 @@ impl Want {
         ..Want::TABLE
     };
 
-    fn fits(&self, bdf: &Bdf) -> bool {
+    /// Whether a device is what is wanted.
+    pub fn fits(&self, bdf: &Bdf) -> bool {
         let config = bdf.config();
         let links = tph::chain(|offset| config.dword(offset));
         let link = links
@@ -176,6 +177,18 @@ impl Bench {
         match fits {
             Some(index) => self.endpoint(index),
             None => skip!("no device for {want:?}"),
+        }
+    }
+
+    /// A device as it is that `fits`. The test is left out, with `what` it needs, if there is none.
+    pub fn pick_where(&mut self, what: &str, fits: impl Fn(&Bdf) -> bool) -> Rc<Endpoint> {
+        let found = (0..self.known.len()).find(|&index| {
+            let bdf = &self.known[index].0;
+            self.taken.iter().all(|taken| taken.bdf != *bdf) && fits(bdf)
+        });
+        match found {
+            Some(index) => self.endpoint(index),
+            None => skip!("no device with {what}"),
         }
     }
 

@@ -12,13 +12,17 @@ pub mod aer;
 pub mod bench;
 pub mod child;
 pub mod cpus;
+pub mod dma_buf;
 pub mod endpoint;
 pub mod engine;
 #[path = "../../guest/firmware.rs"]
 #[allow(missing_docs)]
 pub mod firmware;
+pub mod foreign;
 pub mod harness;
 pub mod hotplug;
+pub mod importer;
+pub mod kernel;
 pub mod kmsg;
 pub mod kstate;
 pub mod memory;
@@ -28,6 +32,7 @@ pub mod msix;
 pub mod pci;
 pub mod policy;
 pub mod root_port;
+pub mod signal;
 pub mod sriov;
 pub mod tph;
 pub mod vfio;

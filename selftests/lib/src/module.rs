@@ -88,11 +88,19 @@ impl Gate {
         }
     }
 
+    /// That of the module that is loaded.
+    pub fn loaded() -> Self {
+        match parameter(VFIO_TPH, "enable_unsafe_tph").as_str() {
+            "Y" => Gate::Unsafe,
+            _ => Gate::Safe,
+        }
+    }
+
     /// Sees to it that vfio_tph is loaded with this gate. Devices that it drives are unbound if
     /// it has to be loaded again.
     pub fn load(self) {
         if loaded(VFIO_TPH) {
-            if parameter(VFIO_TPH, "enable_unsafe_tph") == self.letter() {
+            if Self::loaded() == self {
                 return;
             }
             unload(VFIO_TPH).unwrap_or_else(|error| panic!("rmmod {VFIO_TPH}: {error}"));

@@ -14,7 +14,6 @@ use crate::bench::Bench;
 use crate::endpoint::Endpoint;
 use crate::memory::PAGE;
 use crate::pci::{Bdf, Config};
-use crate::skip;
 use crate::tph;
 use crate::vfio::Mapped;
 
@@ -82,16 +81,9 @@ impl Bench {
     /// A device with TPH below a root port, as it is, that has certain traits. The test is left out,
     /// with `what` it needs, if there is none.
     pub fn pick_with(&mut self, what: &str, fits: impl Fn(&Traits) -> bool) -> Rc<Endpoint> {
-        let found = (0..self.known.len()).find(|&index| {
-            let bdf = &self.known[index].0;
-            self.taken.iter().all(|taken| taken.bdf != *bdf)
-                && bdf.root_port().is_some()
-                && Traits::of(bdf).is_some_and(|traits| fits(&traits))
-        });
-        match found {
-            Some(index) => self.endpoint(index),
-            None => skip!("no device with {what}"),
-        }
+        self.pick_where(what, |bdf| {
+            bdf.root_port().is_some() && Traits::of(bdf).is_some_and(|traits| fits(&traits))
+        })
     }
 }
 

@@ -86,7 +86,12 @@ pub fn write(bdf: &Bdf, text: &[u8]) -> Result<(), Errno> {
 
 /// Has vfio_tph drive a device, with that policy for whoever opens it next.
 pub fn bind(endpoint: &Endpoint, policy: Policy) {
-    bench::bind(endpoint, policy.gate());
+    bind_under(endpoint, policy.gate(), policy);
+}
+
+/// The same with a gate that allows it. One gate for all leaves alone what is bound already.
+pub fn bind_under(endpoint: &Endpoint, gate: Gate, policy: Policy) {
+    bench::bind(endpoint, gate);
     let bdf = &endpoint.bdf;
     write(bdf, policy.name().as_bytes()).unwrap_or_else(|e| panic!("{bdf}: {policy:?}: {e}"));
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use tph_selftests::bench::{in_test_vm, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::firmware::{Tags, CPUS};
+use tph_selftests::kernel;
 use tph_selftests::module::Gate;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, Device, Source, StRequest, FAULT_UNTOUCHED};
@@ -23,19 +24,7 @@ pub fn booted_with_notph() -> bool {
 
 /// Whether the kernel was built with `CONFIG_PCIE_TPH`.
 pub fn kernel_has_tph() -> bool {
-    kernel_has("pcie_enable_tph")
-}
-
-/// Whether the kernel was built with `kernel/patches`.
-pub fn kernel_is_patched() -> bool {
-    kernel_has("dma_buf_get_tph")
-}
-
-fn kernel_has(function: &str) -> bool {
-    fs::read_to_string("/proc/kallsyms")
-        .expect("/proc/kallsyms")
-        .lines()
-        .any(|line| line.split_whitespace().nth(2) == Some(function))
+    kernel::has("pcie_enable_tph")
 }
 
 /// Leaves the test out if the kernel cannot use TPH, or was told not to.

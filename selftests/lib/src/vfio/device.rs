@@ -240,6 +240,12 @@ impl Device {
             .map(drop)
     }
 
+    /// Lets the device reach the memory of a dma-buf at `iova`, until the device is closed. Needs a
+    /// device that was opened by its character device.
+    pub fn map_dma_buf(&self, fd: &impl AsRawFd, length: u64, iova: u64) -> Result<(), Errno> {
+        self.iommu.map_file(fd.as_raw_fd(), length, iova)
+    }
+
     /// Memory that the device can reach at `iova`.
     pub fn map_dma(&self, pages: usize, iova: u64) -> Result<Mapping, Errno> {
         self.iommu.map(Pages::new(pages), iova)

@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use iommufd_bindings::{
-    iommu_ioas_alloc, iommu_ioas_map, iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA,
+    iommu_ioas_alloc, iommu_ioas_map, iommu_ioas_map_file,
+    iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE, IOMMUFD_CMD_IOAS_ALLOC, IOMMUFD_CMD_IOAS_MAP,
-    IOMMUFD_TYPE,
+    IOMMUFD_CMD_IOAS_MAP_FILE, IOMMUFD_TYPE,
 };
 use nix::errno::Errno;
 use nix::request_code_none;
@@ -24,6 +25,11 @@ use crate::memory::Pages;
 const fn iommufd_request(command: u32) -> libc::c_ulong {
     request_code_none!(IOMMUFD_TYPE, command)
 }
+
+/// Of all mappings.
+const MAP_FLAGS: u32 = iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA
+    | iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE
+    | iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE;
 
 /// An IO address space of an iommufd.
 pub(super) struct Ioas {
@@ -86,6 +92,28 @@ impl Iommu {
         }
     }
 
+    /// Maps what a file has from its start on, of which a dma-buf is one. EOPNOTSUPP by a group.
+    pub(super) fn map_file(&self, fd: RawFd, length: u64, iova: u64) -> Result<(), Errno> {
+        let Self::Iommufd(ioas) = self else {
+            return Err(Errno::EOPNOTSUPP);
+        };
+        let mut map = iommu_ioas_map_file {
+            size: size_of::<iommu_ioas_map_file>() as u32,
+            flags: MAP_FLAGS,
+            ioas_id: ioas.id,
+            fd,
+            start: 0,
+            length,
+            iova,
+        };
+        ioctl(
+            ioas.iommufd.as_raw_fd(),
+            iommufd_request(IOMMUFD_CMD_IOAS_MAP_FILE),
+            &mut map,
+        )
+        .map(drop)
+    }
+
     /// Maps memory for the device.
     pub(super) fn map(&self, pages: Pages, iova: u64) -> Result<Mapping, Errno> {
         let (address, length) = (pages.address() as u64, pages.length() as u64);
@@ -93,9 +121,7 @@ impl Iommu {
             Self::Iommufd(ioas) => {
                 let mut map = iommu_ioas_map {
                     size: size_of::<iommu_ioas_map>() as u32,
-                    flags: iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA
-                        | iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE
-                        | iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE,
+                    flags: MAP_FLAGS,
                     ioas_id: ioas.id,
                     user_va: address,
                     length,

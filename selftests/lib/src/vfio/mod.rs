@@ -3,6 +3,7 @@
 //! A vfio device's user side: ways to open it, and what can be asked of it.
 
 mod device;
+mod dma_buf;
 mod feature;
 mod iommu;
 mod irqs;
@@ -14,6 +15,7 @@ mod resolve;
 
 pub use device::wait_for;
 pub use device::{Device, Region};
+pub use dma_buf::{dma_buf, dma_buf_fd, dma_buf_tph_bytes, DmaBufTph, Hints};
 pub use feature::{
     cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op, Source,
     StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,

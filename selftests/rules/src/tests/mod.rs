@@ -11,6 +11,7 @@ mod layout;
 mod lookup;
 mod model;
 mod offer;
+mod published;
 mod registers;
 mod source;
 mod space;

@@ -8,6 +8,7 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::cpus;
 use tph_selftests::firmware::{CPUS, CPU_SHORT_ANSWER, CPU_WRONG_TYPE};
 use tph_selftests::harness;
+use tph_selftests::kernel;
 use tph_selftests::kmsg::KernelLog;
 use tph_selftests::kstate;
 use tph_selftests::module::Gate;
@@ -22,8 +23,8 @@ use tph_selftests::vfio::{
 };
 use tph_selftests::{assert_errno, skip, tests, Errno};
 use tph_tests::{
-    assert_refused_unless_enabled, enabled, fill, kernel_is_patched, needs_known_firmware, opened,
-    st, tag, xst, CPU, OTHER_CPU,
+    assert_refused_unless_enabled, enabled, fill, needs_known_firmware, opened, st, tag, xst, CPU,
+    OTHER_CPU,
 };
 
 /// Sources that are refused whatever the policy, and with what.
@@ -129,7 +130,7 @@ fn r9_a_table_that_claims_too_much(bench: &mut Bench) {
         bench::bind(&endpoint, Gate::Safe);
         let past_the_end =
             usize::from(offset) + PCI_TPH_BASE_SIZEOF as usize + 2 * usize::from(claimed) > 0x1000;
-        if past_the_end && !kernel_is_patched() {
+        if past_the_end && !kernel::is_patched() {
             // vfio-pci-core would write past a buffer of its own.
             assert_errno!(open(&endpoint.bdf, OpenBy::Cdev), EIO, "{what}");
             continue;
