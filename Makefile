@@ -6,9 +6,10 @@
 
 KERNEL ?= lean
 KDIR ?=
+DEVICES ?=
 
 .DEFAULT_GOAL := modules
-.PHONY: help modules all kernel demo test host-test check clean distclean
+.PHONY: help modules all kernel demo test test-parity test-nested host-test check clean distclean
 
 help: ## Show this list
 	@echo 'make TARGET [KERNEL=lean|bare] [KDIR=/path] [V=1]'
@@ -31,6 +32,12 @@ demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 
 test: ## Run all tests: rules on the host, the module in virtual machines
 	@selftests/test
+
+test-parity: ## Compare with vfio-pci: the kernel's selftests of vfio, random operations
+	@selftests/parity $(DEVICES)
+
+test-nested: ## Pass devices on to a guest in the virtual machine
+	@selftests/nested
 
 host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
