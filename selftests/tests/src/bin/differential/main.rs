@@ -31,7 +31,7 @@ use vfio_bindings::bindings::vfio::VFIO_PCI_CONFIG_REGION_INDEX;
 #[derive(Args, Clone, Debug)]
 struct Scale {
     /// Number of operations
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 10_000)]
     operations: u64,
     /// Seed of their choice
     #[arg(long, default_value_t = 66)]
@@ -74,7 +74,7 @@ impl Hidden {
 fn compared(operation: &Operation, mut outcome: Outcome, hidden: Option<&Hidden>) -> Outcome {
     if let (Some(hidden), &Operation::Read { region, offset, .. }) = (hidden, operation) {
         if region == VFIO_PCI_CONFIG_REGION_INDEX {
-            hidden.cover(offset as usize, &mut outcome.data);
+            hidden.cover(offset as usize, &mut outcome.data.0);
         }
     }
     outcome

@@ -2,6 +2,8 @@
 
 //! What a user can do to an open device: any of it, at random.
 
+use std::fmt;
+
 use fastrand::Rng;
 use tph_selftests::protocol::registers::{BAR_REGISTERS, COMMAND};
 use tph_selftests::uapi::pci_regs::*;
@@ -11,14 +13,30 @@ use vfio_bindings::bindings::vfio::*;
 
 /// Size of every ioctl's argument; the kernel is never told of more than that.
 pub const ARGUMENT: usize = 1024;
-/// Events that each side has.
+/// Events that each side has for interrupts and writes.
 pub const EVENTS: usize = 6;
+
+/// Bytes of the user's memory, shown without what is 0 at their end.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Memory(pub Vec<u8>);
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.0.iter().rposition(|&byte| byte != 0);
+        let shown = &self.0[..used.map_or(0, |last| last + 1)];
+        write!(f, "{} bytes: ", self.0.len())?;
+        shown.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// A file descriptor in an argument, which is not the same number for both sides.
 #[derive(Clone, Copy, Debug)]
 pub enum Descriptor {
     /// One of the side's events.
     Event(usize),
+    /// The event for the end of low power: when that comes is not the user's to say, so it must
+    /// not start a write.
+    Wakeup,
     /// The device itself.
     Device,
 }
@@ -36,7 +54,7 @@ pub enum Operation {
     Write {
         region: u32,
         offset: u64,
-        bytes: Vec<u8>,
+        bytes: Memory,
     },
     /// mmap() of a region.
     Map {
@@ -48,7 +66,7 @@ pub enum Operation {
     /// ioctl(), with descriptors that stand at places of the argument.
     Ioctl {
         number: u32,
-        argument: Vec<u8>,
+        argument: Memory,
         descriptors: Vec<(usize, Descriptor)>,
     },
 }
@@ -76,14 +94,14 @@ fn length(rng: &mut Rng) -> usize {
     }
 }
 
-fn bytes(rng: &mut Rng, length: usize) -> Vec<u8> {
+fn bytes(rng: &mut Rng, length: usize) -> Memory {
     let mut bytes = vec![0; length];
     match rng.u8(..4) {
         0 => bytes.fill(0),
         1 => bytes.fill(0xff),
         _ => rng.fill(&mut bytes),
     }
-    bytes
+    Memory(bytes)
 }
 
 /// A region that is not config space, also one that there is not.
@@ -154,7 +172,7 @@ fn command(rng: &mut Rng) -> Operation {
     Operation::Write {
         region: CONFIG,
         offset: PCI_COMMAND.into(),
-        bytes: value.to_le_bytes().into(),
+        bytes: Memory(value.to_le_bytes().into()),
     }
 }
 
@@ -164,7 +182,7 @@ fn power(rng: &mut Rng, power: u16) -> Operation {
     Operation::Write {
         region: CONFIG,
         offset: u64::from(power) + u64::from(PCI_PM_CTRL),
-        bytes: vec![state, 0],
+        bytes: Memory(vec![state, 0]),
     }
 }
 
@@ -193,7 +211,7 @@ fn argument(fields: &[u32]) -> Vec<u8> {
 fn ioctl(number: u32, fields: &[u32]) -> Operation {
     Operation::Ioctl {
         number,
-        argument: argument(fields),
+        argument: Memory(argument(fields)),
         descriptors: Vec::new(),
     }
 }
@@ -294,7 +312,7 @@ fn set_irqs(rng: &mut Rng) -> Operation {
     }
     Operation::Ioctl {
         number: number::DEVICE_SET_IRQS,
-        argument,
+        argument: Memory(argument),
         descriptors,
     }
 }
@@ -330,7 +348,7 @@ fn feature(rng: &mut Rng) -> Operation {
     let mut descriptors = Vec::new();
     match index {
         VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP => {
-            descriptors.push((header, Descriptor::Event(0)));
+            descriptors.push((header, Descriptor::Wakeup));
         }
         VFIO_DEVICE_FEATURE_DMA_BUF => {
             let page = |rng: &mut Rng| 0x1000 * rng.u64(..20);
@@ -345,7 +363,7 @@ fn feature(rng: &mut Rng) -> Operation {
     }
     Operation::Ioctl {
         number: number::DEVICE_FEATURE,
-        argument,
+        argument: Memory(argument),
         descriptors,
     }
 }
@@ -363,9 +381,17 @@ fn other(rng: &mut Rng) -> Operation {
     let at = std::mem::offset_of!(vfio_device_ioeventfd, fd);
     Operation::Ioctl {
         number: number::DEVICE_IOEVENTFD,
-        argument,
+        argument: Memory(argument),
         descriptors: vec![(at, Descriptor::Event(rng.usize(..EVENTS)))],
     }
+}
+
+/// What an ioctl has to do with low power.
+pub enum LowPower {
+    /// It begins.
+    Entry,
+    /// It ends.
+    Exit,
 }
 
 /// Ends low power. While it lasts, each operation wakes the device up and lets it fall asleep again,
@@ -377,6 +403,28 @@ fn end_low_power() -> Operation {
 }
 
 impl Operation {
+    /// What it has to do with low power, if it succeeds.
+    pub fn low_power(&self) -> Option<LowPower> {
+        let Self::Ioctl {
+            number: number::DEVICE_FEATURE,
+            argument,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let flags = u32::from_ne_bytes(argument.0[4..8].try_into().expect("4 bytes"));
+        if flags & VFIO_DEVICE_FEATURE_SET == 0 || flags & VFIO_DEVICE_FEATURE_PROBE != 0 {
+            return None;
+        }
+        match flags & VFIO_DEVICE_FEATURE_MASK {
+            VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY
+            | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP => Some(LowPower::Entry),
+            VFIO_DEVICE_FEATURE_LOW_POWER_EXIT => Some(LowPower::Exit),
+            _ => None,
+        }
+    }
+
     /// Any operation. `power` is the offset of the power management capability.
     pub fn random(rng: &mut Rng, power: u16) -> Self {
         match rng.u32(..10_000) {

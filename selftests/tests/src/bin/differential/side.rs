@@ -2,6 +2,8 @@
 
 //! One of the two devices, and what an operation comes to on it.
 
+use std::cell::Cell;
+use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -14,7 +16,7 @@ use tph_selftests::vfio::{number, Device, Mapped};
 use tph_selftests::Errno;
 use vfio_bindings::bindings::vfio::*;
 
-use super::operation::{Descriptor, Operation, EVENTS};
+use super::operation::{Descriptor, LowPower, Memory, Operation, EVENTS};
 
 /// What an operation came to: all that a user sees of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub struct Outcome {
     /// What the call returned.
     pub result: Result<i64, Errno>,
     /// What it has written to the user's memory.
-    pub data: Vec<u8>,
+    pub data: Memory,
     /// Counts of the side's events.
     pub signals: Vec<u64>,
 }
@@ -32,6 +34,9 @@ pub struct Side {
     pub endpoint: Rc<Endpoint>,
     device: Device,
     events: Vec<EventFd>,
+    wakeup: EventFd,
+    /// Whether it is in low power, or goes there again after each operation.
+    low_power: Cell<bool>,
     /// Distance of regions in the device's file.
     spacing: u64,
 }
@@ -45,6 +50,8 @@ impl Side {
         let event = || EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).expect("eventfd");
         let side = Self {
             events: (0..EVENTS).map(|_| event()).collect(),
+            wakeup: event(),
+            low_power: Cell::new(false),
             spacing,
             device,
             endpoint,
@@ -77,8 +84,37 @@ impl Side {
         self.device.config_space()
     }
 
-    /// Does it.
+    /// Does it, and waits until the device sleeps again if it is in low power: the kernel has it
+    /// fall asleep in its own time, which ends D3hot, too.
     pub fn apply(&self, operation: &Operation) -> Outcome {
+        let outcome = self.apply_at_once(operation);
+        match operation.low_power() {
+            Some(LowPower::Entry) if outcome.result.is_ok() => self.low_power.set(true),
+            Some(LowPower::Exit) if outcome.result.is_ok() => {
+                self.low_power.set(false);
+                // It may have been awake already when it was told to be.
+                let _ = self.wakeup.read();
+            }
+            _ => (),
+        }
+        while self.low_power.get() && !self.sleeps() {
+            if self.wakeup.read().is_ok() {
+                self.low_power.set(false);
+            }
+        }
+        outcome
+    }
+
+    fn sleeps(&self) -> bool {
+        let path = self.endpoint.bdf.path("power/runtime_status");
+        let status = fs::read_to_string(&path);
+        status
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .trim()
+            == "suspended"
+    }
+
+    fn apply_at_once(&self, operation: &Operation) -> Outcome {
         match operation {
             &Operation::Read {
                 region,
@@ -94,7 +130,7 @@ impl Side {
                 offset,
                 bytes,
             } => {
-                let result = pwrite(self.fd(), bytes, self.place(*region, *offset));
+                let result = pwrite(self.fd(), &bytes.0, self.place(*region, *offset));
                 Outcome::new(result.map(|count| count as i64), Vec::new())
             }
             &Operation::Map {
@@ -113,7 +149,7 @@ impl Side {
                 number,
                 argument,
                 descriptors,
-            } => self.ioctl(*number, argument.clone(), descriptors),
+            } => self.ioctl(*number, argument.0.clone(), descriptors),
         }
     }
 
@@ -126,6 +162,7 @@ impl Side {
         for &(at, descriptor) in descriptors {
             let fd = match descriptor {
                 Descriptor::Event(index) => self.events[index].as_raw_fd(),
+                Descriptor::Wakeup => self.wakeup.as_raw_fd(),
                 Descriptor::Device => self.device.fd(),
             };
             argument[at..at + 4].copy_from_slice(&fd.to_ne_bytes());
@@ -165,7 +202,7 @@ impl Outcome {
     fn new(result: Result<i64, Errno>, data: Vec<u8>) -> Self {
         Self {
             result,
-            data,
+            data: Memory(data),
             signals: Vec::new(),
         }
     }
