@@ -33,8 +33,7 @@ use crate::{
         capability::MAX_CAPABILITY_ENTRIES,
         control, //
     },
-    table,
-    uapi,
+    table, uapi,
     vectors::{
         self,
         Vectors, //

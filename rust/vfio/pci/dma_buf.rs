@@ -23,7 +23,7 @@ impl CoreDevice {
     /// Whether a word can be kept with the device's dma-bufs.
     pub(crate) const KEEPS_DMA_BUF_WORDS: bool = cfg!(VFIO_TPH_VFIO_DMA_BUF);
 
-    /// Keeps `word` with a dma-buf, for [`Driver::dma_buf_tph`](super::Driver::dma_buf_tph); a new
+    /// Keeps `word` with a dma-buf, for [`Driver::dma_buf_tph`]; a new
     /// dma-buf has 0. To be called while the device is open.
     ///
     /// EINVAL if the dma-buf is not one of this device, EINTR if a signal comes while its

@@ -70,7 +70,7 @@ impl Attach {
     }
 }
 
-/// What [`ASK`] is asked, and what stands in the outputs before the exporter is called.
+/// What `ASK` is asked, and what stands in the outputs before the exporter is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Whether an extended tag is wanted.
