@@ -16,6 +16,7 @@ use crate::skip;
 
 const DEBUGFS: &str = "/sys/kernel/debug";
 const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
+const MAKE_IT_FAIL: &str = "/proc/thread-self/make-it-fail";
 /// More than there are points in any call.
 const MANY: &str = "1000000";
 
@@ -67,6 +68,14 @@ const SETTINGS: [(&str, &str, &str); 7] = [
     ("fail_usercopy/verbose", "0", "2"),
 ];
 
+/// What is set for as long as everything fails, of the threads that say so of themselves.
+const EVERY: [(&str, &str); 4] = [
+    ("failslab/task-filter", "Y"),
+    ("failslab/times", "-1"),
+    ("failslab/interval", "1"),
+    ("failslab/probability", "100"),
+];
+
 fn set(file: &str, value: &str) {
     let path = Path::new(DEBUGFS).join(file);
     fs::write(&path, value).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -75,7 +84,8 @@ fn set(file: &str, value: &str) {
 /// Injects faults into the calls of the thread that made it.
 pub struct Injector {
     fail_nth: File,
-    /// The file is about a thread.
+    make_it_fail: File,
+    /// The files are about a thread.
     _thread: PhantomData<*const ()>,
 }
 
@@ -90,13 +100,16 @@ impl Injector {
         for (file, value, _) in SETTINGS {
             set(file, value);
         }
-        let fail_nth = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(FAIL_NTH)
-            .unwrap_or_else(|error| panic!("{FAIL_NTH}: {error}"));
+        let open = |path: &str| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .unwrap_or_else(|error| panic!("{path}: {error}"))
+        };
         Self {
-            fail_nth,
+            fail_nth: open(FAIL_NTH),
+            make_it_fail: open(MAKE_IT_FAIL),
             _thread: PhantomData,
         }
     }
@@ -121,6 +134,18 @@ impl Injector {
         };
         let kind = Kind::ALL.into_iter().find(fired);
         (result, Some(kind.expect("one of the kinds has counted")))
+    }
+
+    /// Has every slab allocation of `call` fail: there are those who ask again in another way.
+    pub fn every<R>(&self, call: impl FnOnce() -> R) -> R {
+        for (file, value) in EVERY {
+            set(file, value);
+        }
+        self.make_it_fail.write_all_at(b"1", 0).expect(MAKE_IT_FAIL);
+        let result = call();
+        self.make_it_fail.write_all_at(b"0", 0).expect(MAKE_IT_FAIL);
+        set("failslab/probability", "0");
+        result
     }
 
     /// Ends what [`Self::nth`] began; whether the fault has been injected.
@@ -157,7 +182,7 @@ impl Drop for Injector {
 /// A call in which something failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// The how-manieth allocation or copy it was.
+    /// The how-manieth allocation or copy it was; 0 for all allocations.
     pub n: u32,
     /// What failed.
     pub kind: Kind,
@@ -219,9 +244,9 @@ impl Answers {
     }
 }
 
-/// Has each allocation and each copy of `call` fail once (there may be none): until the call needs no more, and succeeds.
-/// `prepare` comes before each call, `after` looks at what one with a fault has left. A call may get
-/// along without what it did not get.
+/// Has each allocation and each copy of `call` fail once (there may be none), and at last all
+/// allocations; without a fault it succeeds. `prepare` comes before each call, `after` looks at what
+/// one with a fault has left. A call may get along without what it did not get.
 pub fn each_fault(
     what: &str,
     mut prepare: impl FnMut(),
@@ -241,6 +266,13 @@ pub fn each_fault(
         answers.add(&attempt);
         after(&attempt);
     }
+
+    prepare();
+    let result = injector.every(&call);
+    let kind = Kind::Slab;
+    let attempt = Attempt { n: 0, kind, result };
+    answers.add(&attempt);
+    after(&attempt);
     println!(
         "# {what}: faults {:?}, errors {:?}",
         answers.faults, answers.errors

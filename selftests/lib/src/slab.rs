@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! How much memory the kernel has given away: objects of each slab cache, exactly, and areas of
-//! vmalloc.
+//! vmalloc, by who has asked for them.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 const SLABINFO: &str = "/proc/slabinfo";
 const VMALLOCINFO: &str = "/proc/vmallocinfo";
 const CACHES: &str = "/sys/kernel/slab";
+const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 
-/// Caches of those who watch, not of those who are watched: they keep a record of each allocation, or
-/// of each lock.
-const WATCHERS: [&str; 4] = [
+/// Caches that say nothing: those of who watches (a record of each allocation, or of each lock), and
+/// that of the places of areas, which are free long before they are given back.
+const NO_MATTER: [&str; 5] = [
     "kmemleak_object",
     "kmemleak_scan_area",
     "debug_objects_cache",
     "stackdepot",
+    "vmap_area",
 ];
 
 /// What is in use, by name.
@@ -27,8 +28,10 @@ pub struct InUse(BTreeMap<String, i64>);
 /// Gives free objects back that caches keep for the next who asks, or that wait to be freed: what is
 /// left is in use.
 fn shrink() {
-    // Two grace periods and the queues behind them: objects that were freed by RCU.
+    // Objects that were freed by RCU wait for a grace period, and before that in batches, which the
+    // shrinkers hand over.
     for _ in 0..3 {
+        fs::write(DROP_CACHES, "2").unwrap_or_else(|error| panic!("{DROP_CACHES}: {error}"));
         membarrier();
         let caches = fs::read_dir(CACHES).unwrap_or_else(|error| panic!("{CACHES}: {error}"));
         for cache in caches.flatten() {
@@ -59,13 +62,20 @@ impl InUse {
             let (Some(name), Some(active)) = (words.next(), words.next()) else {
                 continue;
             };
-            if !WATCHERS.contains(&name) {
+            if !NO_MATTER.contains(&name) {
                 all.insert(name.to_owned(), active.parse().expect("a number"));
             }
         }
-        if Path::new(VMALLOCINFO).exists() {
-            let text = fs::read_to_string(VMALLOCINFO).expect(VMALLOCINFO);
-            all.insert("vmalloc areas".to_owned(), text.lines().count() as i64);
+        let areas =
+            fs::read_to_string(VMALLOCINFO).unwrap_or_else(|e| panic!("{VMALLOCINFO}: {e}"));
+        // "start-end size caller ...", or "unpurged" in its place once nobody has it.
+        for caller in areas
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(2))
+        {
+            if caller != "unpurged" {
+                *all.entry(format!("vmalloc: {caller}")).or_insert(0) += 1;
+            }
         }
         assert!(all.len() > 10, "{SLABINFO}: {text}");
         Self(all)
