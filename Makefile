@@ -10,11 +10,11 @@ BDF ?=
 DEVICES ?=
 
 .DEFAULT_GOAL := modules
-.PHONY: help modules all kernel demo test test-parity test-nested host-test check bench bench-plots \
-	clean distclean
+.PHONY: help modules all kernel demo test soak test-parity test-nested host-test check bench \
+	bench-plots clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|bare] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
+	@echo 'make TARGET [KERNEL=lean|bare|debug|kcsan] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
 all: modules
@@ -32,8 +32,13 @@ kernel: ## Build a test kernel
 demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 	@selftests/demo
 
-test: ## Run all tests: rules on the host, the module in virtual machines
-	@selftests/test
+test: ## Run all tests: rules on the host, the module in virtual machines with KERNEL
+	@selftests/test --kernel $(KERNEL)
+
+# The sanitizer kernel unless another one is named.
+soak: ## 1,000 life cycles and 10 minutes of everything at once [CYCLES=N] [SECONDS=N]
+	@selftests/soak $(if $(filter command line,$(origin KERNEL)),--kernel $(KERNEL)) \
+		$(if $(CYCLES),--cycles $(CYCLES)) $(if $(SECONDS),--seconds $(SECONDS))
 
 test-parity: ## Compare with vfio-pci: the kernel's selftests of vfio, random operations
 	@selftests/parity $(DEVICES)

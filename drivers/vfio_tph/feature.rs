@@ -372,7 +372,7 @@ fn resolve(device: &VfioTph, source: Source, namespace: Namespace) -> Result<Hin
         Source::Cpu { cpu, memory } => {
             let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
             let bridge = device.host_bridge.as_ref().ok_or(Refusal::NoTag)?;
-            Ok(bridge.hint(cpu, memory, namespace, device.counters())?)
+            bridge.hint(cpu, memory, namespace, device.counters())
         }
         Source::DmaBuf { fd } => {
             device.counters().resolutions.count();

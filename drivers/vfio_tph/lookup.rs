@@ -18,6 +18,7 @@ use crate::{
         },
     },
     debugfs::Counters,
+    feature::Failure,
     rules::{
         firmware::CpuTags,
         lookup::Hint,
@@ -79,11 +80,14 @@ impl HostBridge {
         memory: MemoryType,
         namespace: Namespace,
         counters: &Counters,
-    ) -> Result<Hint, Refusal> {
+    ) -> Result<Hint, Failure> {
         counters.resolutions.count();
-        self.tags(cpu, counters)
-            .map_err(|_| Refusal::NoTag)?
-            .hint(memory, namespace)
+        match self.tags(cpu, counters) {
+            Ok(tags) => Ok(tags.hint(memory, namespace)?),
+            // Of firmware that nobody could ask nothing is known.
+            Err(error) if error == ENOMEM => Err(error.into()),
+            Err(_) => Err(Refusal::NoTag.into()),
+        }
     }
 
     fn tags(&self, cpu: PresentCpu, counters: &Counters) -> Result<CpuTags> {
@@ -94,7 +98,7 @@ impl HostBridge {
         }
 
         if self.answers.copy().is_none() {
-            if !PCI_FIRMWARE.has(self.handle, QUERY_CACHE_LOCALITY) {
+            if !PCI_FIRMWARE.has(self.handle, QUERY_CACHE_LOCALITY)? {
                 return Err(ENODEV);
             }
             self.answers.populate(());

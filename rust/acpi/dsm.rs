@@ -42,30 +42,29 @@ pub(crate) struct FunctionSet {
 }
 
 impl FunctionSet {
-    /// Whether the node says that it has `function`. Evaluates it to find out.
+    /// Whether the node says, by function 0, that it has `function`.
+    ///
+    /// Not by `acpi_check_dsm()` and `acpi_evaluate_dsm()`: to them a node without the function and
+    /// one that there was no memory to ask are the same.
+    ///
+    /// ENODEV if function 0 does not evaluate, ENOMEM without memory.
     #[cfg(CONFIG_ACPI)]
-    pub(crate) fn has(&self, handle: Handle, function: u32) -> bool {
-        let guid = bindings::guid_t { b: self.guid };
-        // SAFETY: The handle is valid by its invariant, and the GUID is only read.
-        unsafe {
-            bindings::acpi_check_dsm(
-                handle.0.as_ptr(),
-                &guid,
-                self.revision,
-                1u64.checked_shl(function).unwrap_or(0),
-            )
-        }
+    pub(crate) fn has(&self, handle: Handle, function: u32) -> Result<bool> {
+        let wanted = 1u64.checked_shl(function).unwrap_or(0);
+        let known = self.call(handle, 0, &mut [])?.as_mask().unwrap_or(0);
+        // Bit 0 says that there is any function besides this one.
+        Ok(wanted != 0 && known & 1 != 0 && known & wanted != 0)
     }
 
     /// Nothing has any: this kernel has no ACPI.
     #[cfg(not(CONFIG_ACPI))]
-    pub(crate) fn has(&self, _: Handle, _: u32) -> bool {
-        false
+    pub(crate) fn has(&self, _: Handle, _: u32) -> Result<bool> {
+        Ok(false)
     }
 
     /// Evaluates `function`, which the node has, with a package of integers.
     ///
-    /// ENODEV if it does not evaluate.
+    /// ENODEV if it does not evaluate, ENOMEM without memory.
     #[cfg(CONFIG_ACPI)]
     pub(crate) fn evaluate(
         &self,
@@ -73,40 +72,83 @@ impl FunctionSet {
         function: u32,
         arguments: [u64; 3],
     ) -> Result<Object> {
-        let guid = bindings::guid_t { b: self.guid };
-        let mut elements = arguments.map(|value| bindings::acpi_object {
-            integer: bindings::acpi_object__bindgen_ty_1 {
-                type_: bindings::ACPI_TYPE_INTEGER,
-                value,
-            },
-        });
-        let mut package = bindings::acpi_object {
-            package: bindings::acpi_object__bindgen_ty_4 {
-                type_: bindings::ACPI_TYPE_PACKAGE,
-                // CAST: three.
-                count: elements.len() as u32,
-                elements: elements.as_mut_ptr(),
-            },
-        };
-        // SAFETY: The handle is valid by its invariant; the package and its elements live until
-        // the call returns, and are only read.
-        let object = unsafe {
-            bindings::acpi_evaluate_dsm(
-                handle.0.as_ptr(),
-                &guid,
-                self.revision,
-                function.into(),
-                &mut package,
-            )
-        };
-        // INVARIANT: The object is ours.
-        NonNull::new(object).map(Object).ok_or(ENODEV)
+        self.call(handle, function, &mut arguments.map(integer))
     }
 
     /// Evaluates nothing: this kernel has no ACPI.
     #[cfg(not(CONFIG_ACPI))]
     pub(crate) fn evaluate(&self, _: Handle, _: u32, _: [u64; 3]) -> Result<Object> {
         Err(ENODEV)
+    }
+
+    /// Evaluates a function, whether it is there or not.
+    #[cfg(CONFIG_ACPI)]
+    fn call(
+        &self,
+        handle: Handle,
+        function: u32,
+        arguments: &mut [bindings::acpi_object],
+    ) -> Result<Object> {
+        let mut guid = self.guid;
+        let mut parameters = [
+            bindings::acpi_object {
+                buffer: bindings::acpi_object__bindgen_ty_3 {
+                    type_: bindings::ACPI_TYPE_BUFFER,
+                    // CAST: sixteen.
+                    length: guid.len() as u32,
+                    pointer: guid.as_mut_ptr(),
+                },
+            },
+            integer(self.revision),
+            integer(function.into()),
+            bindings::acpi_object {
+                package: bindings::acpi_object__bindgen_ty_4 {
+                    type_: bindings::ACPI_TYPE_PACKAGE,
+                    // CAST: at most three.
+                    count: arguments.len() as u32,
+                    elements: arguments.as_mut_ptr(),
+                },
+            },
+        ];
+        let mut list = bindings::acpi_object_list {
+            // CAST: four.
+            count: parameters.len() as u32,
+            pointer: parameters.as_mut_ptr(),
+        };
+        let mut result = bindings::acpi_buffer {
+            // ACPI_ALLOCATE_BUFFER
+            length: bindings::acpi_size::MAX,
+            pointer: core::ptr::null_mut(),
+        };
+        // SAFETY: The handle is valid by its invariant. The parameters, and what they point to, live
+        // until the call returns, and are only read. ACPICA allocates the result.
+        let status = unsafe {
+            bindings::acpi_evaluate_object(
+                handle.0.as_ptr(),
+                c"_DSM".as_char_ptr().cast_mut(),
+                &mut list,
+                &mut result,
+            )
+        };
+        if status != 0 {
+            // SAFETY: Takes a number.
+            let no_memory = unsafe { bindings::tph_helper_acpi_no_memory(status) };
+            return Err(if no_memory { ENOMEM } else { ENODEV });
+        }
+        // INVARIANT: The object is ours.
+        NonNull::new(result.pointer.cast())
+            .map(Object)
+            .ok_or(ENODEV)
+    }
+}
+
+#[cfg(CONFIG_ACPI)]
+fn integer(value: u64) -> bindings::acpi_object {
+    bindings::acpi_object {
+        integer: bindings::acpi_object__bindgen_ty_1 {
+            type_: bindings::ACPI_TYPE_INTEGER,
+            value,
+        },
     }
 }
 
@@ -118,6 +160,23 @@ impl FunctionSet {
 pub(crate) struct Object(NonNull<bindings::acpi_object>);
 
 impl Object {
+    /// A mask of functions: a buffer, or an integer of old firmware; `None` if the object is of
+    /// another type.
+    #[cfg(CONFIG_ACPI)]
+    fn as_mask(&self) -> Option<u64> {
+        // SAFETY: The object is valid, and every variant starts with its type.
+        if unsafe { self.0.as_ref().type_ } == bindings::ACPI_TYPE_INTEGER {
+            // SAFETY: The object is valid, and the type says which variant it is.
+            return Some(unsafe { self.0.as_ref().integer.value });
+        }
+        let bytes = self.as_buffer()?;
+        let mut mask = [0; size_of::<u64>()];
+        for (to, from) in mask.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Some(u64::from_le_bytes(mask))
+    }
+
     /// The bytes of a buffer; `None` if the object is of another type.
     pub(crate) fn as_buffer(&self) -> Option<&[u8]> {
         // SAFETY: The object is valid, and every variant starts with its type.
@@ -137,6 +196,6 @@ impl Object {
 impl Drop for Object {
     fn drop(&mut self) {
         // SAFETY: The object is ours, and not used after this.
-        unsafe { bindings::tph_helper_acpi_free(self.0.as_ptr()) };
+        unsafe { bindings::tph_helper_acpi_free(self.0.as_ptr().cast()) };
     }
 }

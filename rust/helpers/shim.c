@@ -179,9 +179,14 @@ acpi_handle tph_helper_acpi_handle(struct device *dev)
 #endif
 }
 
-void tph_helper_acpi_free(union acpi_object *object)
+void tph_helper_acpi_free(void *object)
 {
 #ifdef CONFIG_ACPI
 	ACPI_FREE(object);
 #endif
+}
+
+bool tph_helper_acpi_no_memory(acpi_status status)
+{
+	return status == AE_NO_MEMORY;
 }

@@ -35,7 +35,8 @@ int tph_helper_present_cpu(unsigned int cpu);
 size_t tph_helper_index_nospec(size_t index, size_t size);
 
 acpi_handle tph_helper_acpi_handle(struct device *dev);
-void tph_helper_acpi_free(union acpi_object *object);
+void tph_helper_acpi_free(void *object);
+bool tph_helper_acpi_no_memory(acpi_status status);
 
 void tph_helper_trace_enable(struct pci_dev *pdev, u8 st_mode,
 			     u8 requester_enable);

@@ -53,7 +53,9 @@ DefinitionBlock ("", "SSDT", 2, "VFIO", "TPH", 1)
 			Buffer () { 0x03, 0x1F, 0x0F, 0x11, 0x03, 0x5F, 0x0F, 0x55 }
 		})
 
-		Method (_DSM, 4, Serialized)
+		// Not serialized: ACPICA keeps a serialized method's mutex when it runs
+		// out of memory, and the next evaluation waits for ever.
+		Method (_DSM, 4, NotSerialized)
 		{
 			If (Arg0 != ToUUID ("e5c937d0-3553-4d7a-9117-ea4d19c3434d") ||
 			    Arg1 != 7)

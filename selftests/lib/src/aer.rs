@@ -4,11 +4,12 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::PathBuf;
 
 use tph_uapi::pci_regs::{PCI_ERR_UNC_COMP_TIME, PCI_ERR_UNC_DLP};
 
 use crate::kmsg::KernelLog;
-use crate::pci::Bdf;
+use crate::pci::{self, Bdf};
 use crate::skip;
 
 const DEVICE: &str = "/dev/aer_inject";
@@ -22,9 +23,31 @@ pub enum Severity {
     Fatal,
 }
 
+/// A device that does not go to sleep while this lives.
+struct Awake(PathBuf);
+
+impl Awake {
+    fn new(bdf: &Bdf) -> Self {
+        let file = bdf.path("power/control");
+        pci::write(&file, "on").unwrap_or_else(|error| panic!("{error}"));
+        Self(file)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        // Gone with the device, if that is gone.
+        let _ = pci::write(&self.0, "auto");
+    }
+}
+
 /// Has the root port report an error of a device, and waits until the kernel has recovered from
 /// it.
 pub fn inject(bdf: &Bdf, severity: Severity) {
+    // The PCI core wakes all of the bus up under pci_bus_sem. A sleeping device of vfio-pci takes its
+    // memory_lock then, which is held around pci_bus_sem in a hot reset: lockdep tells of it, whatever
+    // vfio driver it is, and then looks no further.
+    let _awake: Vec<Awake> = bdf.siblings().iter().chain([bdf]).map(Awake::new).collect();
     let Ok(mut device) = OpenOptions::new().write(true).open(DEVICE) else {
         skip!("there is no {DEVICE} (CONFIG_PCIEAER_INJECT)");
     };

@@ -152,20 +152,37 @@ impl Endpoint {
         });
     }
 
-    /// Gives it another TPH capability and lets the kernel find it anew; no driver is bound then.
-    pub fn reshape(&self, shape: TphShape) {
+    /// Has a dword of extended config space say something else, for as long as the test lasts.
+    pub fn lie(&self, offset: u16, value: u32) {
+        self.keep_original();
+        self.ask("a device that lies", |client, name| {
+            client.lie(name, offset, value)
+        });
+    }
+
+    /// Ends all lies; no driver is bound then, and the kernel has found the device anew.
+    pub fn tell_the_truth(&self) {
+        if let Some(shape) = self.original.take() {
+            self.change_shape(shape);
+        }
+    }
+
+    fn keep_original(&self) {
         if self.original.get().is_none() {
             self.original.set(Some(shape_of(&self.state())));
         }
+    }
+
+    /// Gives it another TPH capability and lets the kernel find it anew; no driver is bound then.
+    pub fn reshape(&self, shape: TphShape) {
+        self.keep_original();
         self.change_shape(shape);
     }
 
     /// Changes registers of its TPH capability that the kernel reads at every open; the offset and
     /// a table that gets longer are what it does not. No driver is bound afterwards.
     pub fn retouch(&self, shape: TphShape) {
-        if self.original.get().is_none() {
-            self.original.set(Some(shape_of(&self.state())));
-        }
+        self.keep_original();
         self.bdf.unbind();
         self.ask("another capability", |client, name| {
             client.set_tph(name, shape)
@@ -311,9 +328,7 @@ impl Endpoint {
         if self.completer.get() != root_port::EXTENDED {
             self.set_root_port(root_port::EXTENDED);
         }
-        if let Some(shape) = self.original.take() {
-            self.change_shape(shape);
-        }
+        self.tell_the_truth();
     }
 }
 

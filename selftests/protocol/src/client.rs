@@ -208,6 +208,11 @@ impl<S: Read + Write> Client<S> {
         self.done(device, command)
     }
 
+    /// Changes what a dword of extended configuration space holds, now and after each reset.
+    pub fn lie(&mut self, device: &str, offset: u16, value: u32) -> Result<(), Error> {
+        self.done(device, Command::Lie { offset, value })
+    }
+
     /// Says what the root port above supports.
     pub fn set_root_port(&mut self, device: &str, completer: u8) -> Result<(), Error> {
         self.done(device, Command::SetRootPort { completer })

@@ -67,6 +67,14 @@ pub enum Command {
         /// Little endian.
         value: u64,
     },
+    /// Changes what a dword of extended configuration space holds, now and after each reset, until
+    /// [`Command::SetTph`]: what a device says of itself that lies.
+    Lie {
+        /// Where, a multiple of 4.
+        offset: u16,
+        /// What it says.
+        value: u32,
+    },
     /// Says what the root port above supports (TPH Completer Supported).
     SetRootPort {
         /// 0, 1 or 3.

@@ -104,6 +104,14 @@ impl ConfigSpace {
         }
     }
 
+    /// A write that knows no read-only bits and that a reset does not undo.
+    pub fn redefine(&mut self, offset: u16, data: &[u8]) {
+        self.poke(offset, data);
+        for (at, &value) in (offset..SIZE).zip(data) {
+            self.defaults[usize::from(at)] = value;
+        }
+    }
+
     /// Reset values everywhere but in what is sticky.
     pub fn reset(&mut self, sticky: std::ops::Range<u16>) {
         for at in (0..SIZE).filter(|at| !sticky.contains(at)) {
@@ -129,6 +137,11 @@ mod tests {
         assert_eq!(space.u32(0x10), 0xab00_ffff);
         space.reset(0..0);
         assert_eq!(space.u32(0x10), 0x1234_5678);
+        space.redefine(0x12, &[0xcd]);
+        assert_eq!(space.u32(0x10), 0x12cd_5678);
+        space.write(0x10, &[0; 4]);
+        space.reset(0..0);
+        assert_eq!(space.u32(0x10), 0x12cd_5678);
     }
 
     #[test]

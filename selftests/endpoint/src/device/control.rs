@@ -59,6 +59,14 @@ impl Endpoint {
                 self.poke(space, offset, width, value)?;
                 Reply::Ok
             }
+            Command::Lie { offset, value } => {
+                ensure!(
+                    offset % 4 == 0 && (layout::EXTENDED..layout::SIZE).contains(&offset),
+                    "{offset:#x} is no dword of extended configuration space"
+                );
+                self.config.redefine(offset, &value.to_le_bytes());
+                Reply::Ok
+            }
             Command::SetRootPort { completer } => {
                 check_root_port(completer)?;
                 self.spec.root_port_completer = completer;

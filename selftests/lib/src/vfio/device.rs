@@ -58,6 +58,13 @@ impl Device {
         Ok(device)
     }
 
+    /// Closes the device alone. What stands behind it, a container or an address space, is closed
+    /// with what is returned.
+    pub fn close(self) -> impl Sized {
+        drop(self.file);
+        self.iommu
+    }
+
     /// Which device it is.
     pub fn bdf(&self) -> &Bdf {
         &self.bdf

@@ -22,7 +22,9 @@ pub use feature::{
 };
 pub use iommu::Mapping;
 pub use irqs::Vectors;
-pub use open::{open, open_beside, open_cdev_unbound, open_with, OpenBy, VfToken, NOIOMMU_SWITCH};
+pub use open::{
+    open, open_beside, open_cdev_unbound, open_with, OpenBy, Unopened, VfToken, NOIOMMU_SWITCH,
+};
 pub use region::{Mapped, RegionCapability};
 pub use resolve::{unresolved, Resolution, ResolveRequest, RESOLVE_HEADER};
 

@@ -79,12 +79,43 @@ pub fn open_cdev_unbound(bdf: &Bdf) -> Result<File, Errno> {
 }
 
 fn open_cdev(bdf: &Bdf, token: Option<&VfToken>) -> Result<Device, Errno> {
-    let file = open_cdev_unbound(bdf)?;
-    let iommufd = open_file("/dev/iommu")?;
-    bind_iommufd(&file, &iommufd, token)?;
-    let ioas = Ioas::new(iommufd)?;
-    attach(&file, &ioas)?;
-    Device::new(bdf.clone(), file, Iommu::Iommufd(ioas))
+    let unopened = Unopened::new(bdf)?;
+    unopened.open_with(token)?;
+    unopened.into_device()
+}
+
+/// A character device and an iommufd that know nothing of each other yet.
+pub struct Unopened {
+    bdf: Bdf,
+    file: File,
+    iommufd: File,
+}
+
+impl Unopened {
+    /// Opens the files; nothing reaches the driver.
+    pub fn new(bdf: &Bdf) -> Result<Self, Errno> {
+        Ok(Self {
+            bdf: bdf.clone(),
+            file: open_cdev_unbound(bdf)?,
+            iommufd: open_file("/dev/iommu")?,
+        })
+    }
+
+    /// `VFIO_DEVICE_BIND_IOMMUFD`: the driver opens the device. If it fails, it may be tried again.
+    pub fn open(&self) -> Result<(), Errno> {
+        self.open_with(None)
+    }
+
+    fn open_with(&self, token: Option<&VfToken>) -> Result<(), Errno> {
+        bind_iommufd(&self.file, &self.iommufd, token)
+    }
+
+    /// The device, opened.
+    pub fn into_device(self) -> Result<Device, Errno> {
+        let ioas = Ioas::new(self.iommufd)?;
+        attach(&self.file, &ioas)?;
+        Device::new(self.bdf, self.file, Iommu::Iommufd(ioas))
+    }
 }
 
 fn bind_iommufd(file: &File, iommufd: &File, token: Option<&VfToken>) -> Result<(), Errno> {

@@ -23,7 +23,7 @@ use super::{pick, Bed, VECTORS};
 const IN_FORCE: u32 = control(StMode::InterruptVector, Requester::Extended);
 
 /// A device that no reset by its own function hits: without FLR, and not alone on its bus.
-fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
+pub fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
     bench.pick_with("an ST table in MSI-X, without FLR", |traits| {
         traits.in_msix && !traits.flr
     })
@@ -101,7 +101,7 @@ fn works_from_zero_standard(bed: &Bed) {
 
 impl Bed {
     /// The tag of a CPU for each vector, whatever the policy.
-    fn fill_standard(&self) {
+    pub fn fill_standard(&self) {
         let n = usize::from(self.count());
         self.device
             .program(0, &vec![cpu(OTHER_CPU); n])

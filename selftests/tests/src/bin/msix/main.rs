@@ -3,6 +3,7 @@
 //! ST tables in the MSI-X table: what is programmed, and what becomes of it.
 
 mod batch;
+mod command;
 mod cost;
 mod lifetime;
 mod race;
@@ -20,6 +21,7 @@ use tph_selftests::vfio::{literal, Device, Source, Vectors};
 use tph_selftests::{harness, tests};
 
 use batch::*;
+use command::*;
 use cost::*;
 use lifetime::*;
 use race::*;
@@ -156,6 +158,7 @@ fn main() -> ExitCode {
         r45_close,
         r45_close_without_flr,
         r45_close_with_memory_disabled,
+        r45_close_with_memory_disabled_while_interrupts_are,
         r45_close_in_d3hot_without_flr,
         r45_owner_killed,
         r46_device_reset,
@@ -172,6 +175,7 @@ fn main() -> ExitCode {
         r49_fewer_vectors_than_before,
         r49_freed_with_memory_disabled,
         r49_freed_in_d3hot,
+        r49_freed_while_gone_without_flr,
         r49_freed_while_enabled,
         r50_memory_disabled,
         r50_d3hot,

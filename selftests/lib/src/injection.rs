@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Fault injection, Documentation/fault-injection of the kernel: one allocation, or one copy from or
+//! to user memory, of what this thread has the kernel do fails. All of them, one after the other:
+//! [`each_fault`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::marker::PhantomData;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::skip;
+
+const DEBUGFS: &str = "/sys/kernel/debug";
+const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
+const MAKE_IT_FAIL: &str = "/proc/thread-self/make-it-fail";
+/// More than there are points in any call.
+const MANY: &str = "1000000";
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// An object of the slab allocator.
+    Slab,
+    /// Pages.
+    Page,
+    /// A copy from or to user memory.
+    Usercopy,
+}
+
+impl Kind {
+    const ALL: [Kind; 3] = [Kind::Slab, Kind::Page, Kind::Usercopy];
+
+    fn directory(self) -> &'static str {
+        match self {
+            Kind::Slab => "failslab",
+            Kind::Page => "fail_page_alloc",
+            Kind::Usercopy => "fail_usercopy",
+        }
+    }
+
+    /// How often it may still fail: the one that has counted down tells what a fault was.
+    fn times(self) -> String {
+        format!("{}/times", self.directory())
+    }
+
+    /// What a call answers that has nothing better to say.
+    pub fn errno(self) -> Errno {
+        match self {
+            Kind::Slab | Kind::Page => Errno::ENOMEM,
+            Kind::Usercopy => Errno::EFAULT,
+        }
+    }
+}
+
+/// What is set for as long as faults are injected, and what it is otherwise. An allocation that may
+/// wait never fails unless it is said here; pages of user space are not the kernel's business.
+const SETTINGS: [(&str, &str, &str); 7] = [
+    ("failslab/ignore-gfp-wait", "N", "Y"),
+    ("failslab/verbose", "0", "2"),
+    ("fail_page_alloc/ignore-gfp-wait", "N", "Y"),
+    ("fail_page_alloc/ignore-gfp-highmem", "Y", "Y"),
+    ("fail_page_alloc/min-order", "0", "1"),
+    ("fail_page_alloc/verbose", "0", "2"),
+    ("fail_usercopy/verbose", "0", "2"),
+];
+
+/// What is set for as long as everything fails, of the threads that say so of themselves.
+const EVERY: [(&str, &str); 4] = [
+    ("failslab/task-filter", "Y"),
+    ("failslab/times", "-1"),
+    ("failslab/interval", "1"),
+    ("failslab/probability", "100"),
+];
+
+fn set(file: &str, value: &str) {
+    let path = Path::new(DEBUGFS).join(file);
+    fs::write(&path, value).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// Injects faults into the calls of the thread that made it.
+pub struct Injector {
+    fail_nth: File,
+    make_it_fail: File,
+    /// The files are about a thread.
+    _thread: PhantomData<*const ()>,
+}
+
+impl Injector {
+    /// Leaves the test out on a kernel without fault injection.
+    pub fn new() -> Self {
+        for kind in Kind::ALL {
+            if !Path::new(DEBUGFS).join(kind.directory()).exists() {
+                skip!("the kernel has no {}", kind.directory());
+            }
+        }
+        for (file, value, _) in SETTINGS {
+            set(file, value);
+        }
+        let open = |path: &str| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .unwrap_or_else(|error| panic!("{path}: {error}"))
+        };
+        Self {
+            fail_nth: open(FAIL_NTH),
+            make_it_fail: open(MAKE_IT_FAIL),
+            _thread: PhantomData,
+        }
+    }
+
+    /// Has the `n`th allocation or copy of `call` fail, from 1 on, and says what it was: nothing if
+    /// there are not that many.
+    pub fn nth<R>(&self, n: u32, call: impl FnOnce() -> R) -> (R, Option<Kind>) {
+        let number = n.to_string();
+        for kind in Kind::ALL {
+            set(&kind.times(), MANY);
+        }
+        self.fail_nth
+            .write_all_at(number.as_bytes(), 0)
+            .expect(FAIL_NTH);
+        let result = call();
+        if !self.disarm() {
+            return (result, None);
+        }
+        let fired = |kind: &Kind| {
+            let path = Path::new(DEBUGFS).join(kind.times());
+            fs::read_to_string(path).expect("times").trim() != MANY
+        };
+        let kind = Kind::ALL.into_iter().find(fired);
+        (result, Some(kind.expect("one of the kinds has counted")))
+    }
+
+    /// Has every slab allocation of `call` fail: there are those who ask again in another way.
+    pub fn every<R>(&self, call: impl FnOnce() -> R) -> R {
+        for (file, value) in EVERY {
+            set(file, value);
+        }
+        self.make_it_fail.write_all_at(b"1", 0).expect(MAKE_IT_FAIL);
+        let result = call();
+        self.make_it_fail.write_all_at(b"0", 0).expect(MAKE_IT_FAIL);
+        set("failslab/probability", "0");
+        result
+    }
+
+    /// Ends what [`Self::nth`] began; whether the fault has been injected.
+    fn disarm(&self) -> bool {
+        // Both calls copy, and so count themselves: the first that reaches the fault fails, and
+        // with that it is over, too.
+        let mut text = [0; 16];
+        let Ok(length) = self.fail_nth.read_at(&mut text, 0) else {
+            return false;
+        };
+        if text[..length].trim_ascii() == b"0" {
+            return true;
+        }
+        let _ = self.fail_nth.write_at(b"0", 0);
+        false
+    }
+}
+
+impl Default for Injector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Injector {
+    fn drop(&mut self) {
+        self.disarm();
+        for (file, _, value) in SETTINGS {
+            set(file, value);
+        }
+    }
+}
+
+/// A call in which something failed.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    /// The how-manieth allocation or copy it was; 0 for all allocations.
+    pub n: u32,
+    /// What failed.
+    pub kind: Kind,
+    /// What the call made of that.
+    pub result: Result<(), Errno>,
+}
+
+/// What calls answer: kinds of faults, and the errors that came of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// All that were given.
+    pub errors: BTreeSet<(Kind, i32)>,
+    /// Number of faults that were injected, of each kind.
+    pub faults: BTreeMap<Kind, u32>,
+}
+
+impl Answers {
+    fn add(&mut self, attempt: &Attempt) {
+        *self.faults.entry(attempt.kind).or_default() += 1;
+        if let Err(error) = attempt.result {
+            self.errors.insert((attempt.kind, error as i32));
+        }
+    }
+
+    /// Those of two calls.
+    pub fn and(mut self, other: Answers) -> Answers {
+        for (kind, faults) in other.faults {
+            *self.faults.entry(kind).or_default() += faults;
+        }
+        self.errors.extend(other.errors);
+        self
+    }
+
+    /// The errors that are not what is expected of a fault of that kind.
+    fn odd(&self) -> BTreeSet<(Kind, i32)> {
+        let odd = |&&(kind, error): &&(Kind, i32)| Errno::from_raw(error) != kind.errno();
+        self.errors.iter().filter(odd).copied().collect()
+    }
+
+    /// Fails the test if there is an error that is not what is expected of that kind of fault.
+    #[track_caller]
+    pub fn assert_plain(&self, what: &str) {
+        assert!(self.odd().is_empty(), "{what}: {:?}", self.odd());
+    }
+
+    /// The same, but for what `others` answer too; they are asked only if need be.
+    #[track_caller]
+    pub fn assert_as(&self, what: &str, others: impl FnOnce() -> Answers) {
+        let odd = self.odd();
+        if odd.is_empty() {
+            return;
+        }
+        let others = others();
+        assert!(
+            odd.is_subset(&others.errors),
+            "{what}: {odd:?}, others answer {:?}",
+            others.errors
+        );
+    }
+}
+
+/// Has each allocation and each copy of `call` fail once (there may be none), and at last all
+/// allocations; without a fault it succeeds. `prepare` comes before each call, `after` looks at what
+/// one with a fault has left. A call may get along without what it did not get.
+pub fn each_fault(
+    what: &str,
+    mut prepare: impl FnMut(),
+    call: impl Fn() -> Result<(), Errno>,
+    mut after: impl FnMut(&Attempt),
+) -> Answers {
+    let injector = Injector::new();
+    let mut answers = Answers::default();
+    for n in 1.. {
+        prepare();
+        let (result, fault) = injector.nth(n, &call);
+        let Some(kind) = fault else {
+            assert_eq!(result, Ok(()), "{what}: without a fault");
+            break;
+        };
+        let attempt = Attempt { n, kind, result };
+        answers.add(&attempt);
+        after(&attempt);
+    }
+
+    prepare();
+    let result = injector.every(&call);
+    let kind = Kind::Slab;
+    let attempt = Attempt { n: 0, kind, result };
+    answers.add(&attempt);
+    after(&attempt);
+    println!(
+        "# {what}: faults {:?}, errors {:?}",
+        answers.faults, answers.errors
+    );
+    answers
+}
+
+/// The same, and after each failure the call succeeds when it is made again.
+pub fn each_fault_and_again(
+    what: &str,
+    prepare: impl FnMut(),
+    call: impl Fn() -> Result<(), Errno>,
+    mut after: impl FnMut(&Attempt),
+) -> Answers {
+    each_fault(what, prepare, &call, |attempt| {
+        after(attempt);
+        if attempt.result.is_err() {
+            assert_eq!(call(), Ok(()), "{what}: again, after {attempt:?}");
+        }
+    })
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Faults in the device features.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::slice;
+
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::injection::{each_fault, each_fault_and_again, Kind};
+use tph_selftests::module::{self, Gate, VFIO_TPH};
+use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::uapi::vfio_tph::*;
+use tph_selftests::vfio::{
+    cpu, dma_buf, unresolved, Device, Hints, Op, ResolveRequest, Source, StRequest, Vectors,
+    FAULT_UNTOUCHED,
+};
+use tph_selftests::{kernel, skip};
+use tph_tests::{enabled, fill, opened, st, CPU, OTHER_CPU};
+
+/// Room for the data of any feature that is asked about, not called.
+const DATA: usize = 64;
+
+pub fn r51_fault_in_tph(bench: &mut Bench) {
+    let (_endpoint, device) = opened(bench, Gate::Safe);
+    each_fault_and_again("TPH", || (), || device.tph().map(drop), |_| ()).assert_plain("TPH");
+}
+
+pub fn r51_fault_in_probe(bench: &mut Bench) {
+    let (_endpoint, device) = opened(bench, Gate::Unsafe);
+    for index in [
+        VFIO_DEVICE_FEATURE_TPH,
+        VFIO_DEVICE_FEATURE_TPH_ST,
+        VFIO_DEVICE_FEATURE_TPH_RESOLVE,
+    ] {
+        let what = format!("PROBE of {index:#x}");
+        each_fault_and_again(
+            &what,
+            || (),
+            || device.feature(Op::Probe, index, &mut [0; DATA]),
+            |_| (),
+        )
+        .assert_plain(&what);
+    }
+}
+
+/// TPH_ST with these sources in place of a table full of another tag: after a fault the table is
+/// what it was. `held` reads the table.
+fn faults_of_program(
+    what: &str,
+    endpoint: &Endpoint,
+    device: &Device,
+    sources: &[Source],
+    held: impl Fn() -> Vec<u16>,
+) {
+    let before = vec![cpu(OTHER_CPU); held().len()];
+    let control = device.control();
+    each_fault_and_again(
+        what,
+        || device.program(0, &before).expect("TPH_ST of all entries"),
+        || {
+            let mut request = StRequest::new(0, sources);
+            let result = device.tph_st(&mut request);
+            assert_eq!(request.fault, FAULT_UNTOUCHED, "{what}: {result:?}");
+            result
+        },
+        |attempt| {
+            let held = held();
+            let (written, left) = held.split_at(sources.len());
+            let expected = match attempt.result {
+                Ok(()) => st(CPU),
+                Err(_) => st(OTHER_CPU),
+            };
+            assert!(
+                written.iter().all(|&tag| tag == expected),
+                "{what}: {attempt:?}: {held:x?}"
+            );
+            assert!(
+                left.iter().all(|&tag| tag == st(OTHER_CPU)),
+                "{what}: {attempt:?}: {held:x?}"
+            );
+            assert_eq!(device.control(), control, "{what}: {attempt:?}");
+            endpoint.assert_kernel_agrees();
+        },
+    )
+    .assert_plain(what);
+}
+
+pub fn r51_fault_in_tph_st(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
+    for count in [1, 5] {
+        let what = format!("TPH_ST of {count}");
+        faults_of_program(&what, &endpoint, &device, &vec![cpu(CPU); count], || {
+            endpoint.entries()
+        });
+    }
+}
+
+pub fn r51_fault_in_tph_st_in_msix(bench: &mut Bench) {
+    let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
+    bench::bind(&endpoint, Gate::Safe);
+    let device = endpoint.open();
+    let count = endpoint.tags().len();
+    let _vectors = Vectors::allocate(&device, count as u32).expect("SET_IRQS of all vectors");
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    faults_of_program(
+        "TPH_ST in MSI-X",
+        &endpoint,
+        &device,
+        &vec![cpu(CPU); count],
+        || endpoint.tags(),
+    );
+}
+
+fn needs_dma_bufs() {
+    if !kernel::is_patched() {
+        skip!("the kernel's dma-bufs know no TPH");
+    }
+}
+
+/// The BAR of an endpoint that is memory.
+const MEMORY: u32 = 2;
+/// Some of it.
+const PAGE: Range<u64> = 0..4096;
+
+/// A dma-buf of a device's memory, which the device decodes.
+fn exported(device: &Device) -> OwnedFd {
+    device.decode_memory(true);
+    device
+        .export_dma_buf(MEMORY, slice::from_ref(&PAGE))
+        .expect("a dma-buf of the endpoint's memory")
+}
+
+/// One standard tag.
+fn tagged(tag: u16) -> Hints {
+    Hints {
+        st: Some(tag as u8),
+        ph: 1,
+        ..Hints::NONE
+    }
+}
+
+/// An endpoint that completes TPH requests, enabled, and a dma-buf of it that has the tag of
+/// [`CPU`].
+fn with_hints(bench: &mut Bench) -> (Rc<Endpoint>, Device, OwnedFd) {
+    needs_dma_bufs();
+    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Standard);
+    let fd = exported(&device);
+    device.publish(&fd, tagged(st(CPU))).expect("DMA_BUF_TPH");
+    (endpoint, device, fd)
+}
+
+pub fn r51_fault_in_tph_st_by_dma_buf(bench: &mut Bench) {
+    let (endpoint, device, fd) = with_hints(bench);
+    faults_of_program(
+        "TPH_ST by dma-buf",
+        &endpoint,
+        &device,
+        &[dma_buf(&fd); 3],
+        || endpoint.entries(),
+    );
+}
+
+pub fn r51_fault_in_dma_buf_tph(bench: &mut Bench) {
+    const OTHER: u16 = 0x77;
+
+    let (_endpoint, device, fd) = with_hints(bench);
+    let published = || {
+        let answer = device.resolve(&[dma_buf(&fd)], false);
+        answer.expect("TPH_RESOLVE")[0].st
+    };
+    each_fault_and_again(
+        "DMA_BUF_TPH",
+        || device.publish(&fd, tagged(st(CPU))).expect("DMA_BUF_TPH"),
+        || device.publish(&fd, tagged(OTHER)),
+        |attempt| {
+            let expected = attempt.result.map_or(st(CPU), |()| OTHER);
+            assert_eq!(published(), expected, "{attempt:?}");
+        },
+    )
+    .assert_plain("DMA_BUF_TPH");
+}
+
+pub fn r51_fault_in_tph_resolve(bench: &mut Bench) {
+    let (endpoint, device) = opened(bench, Gate::Unsafe);
+    let mut sources = vec![cpu(CPU), cpu(OTHER_CPU)];
+    let fd = kernel::is_patched().then(|| exported(&device));
+    if let Some(fd) = &fd {
+        device.publish(fd, tagged(0x11)).expect("DMA_BUF_TPH");
+        sources.push(dma_buf(fd));
+    }
+    // All known.
+    device.resolve(&sources, false).expect("TPH_RESOLVE");
+    let asked: Vec<_> = sources.iter().copied().map(unresolved).collect();
+    let request = RefCell::new(ResolveRequest::new(&sources));
+    each_fault_and_again(
+        "TPH_RESOLVE",
+        || drop(request.replace(ResolveRequest::new(&sources))),
+        || device.tph_resolve(&mut request.borrow_mut()),
+        |attempt| {
+            let request = request.borrow();
+            assert_eq!(request.fault, FAULT_UNTOUCHED, "{attempt:?}");
+            // Results that could not be copied may have been copied in part.
+            if attempt.result.is_err() && attempt.kind != Kind::Usercopy {
+                assert_eq!(request.bytes(), ResolveRequest::new(&sources).bytes());
+                assert_eq!(request.entries.len(), asked.len());
+            }
+        },
+    )
+    .assert_plain("TPH_RESOLVE");
+    endpoint.assert_off("TPH_RESOLVE");
+}
+
+/// A CPU that firmware was not asked about yet: what fails in there is not taken for its answer. An
+/// answer is kept for as long as the module is loaded.
+pub fn r51_fault_in_a_firmware_lookup(bench: &mut Bench) {
+    /// All of whose tags firmware knows.
+    const KNOWN: [u32; 3] = [0, 1, 2];
+
+    let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
+    let device: RefCell<Option<Device>> = RefCell::new(None);
+    let unasked = RefCell::new(Vec::new());
+    each_fault(
+        "a lookup in firmware",
+        || {
+            if unasked.borrow().is_empty() {
+                drop(device.take());
+                endpoint.bdf.unbind();
+                module::unload(VFIO_TPH).expect("rmmod");
+                bench::bind(&endpoint, Gate::Unsafe);
+                device.replace(Some(endpoint.open()));
+                unasked.replace(KNOWN.to_vec());
+            }
+        },
+        || {
+            let number = unasked.borrow()[0];
+            let device = device.borrow();
+            let answer = device
+                .as_ref()
+                .expect("opened")
+                .resolve(&[cpu(number)], false)?;
+            assert_eq!(answer[0].st, st(number), "made up");
+            Ok(())
+        },
+        |attempt| {
+            if attempt.result.is_ok() {
+                unasked.borrow_mut().remove(0);
+            }
+        },
+    )
+    .assert_plain("a lookup in firmware");
+    let device = device.take().expect("opened");
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    fill(&endpoint, &device);
+}

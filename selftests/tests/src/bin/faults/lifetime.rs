@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Faults while a device is bound, opened, reset, closed and unbound, and in what the administrator
+//! sees of it.
+
+use std::cell::RefCell;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::injection::{each_fault, each_fault_and_again, Answers};
+use tph_selftests::module::{Gate, VFIO_TPH};
+use tph_selftests::pci;
+use tph_selftests::policy::{self, Policy};
+use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::vfio::{cpu, Device, OpenBy, Unopened};
+use tph_selftests::Errno;
+use tph_tests::{fill, opened, st, CPU};
+
+use super::VFIO_PCI;
+
+fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+fn to_write(path: &Path) -> File {
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// One write of all of it.
+fn write(file: &File, text: &str) -> Result<(), Errno> {
+    let written = file.write_at(text.as_bytes(), 0).map_err(errno)?;
+    assert_eq!(written, text.len());
+    Ok(())
+}
+
+fn debugfs(endpoint: &Endpoint) -> PathBuf {
+    Path::new("/sys/kernel/debug/vfio_tph").join(endpoint.bdf.to_string())
+}
+
+/// Writing the driver's "bind" file, and not "drivers_probe", says what probe() said.
+fn faults_of_bind(endpoint: &Endpoint, driver: &str) -> Answers {
+    let bdf = &endpoint.bdf;
+    bdf.unbind();
+    pci::write(&bdf.path("driver_override"), driver).expect("driver_override");
+    let file = to_write(&Path::new("/sys/bus/pci/drivers").join(driver).join("bind"));
+    let name = bdf.to_string();
+    let answers = each_fault_and_again(
+        &format!("bind to {driver}"),
+        || bdf.unbind(),
+        || write(&file, &name),
+        |attempt| {
+            let bound = attempt.result.is_ok();
+            assert_eq!(bdf.driver().is_some(), bound, "{attempt:?}");
+            assert!(bound || !debugfs(endpoint).exists(), "{attempt:?}");
+            assert!(bound || bdf.vfio_cdev().is_none(), "{attempt:?}");
+        },
+    );
+    bdf.unbind();
+    answers
+}
+
+pub fn r51_fault_in_bind(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    Gate::Safe.load();
+    faults_of_bind(&endpoint, VFIO_TPH).assert_as("bind", || faults_of_bind(&endpoint, VFIO_PCI));
+    bench::bind(&endpoint, Gate::Safe);
+    works(&endpoint);
+}
+
+pub fn r51_fault_in_unbind(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    let bdf = &endpoint.bdf;
+    Gate::Safe.load();
+    let file = to_write(Path::new("/sys/bus/pci/drivers/vfio_tph/unbind"));
+    let name = bdf.to_string();
+    each_fault_and_again(
+        "unbind",
+        || bench::bind(&endpoint, Gate::Safe),
+        || write(&file, &name),
+        |attempt| {
+            let bound = attempt.result.is_err();
+            assert_eq!(bdf.driver().is_some(), bound, "{attempt:?}");
+            assert_eq!(debugfs(&endpoint).exists(), bound, "{attempt:?}");
+            endpoint.assert_off("unbind");
+        },
+    )
+    .assert_plain("unbind");
+    bench::bind(&endpoint, Gate::Safe);
+    works(&endpoint);
+}
+
+/// The device can be used.
+fn works(endpoint: &Endpoint) {
+    let device = in_use(endpoint);
+    assert_eq!(endpoint.entries()[0], st(CPU));
+    drop(device);
+    endpoint.assert_off("close");
+}
+
+/// A device that is open, enabled and programmed.
+fn in_use(endpoint: &Endpoint) -> Device {
+    in_use_by(endpoint, OpenBy::Cdev)
+}
+
+fn in_use_by(endpoint: &Endpoint, by: OpenBy) -> Device {
+    let device = endpoint.open_by(by);
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    fill(endpoint, &device);
+    device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+    device
+}
+
+/// Each open is closed again, before the next.
+fn faults_of_open(endpoint: &Endpoint) -> Answers {
+    let unopened = RefCell::new(None);
+    let ours = endpoint.bdf.driver().as_deref() == Some(VFIO_TPH);
+    each_fault_and_again(
+        "open",
+        || {
+            unopened.take();
+            unopened.replace(Some(Unopened::new(&endpoint.bdf).expect("files")));
+        },
+        || unopened.borrow().as_ref().map_or(Ok(()), Unopened::open),
+        |attempt| {
+            endpoint.assert_off("open");
+            if ours {
+                // Whether it is open: the policy of an open device cannot be changed.
+                let busy = match attempt.result {
+                    Ok(()) => Err(Errno::EBUSY),
+                    Err(_) => Ok(()),
+                };
+                let name = Policy::IvSt.name().as_bytes();
+                assert_eq!(policy::write(&endpoint.bdf, name), busy, "{attempt:?}");
+            }
+        },
+    )
+}
+
+pub fn r51_fault_in_open(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    faults_of_open(&endpoint).assert_as("open", || {
+        endpoint.bdf.bind(VFIO_PCI).expect("vfio-pci");
+        faults_of_open(&endpoint)
+    });
+    bench::bind(&endpoint, Gate::Safe);
+    works(&endpoint);
+}
+
+/// A device is closed, whatever there is no memory for. By its group: an iommufd changes the IOMMU's
+/// domain in the same call, and the IOMMU core warns if it cannot go back to its own.
+pub fn r51_fault_in_close(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    let device = RefCell::new(None);
+    let behind = RefCell::new(None);
+    each_fault(
+        "close",
+        || {
+            behind.take();
+            device.replace(Some(in_use_by(&endpoint, OpenBy::Group)));
+        },
+        || {
+            behind.replace(device.take().map(Device::close));
+            Ok(())
+        },
+        |_| endpoint.assert_off("close"),
+    )
+    .assert_plain("close");
+    behind.take();
+    works(&endpoint);
+}
+
+fn faults_of_reset(endpoint: &Endpoint) -> Answers {
+    let device = endpoint.open();
+    let ours = endpoint.bdf.driver().as_deref() == Some(VFIO_TPH);
+    each_fault_and_again(
+        "VFIO_DEVICE_RESET",
+        || {
+            if ours {
+                device.enable(StMode::InterruptVector, Requester::Standard);
+                fill(endpoint, &device);
+            }
+        },
+        || device.reset(),
+        |attempt| {
+            if attempt.result.is_ok() {
+                endpoint.assert_off("a reset");
+            }
+            endpoint.assert_kernel_agrees();
+        },
+    )
+}
+
+pub fn r51_fault_in_reset(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    faults_of_reset(&endpoint).assert_as("reset", || {
+        endpoint.bdf.bind(VFIO_PCI).expect("vfio-pci");
+        faults_of_reset(&endpoint)
+    });
+}
+
+pub fn r51_fault_in_the_policy(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
+    let file = to_write(&policy::path(&endpoint.bdf));
+    let shown = || policy::shown(&endpoint.bdf);
+    each_fault_and_again(
+        "tph_policy is written",
+        || policy::write(&endpoint.bdf, b"literal").expect("tph_policy"),
+        || write(&file, "iv_st"),
+        |attempt| {
+            let expected = attempt.result.map_or("literal\n", |()| "iv_st\n");
+            assert_eq!(shown(), expected, "{attempt:?}");
+        },
+    )
+    .assert_plain("tph_policy");
+    faults_of_a_read(&policy::path(&endpoint.bdf));
+}
+
+fn faults_of_a_read(path: &Path) {
+    let what = path.display().to_string();
+    each_fault_and_again(
+        &what,
+        || (),
+        || fs::read(path).map(drop).map_err(errno),
+        |_| (),
+    )
+    .assert_plain(&what);
+}
+
+pub fn r51_fault_in_debugfs(bench: &mut Bench) {
+    let (endpoint, _device) = opened(bench, Gate::Unsafe);
+    for file in ["state", "counters"] {
+        faults_of_a_read(&debugfs(&endpoint).join(file));
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Faults in accesses to regions, and in interrupts: what vfio-pci does too.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::slice;
+
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::injection::{each_fault_and_again, Answers};
+use tph_selftests::module::{Gate, VFIO_TPH};
+use tph_selftests::tph::{self, control, Requester, StMode};
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::vfio::{cpu, Device, Vectors};
+use tph_selftests::Errno;
+use tph_tests::{enabled, fill, CPU};
+use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
+
+use super::VFIO_PCI;
+
+/// The BAR of an endpoint that is memory.
+const MEMORY: u32 = 2;
+/// Some of it.
+const PAGE: Range<u64> = 0..4096;
+
+/// Errors of an access, or that it was not whole.
+fn whole(length: usize, done: std::io::Result<usize>) -> Result<(), Errno> {
+    match done {
+        Ok(count) => {
+            assert_eq!(count, length);
+            Ok(())
+        }
+        Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+    }
+}
+
+/// Runs `faults` on a device that vfio_tph drives; if it answers in other words, on the same one
+/// driven by vfio-pci.
+fn as_vfio_pci(
+    endpoint: &Rc<Endpoint>,
+    gate: Gate,
+    what: &str,
+    faults: impl Fn(&Device) -> Answers,
+) {
+    bench::bind(endpoint, gate);
+    assert_eq!(endpoint.bdf.driver().as_deref(), Some(VFIO_TPH));
+    let device = endpoint.open();
+    let answers = faults(&device);
+    drop(device);
+    answers.assert_as(what, || {
+        endpoint.bdf.bind(VFIO_PCI).expect("vfio-pci");
+        faults(&endpoint.open())
+    });
+}
+
+/// The capability and what is around it, and the table alone: where it shows, it is read in another
+/// way.
+pub fn r51_fault_in_config_reads(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        let (endpoint, device) = enabled(bench, gate, Requester::Standard);
+        fill(&endpoint, &device);
+        let table = device.tph_offset() + PCI_TPH_BASE_SIZEOF as u16;
+        let space = device.config_space();
+        for (offset, length) in [(device.tph_offset() - 8, 64), (table, 16)] {
+            let what = format!("a config read of {length}");
+            each_fault_and_again(
+                &what,
+                || (),
+                || {
+                    let mut bytes = vec![0; length];
+                    whole(length, device.read_config(offset, &mut bytes))
+                },
+                |_| endpoint.assert_kernel_agrees(),
+            )
+            .assert_plain(&what);
+        }
+        assert_eq!(device.config_space(), space);
+        drop(device);
+        bench.next_round();
+    }
+}
+
+pub fn r51_fault_in_config_writes(bench: &mut Bench) {
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
+    fill(&endpoint, &device);
+    let at = device.tph_offset() + PCI_TPH_CTRL as u16;
+    let before = endpoint.registers();
+    let new = control(StMode::InterruptVector, Requester::Extended);
+    each_fault_and_again(
+        "a write to Control",
+        || device.set_control(before.control),
+        || whole(4, device.write_config(at, &new.to_le_bytes())),
+        |attempt| {
+            let mut expected = before.clone();
+            if attempt.result.is_ok() {
+                expected.control = new;
+            }
+            assert_eq!(endpoint.registers(), expected, "{attempt:?}");
+            assert_eq!(device.control(), expected.control, "{attempt:?}");
+            endpoint.assert_kernel_agrees();
+        },
+    )
+    .assert_plain("a write to Control");
+
+    // From in front of the capability to the end of the table: core's part, and the driver's.
+    let start = device.tph_offset() - 8;
+    let end = tph::entry_offset(device.tph_offset(), endpoint.entries().len() as u16);
+    let bytes = device.config_space()[start.into()..end.into()].to_vec();
+    let before = endpoint.registers();
+    each_fault_and_again(
+        "a write across the capability",
+        || (),
+        || whole(bytes.len(), device.write_config(start, &bytes)),
+        |attempt| assert_eq!(endpoint.registers(), before, "{attempt:?}"),
+    )
+    .assert_plain("a write across the capability");
+}
+
+pub fn r51_fault_in_set_irqs(bench: &mut Bench) {
+    const COUNT: usize = 2;
+
+    let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
+    as_vfio_pci(&endpoint, Gate::Safe, "SET_IRQS", |device| {
+        let ours = endpoint.bdf.driver().as_deref() == Some(VFIO_TPH);
+        let vectors = Vectors::allocate(device, COUNT as u32).expect("SET_IRQS");
+        let events = vectors.descriptors();
+        if ours {
+            device.enable(StMode::InterruptVector, Requester::Standard);
+        }
+        let allocation = each_fault_and_again(
+            "SET_IRQS of vectors",
+            || {
+                // None may be left of the time before.
+                let _ = device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+            },
+            || device.set_msix(0, &events),
+            |attempt| {
+                assert!(
+                    endpoint.tags().iter().all(|&tag| tag == 0),
+                    "{attempt:?}: a new vector has a tag"
+                );
+                endpoint.assert_kernel_agrees();
+            },
+        );
+        let freeing = each_fault_and_again(
+            "SET_IRQS of none",
+            || {
+                let _ = device.set_msix(0, &events);
+                if ours {
+                    let sources = [cpu(CPU); COUNT];
+                    device.program(0, &sources).expect("TPH_ST");
+                }
+            },
+            || device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX),
+            |attempt| {
+                let left = endpoint.tags().iter().filter(|&&tag| tag != 0).count();
+                let expected = match attempt.result {
+                    Err(_) if ours => COUNT,
+                    _ => 0,
+                };
+                assert_eq!(left, expected, "{attempt:?}: tags");
+                endpoint.assert_kernel_agrees();
+            },
+        );
+        allocation.and(freeing)
+    });
+}
+
+/// Of a BAR that has no hole, and of one that has: the list of areas is allocated.
+pub fn r51_fault_in_region_info(bench: &mut Bench) {
+    let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
+    for gate in Gate::BOTH {
+        as_vfio_pci(&endpoint, gate, "region info", |device| {
+            each_fault_and_again(
+                "region info",
+                || (),
+                || device.region_bytes(VFIO_PCI_BAR0_REGION_INDEX).map(drop),
+                |_| (),
+            )
+        });
+    }
+}
+
+pub fn r51_fault_in_mmap(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    as_vfio_pci(&endpoint, Gate::Safe, "mmap", |device| {
+        each_fault_and_again(
+            "mmap",
+            || (),
+            || device.map_bar(MEMORY, PAGE).map(drop),
+            |_| (),
+        )
+    });
+}
+
+pub fn r51_fault_in_dma_buf_export(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    as_vfio_pci(&endpoint, Gate::Safe, "a dma-buf", |device| {
+        each_fault_and_again(
+            "a dma-buf",
+            || (),
+            || {
+                device
+                    .export_dma_buf(MEMORY, slice::from_ref(&PAGE))
+                    .map(drop)
+            },
+            |_| (),
+        )
+    });
+}

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Devices that lie about themselves.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::ExitCode;
+
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::module::Gate;
+use tph_selftests::protocol::{Fault, Position, Table, TphShape};
+use tph_selftests::root_port;
+use tph_selftests::tph::{control, Link, Requester, StMode};
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::vfio::{self, cpu, none, Device, OpenBy};
+use tph_selftests::{assert_errno, harness, skip, tests, Errno};
+use tph_tests::{needs_tph, CPU};
+
+const IV_ENABLED: u32 = control(StMode::InterruptVector, Requester::Standard);
+
+/// A header of an extended capability.
+fn header(id: u32, next: u16) -> u32 {
+    id | (1 << 16) | (u32::from(next) << 20)
+}
+
+/// The links of a chain, each once, wherever it leads.
+fn links(read: impl Fn(u16) -> u32) -> Vec<Link> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    let mut offset = PCI_CFG_SPACE_SIZE as u16;
+    while offset >= PCI_CFG_SPACE_SIZE as u16 && offset % 4 == 0 && seen.insert(offset) {
+        let header = read(offset);
+        found.push(Link {
+            offset,
+            id: header as u16,
+            version: (header >> 16) as u8 & 0xf,
+            next: (header >> 20) as u16,
+        });
+        offset = (header >> 20) as u16;
+    }
+    found
+}
+
+/// The links that a user meets.
+fn links_of(device: &Device) -> Vec<Link> {
+    links(|offset| device.config_dword(offset))
+}
+
+fn is_tph(link: &Link) -> bool {
+    u32::from(link.id) == PCI_EXT_CAP_ID_TPH
+}
+
+/// What there is besides TPH, by place and name.
+fn others(links: &[Link]) -> BTreeSet<(u16, u16)> {
+    let others = links.iter().filter(|link| !is_tph(link) && link.id != 0);
+    others.map(|link| (link.offset, link.id)).collect()
+}
+
+/// What a link says: its offset, id and next pointer.
+type Lie = (u16, u32, u16);
+
+const AER: u32 = PCI_EXT_CAP_ID_ERR;
+const DSN: u32 = PCI_EXT_CAP_ID_DSN;
+const TPH: u32 = PCI_EXT_CAP_ID_TPH;
+/// Chains that never end, or lead astray. TPH is at 0x160, the others at 0x100 and 0x200.
+const CHAINS: [(&str, &[Lie]); 7] = [
+    ("the last leads to TPH", &[(0x200, DSN, 0x160)]),
+    ("the last leads to itself", &[(0x200, DSN, 0x200)]),
+    ("TPH leads to itself", &[(0x160, TPH, 0x160)]),
+    ("TPH leads below 100h", &[(0x160, TPH, 0x40)]),
+    ("TPH leads to the last dword", &[(0x160, TPH, 0xffc)]),
+    ("TPH leads into its own table", &[(0x160, TPH, 0x170)]),
+    (
+        "two TPH capabilities in a circle",
+        &[(0x160, TPH, 0x200), (0x200, TPH, 0x160)],
+    ),
+];
+
+/// Keeps the kernel's console quiet while it lives, not its log. vfio-pci-core prints a line for
+/// each byte of a capability that it meets again, at most 960 times.
+struct QuietConsole(String);
+
+impl QuietConsole {
+    const FILE: &str = "/proc/sys/kernel/printk";
+
+    fn new() -> Self {
+        let before = fs::read_to_string(Self::FILE).expect(Self::FILE);
+        fs::write(Self::FILE, "4").expect(Self::FILE);
+        Self(before)
+    }
+}
+
+impl Drop for QuietConsole {
+    fn drop(&mut self) {
+        fs::write(Self::FILE, &self.0).expect(Self::FILE);
+    }
+}
+
+/// A chain of the hardware that does not end: vfio-pci's walk ends, so does the driver's. Hidden, no
+/// TPH capability is met; shown, it works; all others are where hardware has them.
+fn r25_chains_that_do_not_end(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    let _quiet = QuietConsole::new();
+    for (what, lies) in CHAINS {
+        endpoint.reshape(TphShape {
+            table: Some(Table::Cap),
+            entries: Some(2),
+            position: Some(Position::Middle),
+            ..TphShape::default()
+        });
+        for &(offset, id, next) in lies {
+            endpoint.lie(offset, header(id, next));
+        }
+        endpoint.bdf.rediscover();
+        let config = endpoint.bdf.config();
+        let expected = others(&links(|offset| config.dword(offset)));
+
+        bench::bind(&endpoint, Gate::Safe);
+        endpoint.set_root_port(root_port::NONE);
+        let device = endpoint.open();
+        let met = links_of(&device);
+        assert!(!met.iter().any(is_tph), "{what}: hidden: {met:x?}");
+        assert_eq!(device.tph().map(drop), Err(Errno::EOPNOTSUPP), "{what}");
+        drop(device);
+
+        endpoint.set_root_port(root_port::EXTENDED);
+        let device = endpoint.open();
+        let met = links_of(&device);
+        assert_eq!(others(&met), expected, "{what}: {met:x?}");
+        let found = met.iter().filter(|link| is_tph(link)).count();
+        match device.tph() {
+            Ok(_) => {
+                assert_eq!(found, 1, "{what}: {met:x?}");
+                works(&endpoint, &device, what);
+            }
+            // Only what nobody can find is not on offer.
+            Err(error) => assert_eq!((error, found), (Errno::EOPNOTSUPP, 0), "{what}"),
+        }
+        drop(device);
+        if endpoint.kernel().tph_cap != 0 {
+            endpoint.assert_kernel_agrees();
+        }
+    }
+}
+
+/// Enables, programs as many entries as are on offer, and no more.
+fn works(endpoint: &Endpoint, device: &Device, what: &str) {
+    let offer = device.tph().expect("TPH");
+    let Some(link) = links_of(device).into_iter().find(is_tph) else {
+        panic!("{what}: TPH is on offer and nowhere to be found");
+    };
+    let at = link.offset + PCI_TPH_CTRL as u16;
+    device.set_config(at, &IV_ENABLED.to_le_bytes());
+    let in_force = device.config_dword(at);
+    let has_iv = offer.modes & (1 << StMode::InterruptVector as u8) != 0;
+    assert_eq!(in_force == IV_ENABLED, has_iv, "{what}: {in_force:#x}");
+    assert_eq!(endpoint.control(), in_force, "{what}");
+    if offer.st_entries == 0 {
+        assert_errno!(device.program(0, &[none()]), EOPNOTSUPP, "{what}");
+        return;
+    }
+    let entries = usize::from(offer.st_entries);
+    assert_errno!(
+        device.program(offer.st_entries, &[none()]),
+        EINVAL,
+        "{what}: the entry behind the last"
+    );
+    match device.program(0, &vec![cpu(CPU); entries]) {
+        Ok(()) => (),
+        // A table in MSI-X, of which no vector is allocated.
+        Err(error) => assert_eq!(error, Errno::ENXIO, "{what}"),
+    }
+}
+
+/// A capability in the middle of the table: the table ends in front of it, and no tag is seen
+/// through it.
+fn r14_capability_inside_the_table(bench: &mut Bench) {
+    const INSIDE: u16 = 0x180;
+
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    for entered in [INSIDE, 0x100] {
+        endpoint.reshape(TphShape {
+            table: Some(Table::Cap),
+            entries: Some(64),
+            position: Some(Position::Middle),
+            ..TphShape::default()
+        });
+        // Met after TPH, or before it.
+        if entered == INSIDE {
+            endpoint.lie(0x160, header(TPH, INSIDE));
+            endpoint.lie(INSIDE, header(DSN, 0));
+        } else {
+            endpoint.lie(0x100, header(AER, INSIDE));
+            endpoint.lie(INSIDE, header(DSN, 0x160));
+        }
+        endpoint.bdf.rediscover();
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        let offer = device.tph().expect("TPH");
+        assert_eq!(offer.st_entries, (INSIDE - 0x160 - 0xc) / 2, "{entered:#x}");
+        works(&endpoint, &device, "a capability in the table");
+        let space = device.config_space();
+        let table = &space[0x16c..usize::from(INSIDE)];
+        assert!(
+            table.iter().all(|&byte| byte == 0),
+            "a tag shows: {table:x?}"
+        );
+        assert!(links_of(&device).iter().any(|link| link.offset == INSIDE));
+        drop(device);
+        // What the other capability covers is not the driver's: an honest device has no table there.
+        endpoint.clear_violations();
+    }
+}
+
+/// Every shape after every other, between two opens: what the kernel knows is that of long ago. The
+/// table never gets longer than it was when the kernel looked, for which the PCI core has room.
+fn r44_capability_that_changes_between_opens(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    if endpoint.state().msix.is_none() {
+        skip!("no device with MSI-X and a table in the capability");
+    }
+    endpoint.reshape(TphShape {
+        table: Some(Table::Cap),
+        entries: Some(64),
+        position: Some(Position::Middle),
+        ..TphShape::default()
+    });
+    let vectors = endpoint
+        .state()
+        .msix
+        .map_or(0, |msix| msix.entries.len() as u16);
+    bench::bind(&endpoint, Gate::Safe);
+    let shape = |table, entries, modes| TphShape {
+        table: Some(table),
+        entries: Some(entries),
+        modes: Some(modes),
+        ..TphShape::default()
+    };
+    let extended = |extended| TphShape {
+        extended: Some(extended),
+        ..TphShape::default()
+    };
+    let rounds = [
+        (shape(Table::Cap, 64, 7), Some(64)),
+        (shape(Table::Cap, 1, 7), Some(1)),
+        (shape(Table::Msix, 16, 7), Some(vectors)),
+        (shape(Table::Cap, 8, 3), Some(8)),
+        (shape(Table::None, 1, 7), Some(0)),
+        (shape(Table::Cap, 8, 1), Some(0)),
+        (shape(Table::Absent, 1, 7), None),
+        (shape(Table::Cap, 63, 7), Some(63)),
+        (extended(false), Some(63)),
+        (extended(true), Some(63)),
+        (shape(Table::Cap, 2, 0), Some(0)),
+        (shape(Table::Cap, 64, 7), Some(64)),
+    ];
+    for (shape, entries) in rounds {
+        endpoint.retouch(shape);
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        let what = format!("{shape:?}");
+        match entries {
+            None => assert_errno!(device.tph(), EOPNOTSUPP, "{what}"),
+            Some(entries) => {
+                let offer = device.tph().expect("TPH");
+                assert_eq!(offer.st_entries, entries, "{what}: {offer:?}");
+                works(&endpoint, &device, &what);
+            }
+        }
+        drop(device);
+        let Some(tph) = endpoint.state().tph else {
+            continue;
+        };
+        assert_eq!(tph.control, 0, "{what}");
+        assert!(tph.entries.iter().all(|&tag| tag == 0), "{what}");
+    }
+}
+
+/// Capability registers that no honest device has.
+fn r9_capability_registers_that_lie(bench: &mut Bench) {
+    const SIZE: u32 = PCI_TPH_CAP_ST_MASK;
+    const RESERVED_LOCATION: u32 = PCI_TPH_CAP_LOC_MASK;
+
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    let vectors = endpoint
+        .state()
+        .msix
+        .map_or(0, |msix| msix.entries.len() as u16);
+    endpoint.reshape(TphShape {
+        table: Some(Table::Cap),
+        entries: Some(64),
+        position: Some(Position::Middle),
+        ..TphShape::default()
+    });
+    let at = endpoint.tph().offset + PCI_TPH_CAP as u16;
+    for (what, raw, entries) in [
+        ("all zeros", 0, Some(0)),
+        ("no mode at all", PCI_TPH_LOC_CAP | SIZE, Some(0)),
+        ("2048 entries", 7 | PCI_TPH_LOC_CAP | SIZE, Some(64)),
+        ("65 entries", 7 | PCI_TPH_LOC_CAP | (64 << 16), Some(64)),
+        ("2048 vectors", 7 | PCI_TPH_LOC_MSIX | SIZE, Some(vectors)),
+        ("a reserved location", 7 | RESERVED_LOCATION | SIZE, Some(0)),
+        ("reserved bits", 0xf800_f8f8 | 7 | PCI_TPH_LOC_CAP, Some(1)),
+        ("all but one bit", 0xffff_fffe, Some(0)),
+    ] {
+        endpoint.lie(at, raw);
+        endpoint.bdf.unbind();
+        endpoint.bdf.rediscover();
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        let offer = device.tph().map(|offer| offer.st_entries).ok();
+        assert_eq!(offer, entries, "{what}");
+        if offer.is_some() {
+            works(&endpoint, &device, what);
+        }
+        let shown = device.config_dword(at);
+        let known = 7 | PCI_TPH_CAP_EXT_TPH | PCI_TPH_CAP_LOC_MASK | PCI_TPH_CAP_ST_MASK;
+        assert_eq!(shown & !known, 0, "{what}: {shown:#x}");
+        drop(device);
+        endpoint.assert_kernel_agrees();
+    }
+    // The emulated endpoint judges by the table that it really has.
+    endpoint.clear_violations();
+}
+
+/// The device stops in the middle of an open, behind the reset that an open begins with: the open
+/// fails, or TPH is not on offer, or it is what it is. Then it comes back, and all is well.
+fn r41_stops_while_it_is_opened(bench: &mut Bench) {
+    /// Of the accesses of an open these come after its reset.
+    const TAIL: u64 = 90;
+    /// Not a divisor of anything.
+    const STEP: usize = 7;
+
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    let honest = endpoint.open().tph().expect("TPH");
+    endpoint.reset_counters();
+    let device = endpoint.open();
+    let counters = endpoint.counters();
+    drop(device);
+    let accesses = counters.config_read + counters.config_write;
+    for before_fault in (accesses - TAIL..accesses).step_by(STEP) {
+        let what = format!("stopped after {before_fault} of {accesses} accesses");
+        endpoint.fault(Fault::StopAfter {
+            accesses: before_fault,
+        });
+        let device = vfio::open(&endpoint.bdf, OpenBy::Cdev);
+        endpoint.fault(Fault::None);
+        match device {
+            Err(error) => assert_eq!(error, Errno::EIO, "{what}"),
+            Ok(device) => match device.tph() {
+                Ok(offer) => assert_eq!(offer, honest, "{what}"),
+                Err(error) => assert_eq!(error, Errno::EOPNOTSUPP, "{what}"),
+            },
+        }
+        let device = endpoint.open();
+        assert_eq!(device.tph(), Ok(honest), "{what}: afterwards");
+        device.enable(StMode::InterruptVector, Requester::Standard);
+        device.program(0, &[cpu(CPU)]).expect("TPH_ST afterwards");
+        drop(device);
+        endpoint.assert_off(&what);
+    }
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r25_chains_that_do_not_end,
+        r14_capability_inside_the_table,
+        r44_capability_that_changes_between_opens,
+        r9_capability_registers_that_lie,
+        r41_stops_while_it_is_opened,
+    ])
+}
