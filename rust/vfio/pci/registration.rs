@@ -50,7 +50,8 @@ pub(crate) struct PciDriver<T: Driver> {
 
 /// core's power management callbacks, and the same with ours around two of them.
 ///
-/// core sets `driver->pm` when a device is registered, and exports neither.
+/// core sets `driver->pm` when a device is registered, without `kernel/patches` each time, and
+/// exports neither.
 struct PmOps {
     core: bindings::dev_pm_ops,
     wrapped: bindings::dev_pm_ops,
