@@ -8,10 +8,11 @@ KERNEL ?= lean
 KDIR ?=
 BDF ?=
 DEVICES ?=
+TIME ?= 600
 
 .DEFAULT_GOAL := modules
-.PHONY: help modules all kernel demo test test-parity test-nested host-test check bench bench-plots \
-	clean distclean
+.PHONY: help modules all kernel demo test test-parity test-nested host-test fuzz check bench \
+	bench-plots clean distclean
 
 help: ## Show this list
 	@echo 'make TARGET [KERNEL=lean|bare] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
@@ -43,6 +44,9 @@ test-nested: ## Pass devices on to a guest in the virtual machine
 
 host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
+
+fuzz: ## Fuzz the rules and the module for TIME seconds (600)
+	@selftests/fuzz-run --seconds $(TIME) $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
 
 check: ## Formatting, lints, documentation, licences
 	@.ci/check
