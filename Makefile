@@ -8,9 +8,10 @@ KERNEL ?= lean
 KDIR ?=
 BDF ?=
 DEVICES ?=
+TIME ?= 600
 
 .DEFAULT_GOAL := modules
-.PHONY: help modules all kernel demo test soak test-parity test-nested host-test check bench \
+.PHONY: help modules all kernel demo test soak fuzz test-parity test-nested host-test check bench \
 	bench-plots clean distclean
 
 help: ## Show this list
@@ -48,6 +49,9 @@ test-nested: ## Pass devices on to a guest in the virtual machine
 
 host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
+
+fuzz: ## Fuzz the rules and the module for TIME seconds (600)
+	@selftests/fuzz-run --seconds $(TIME) $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
 
 check: ## Formatting, lints, documentation, licences
 	@.ci/check

@@ -156,6 +156,13 @@ impl Bench {
         self.endpoint(index)
     }
 
+    /// All devices as they are, whatever drives them.
+    pub fn all(&mut self) -> Vec<Rc<Endpoint>> {
+        (0..self.known.len())
+            .map(|index| self.endpoint(index))
+            .collect()
+    }
+
     /// A device as it is, whatever drives it. The test is left out if there is none, or if vfio
     /// does not take it because it has no IOMMU.
     pub fn pick(&mut self, want: &Want) -> Rc<Endpoint> {

@@ -2,8 +2,8 @@
 
 //! The hardware-free rules of the driver, compiled for the host and enumerated.
 //!
-//! There is no library in here, only tests: `rules` is `drivers/vfio_tph/core` to the letter, and
-//! `tests` compares it with a model of its own, written from the contract in plain integers.
+//! There is no library in here, only tests and fuzz targets: `rules` is `drivers/vfio_tph/core` to the
+//! letter, and `tests` compares it with a model of its own, written from the contract in plain integers.
 //! The name of a test carries the number of the requirement that it proves.
 
 /// What the rules know of the user ABI, the registers and the errnos, under the names and with the
@@ -29,5 +29,9 @@ mod uapi {
 #[path = "../../../drivers/vfio_tph/core/mod.rs"]
 mod rules;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
+// Without the tests, nobody uses all that they compare with.
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(not(test), allow(dead_code))]
 mod tests;

@@ -146,6 +146,12 @@ pub struct Mapped {
     length: usize,
 }
 
+// SAFETY: an address and a length. Whoever reads and writes device memory goes by volatile accesses,
+// and by none to what was unmapped: unmapping takes the value.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
 fn pointer(result: *mut libc::c_void) -> Result<*mut libc::c_void, Errno> {
     if result == libc::MAP_FAILED {
         return Err(Errno::last());
@@ -178,6 +184,11 @@ impl Mapped {
     /// Length in bytes.
     pub fn length(&self) -> usize {
         self.length
+    }
+
+    /// Where it starts.
+    pub fn address(&self) -> *mut u8 {
+        self.start.cast()
     }
 
     fn dword(&self, offset: u64) -> *mut u32 {

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An open device: what its user reads and writes.
+
+use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::vfio::Offer;
+use tph_selftests::Errno;
+
+use super::{contract, ensure, Broken, Session, Situation, Tph};
+use crate::outcome::Outcome;
+use crate::world::Shape;
+
+impl Session {
+    /// Config space in front of the user: what is in force, or a hidden capability.
+    pub(super) fn read(&mut self, shape: &Shape, offset: u16, bytes: &[u8]) -> Broken {
+        let Some(capability) = shape.capability else {
+            return Ok(());
+        };
+        // From the Capability register on.
+        let first = usize::from(capability) + 4;
+        let shown = |state: &Tph| -> Vec<u8> {
+            if !self.terms.usable {
+                return vec![0; 8];
+            }
+            let mut shown = self.seen.to_le_bytes().to_vec();
+            shown.extend(state.control.to_le_bytes());
+            if !shape.in_msix {
+                let visible = |tag: &u16| if self.terms.policy >= 2 { *tag } else { 0 };
+                shown.extend(state.entries.iter().map(visible).flat_map(u16::to_le_bytes));
+            }
+            shown
+        };
+        let fits = |state: &Tph| {
+            let shown = shown(state);
+            (usize::from(offset)..).zip(bytes).all(|(at, &byte)| {
+                let expected = at.checked_sub(first).and_then(|at| shown.get(at));
+                expected.is_none_or(|&expected| expected == byte)
+            })
+        };
+        let states: Vec<Tph> = self.states.iter().filter(|s| fits(s)).cloned().collect();
+        ensure!(
+            !states.is_empty(),
+            "reads {bytes:x?}; in force is one of {:x?}",
+            self.states
+        );
+        self.states = states;
+        Ok(())
+    }
+
+    pub(super) fn write(
+        &mut self,
+        shape: &Shape,
+        situation: &Situation,
+        offset: u16,
+        bytes: &[u8],
+        partly: bool,
+    ) {
+        let range = usize::from(offset)..usize::from(offset) + bytes.len();
+        let flr = usize::from(shape.express) + PCI_EXP_DEVCTL as usize + 1;
+        if range.contains(&flr) && bytes[flr - range.start] & 0x80 != 0 {
+            let off = Tph {
+                control: 0,
+                entries: vec![0; shape.entries.into()],
+            };
+            self.states.push(off);
+        }
+        let Some(capability) = shape.capability.filter(|_| self.terms.usable) else {
+            return;
+        };
+        let control = usize::from(capability) + PCI_TPH_CTRL as usize;
+        let start = range.start.max(control);
+        let end = range.end.min(control + 4);
+        if start >= end {
+            return;
+        }
+        let written = &bytes[start - range.start..end - range.start];
+        let after = |state: &Tph| {
+            let next = contract::control_after(state.control, self.seen, start - control, written);
+            Tph {
+                control: next.unwrap_or(state.control),
+                ..state.clone()
+            }
+        };
+        let applied: Vec<Tph> = self.states.iter().map(after).collect();
+        match situation.powered {
+            true if partly || self.stale || self.may_sleep => self.states.extend(applied),
+            true => self.states = applied,
+            false if self.may_sleep => self.states.extend(applied),
+            // Dropped.
+            false => (),
+        }
+    }
+
+    pub(super) fn offer(&self, outcome: &Outcome) -> Broken {
+        let terms = &self.terms;
+        match outcome {
+            Outcome::Failed(Errno::EOPNOTSUPP) if !terms.usable => Ok(()),
+            Outcome::Offer(offer) if terms.usable => {
+                let expected = Offer {
+                    flags: self.flags,
+                    st_entries: terms.entries,
+                    modes: (self.seen & 7) as u8,
+                    policy: terms.policy as u8,
+                };
+                ensure!(*offer == expected, "{offer:?}, not {expected:?}");
+                Ok(())
+            }
+            other => Err(format!("{other:?} with {terms:?}")),
+        }
+    }
+
+    pub(super) fn free_vectors(&mut self, shape: &Shape, situation: &Situation) {
+        self.allocated = false;
+        if !shape.in_msix {
+            return;
+        }
+        if situation.powered && !self.may_sleep {
+            for state in &mut self.states {
+                state.entries.fill(0);
+            }
+            self.states.dedup();
+        } else {
+            self.stale = true;
+        }
+    }
+}
