@@ -348,7 +348,7 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
     }
     open.show_control()?;
     written?;
-    open.show_table()?;
+    open.show_table(batch.entries())?;
     Ok(())
 }
 
