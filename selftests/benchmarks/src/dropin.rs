@@ -267,7 +267,6 @@ fn row(operation: &str, size: &str, ours: f64, theirs: f64) -> Row {
     Row::new(operation, size, "instructions", ours)
         .peer(STOCK, theirs)
         .limit(theirs, WHY)
-        .at_most_times(MOST)
 }
 
 /// The bytes of the TPH capability.
@@ -302,6 +301,7 @@ pub fn all(bench: &mut Bench) {
             ours.instructions,
             theirs.instructions,
         )
+        .at_most_times(MOST)
         .print();
     }
     let sizes = [
@@ -310,14 +310,26 @@ pub fn all(bench: &mut Bench) {
         "every dword",
     ];
     for ((size, ours), theirs) in sizes.iter().zip(&ours.reads).zip(&theirs.reads) {
-        worst("config read", size, ours, theirs).print();
+        worst("config read", size, ours, theirs)
+            .at_most_times(MOST)
+            .print();
     }
-    for (size, ours) in [
-        ("TPH capability", &ours.capability),
-        ("TPH capability, tags disclosed", &disclosed),
-    ] {
-        worst("config read", size, ours, &theirs.capability).print();
-    }
+    worst(
+        "config read",
+        "TPH capability",
+        &ours.capability,
+        &theirs.capability,
+    )
+    .at_most_times(MOST)
+    .print();
+    // Read again under a lock, so that nobody sees half a batch.
+    worst(
+        "config read",
+        "TPH capability, tags disclosed",
+        &disclosed,
+        &theirs.capability,
+    )
+    .print();
     Row::new(
         "config read",
         "every dword",
@@ -328,5 +340,7 @@ pub fn all(bench: &mut Bench) {
     .limit(theirs.accesses as f64, WHY)
     .at_limit()
     .print();
-    worst("config write", "every dword", &ours.writes, &theirs.writes).print();
+    worst("config write", "every dword", &ours.writes, &theirs.writes)
+        .at_most_times(MOST)
+        .print();
 }
