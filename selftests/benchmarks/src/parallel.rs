@@ -209,9 +209,15 @@ pub fn all(bench: &mut Bench) {
     let device = device.expect("an open device");
     set_up(&device);
     bench.in_write("a write of Control", control, || device.set_control(0));
-    bench.in_write("VFIO_DEVICE_RESET", PCI_COMMAND as u16, || {
-        device.reset().expect("VFIO_DEVICE_RESET");
-    });
+    set_up(&device);
+    for (name, register) in [
+        ("VFIO_DEVICE_RESET, turning TPH off", control),
+        ("VFIO_DEVICE_RESET", PCI_COMMAND as u16),
+    ] {
+        bench.in_write(name, register, || {
+            device.reset().expect("VFIO_DEVICE_RESET");
+        });
+    }
     // The tags of CPU 0 are known, those of this one are not: it is present, and offline.
     bench.in_firmware("the first lookup of a CPU", || {
         device.resolve(&[cpu(1)], false).expect("TPH_RESOLVE");
