@@ -8,6 +8,7 @@ use crate::rules::{
     refusal::Refusal,
     regs::Control, //
 };
+use core::ops::Range;
 use kernel::{
     debugfs::{
         Dir,
@@ -131,11 +132,11 @@ impl Visible {
         }
     }
 
-    /// The table in the capability has new values, as many as when the device was opened.
-    pub(crate) fn set_tags(&self, tags: &[u16]) {
+    /// Entries of the table in the capability have new values.
+    pub(crate) fn set_tags(&self, entries: Range<usize>, tags: &[u16]) {
         if let Some(state) = &mut *self.state.lock() {
-            if state.tags.len() == tags.len() {
-                state.tags.copy_from_slice(tags);
+            if let Some(shown) = state.tags.get_mut(entries) {
+                shown.copy_from_slice(tags);
             }
         }
     }

@@ -63,7 +63,10 @@ use crate::{
         Vectors, //
     },
 };
-use core::ops::RangeInclusive;
+use core::ops::{
+    Range,
+    RangeInclusive, //
+};
 use kernel::{
     debugfs::Dir,
     device::Bound,
@@ -142,8 +145,8 @@ pub(crate) trait Show {
     /// Shows the Control register in force.
     fn show_control(&mut self) -> Result;
 
-    /// Shows the ST table in the capability, if the policy discloses it.
-    fn show_table(&mut self) -> Result;
+    /// Shows some entries of the ST table in the capability, if the policy discloses them.
+    fn show_table(&mut self, entries: Range<usize>) -> Result;
 }
 
 impl Show for Open<'_, VfioTph> {
@@ -157,14 +160,18 @@ impl Show for Open<'_, VfioTph> {
         self.virtual_config().write_dword(at, control.raw())
     }
 
-    fn show_table(&mut self) -> Result {
+    fn show_table(&mut self, entries: Range<usize>) -> Result {
         let (session, mut config) = self.split();
         let Some(offered) = &session.offered else {
             return Ok(());
         };
-        session.visible.set_tags(&offered.tags);
+        // None if the table is in MSI-X.
+        let Some(tags) = offered.tags.get(entries.clone()) else {
+            return Ok(());
+        };
+        session.visible.set_tags(entries.clone(), tags);
         if offered.offer.policy.discloses_tags() {
-            table::show(&mut config, offered.offset, &offered.tags)?;
+            table::show(&mut config, offered.offset, entries.start, tags)?;
         }
         Ok(())
     }
@@ -205,6 +212,7 @@ impl Offered {
         };
         offered.asleep = false;
         offered.tags.fill(0);
+        let table = offered.tags.len();
 
         if reset == Reset::OutOfReach {
             requester.set_core_state(0, 0);
@@ -226,7 +234,7 @@ impl Offered {
 
         open.show_control()?;
         if written {
-            open.show_table()?;
+            open.show_table(0..table)?;
         }
         Ok(())
     }

@@ -52,9 +52,13 @@ use core::mem::offset_of;
 use kernel::{
     alloc::AllocError,
     prelude::*,
-    transmute::FromBytes,
+    transmute::AsBytes,
     uaccess::UserSliceReader, //
 };
+
+/// How many sources are copied from the user at once: some, to save copies, on the stack, to save an
+/// allocation.
+const SOURCES_AT_ONCE: usize = 16;
 
 /// Why a call fails.
 pub(crate) enum Failure {
@@ -183,9 +187,8 @@ fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Resu
 
     let mut reader = call.data(0).reader();
     let batch = confine(Batch::shape(&reader.read()?, offer, call.len())?, offer);
-    let sources = read_entries(&mut reader, batch.count.into())?;
 
-    program(device, handle, offer, &batch, &sources)
+    program(device, handle, offer, &batch, reader)
 }
 
 /// `VFIO_DEVICE_FEATURE_TPH_RESOLVE`, spec section 4.3.
@@ -204,8 +207,9 @@ fn get_tph_resolve(
     let mut reader = call.data(0).reader();
     let lookup = Lookup::shape(&reader.read()?, &offer, call.len())?;
     // CAST: at most 4096.
-    let mut entries: KVVec<uapi::vfio_tph_resolution> =
-        read_entries(&mut reader, lookup.count as usize)?;
+    let mut entries =
+        KVVec::<uapi::vfio_tph_resolution>::zeroed(lookup.count as usize, GFP_KERNEL)?;
+    reader.read_slice(entries.as_bytes_mut())?;
 
     for (position, entry) in (0..).zip(entries.iter_mut()) {
         let hint = lookup
@@ -216,10 +220,9 @@ fn get_tph_resolve(
         hint.disclose(entry, offer.policy);
     }
 
-    let mut writer = call.data(size_of::<Header>()).writer();
-    for entry in &entries {
-        writer.write(entry)?;
-    }
+    call.data(size_of::<Header>())
+        .writer()
+        .write_slice(entries.as_bytes())?;
     trace::resolve(
         handle.core().pci(),
         lookup.count,
@@ -253,14 +256,6 @@ fn set_dma_buf_tph(
     Ok(())
 }
 
-fn read_entries<T: FromBytes>(reader: &mut UserSliceReader, count: usize) -> Result<KVVec<T>> {
-    let mut entries = KVVec::with_capacity(count, GFP_KERNEL)?;
-    for _ in 0..count {
-        entries.push(reader.read()?, GFP_KERNEL)?;
-    }
-    Ok(entries)
-}
-
 /// Keeps a batch within the table under speculation, too: its index and count go on to say where tags
 /// are recorded.
 fn confine(batch: Batch, offer: &Offer) -> Batch {
@@ -277,28 +272,35 @@ fn confine(batch: Batch, offer: &Offer) -> Batch {
     }
 }
 
-/// Resolves all sources, then writes the entries.
+/// Resolves all sources, which come from `reader`, then writes the entries.
 fn program(
     device: &VfioTph,
     handle: Handle<'_, VfioTph>,
     offer: &Offer,
     batch: &Batch,
-    sources: &[uapi::vfio_tph_source],
+    mut reader: UserSliceReader,
 ) -> Result<(), Failure> {
     if let Some(offered) = &handle.lock_now()?.open()?.offered {
         batch.admit(offered.control, offer)?;
     }
 
     // Firmware may take its time: no lock is held.
-    let mut tags = KVVec::with_capacity(sources.len(), GFP_KERNEL)?;
-    for (position, source) in (0..).zip(sources) {
-        let tag = tag(device, offer, source, batch.namespace).map_err(|failure| {
-            failure.of_source(
-                position,
-                offset_of!(uapi::vfio_device_feature_tph_st, fault),
-            )
-        })?;
-        tags.push(tag, GFP_KERNEL)?;
+    let count = usize::from(batch.count);
+    let mut tags = KVVec::with_capacity(count, GFP_KERNEL)?;
+    let mut sources: [uapi::vfio_tph_source; SOURCES_AT_ONCE] = pin_init::zeroed();
+    while tags.len() < count {
+        let sources = &mut sources[..SOURCES_AT_ONCE.min(count - tags.len())];
+        reader.read_slice(sources.as_bytes_mut())?;
+        for source in sources {
+            let tag = tag(device, offer, source, batch.namespace).map_err(|failure| {
+                failure.of_source(
+                    // CAST: at most 2048 entries.
+                    tags.len() as u32,
+                    offset_of!(uapi::vfio_device_feature_tph_st, fault),
+                )
+            })?;
+            tags.push(tag, GFP_KERNEL)?;
+        }
     }
 
     let mut guard = handle.lock()?;
@@ -348,7 +350,7 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
     }
     open.show_control()?;
     written?;
-    open.show_table()?;
+    open.show_table(batch.entries())?;
     Ok(())
 }
 

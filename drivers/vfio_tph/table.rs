@@ -102,9 +102,15 @@ fn write(requester: &Requester<'_>, index: u16, tags: &[u16]) -> Result {
     Ok(())
 }
 
-/// Shows the user `tags` in the table of a capability at `offset`.
-pub(crate) fn show(config: &mut VirtualConfig<'_>, offset: u16, tags: &[u16]) -> Result {
-    for (at, write) in Writes::new(0, tags) {
+/// Shows the user `tags` in the table of a capability at `offset`, from entry `index` on.
+pub(crate) fn show(
+    config: &mut VirtualConfig<'_>,
+    offset: u16,
+    index: usize,
+    tags: &[u16],
+) -> Result {
+    // CAST: at most 64 entries.
+    for (at, write) in Writes::new(index as u16, tags) {
         let at = usize::from(offset + at);
         match write {
             Write::Word(value) => config.write_word(at, value)?,

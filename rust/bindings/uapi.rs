@@ -89,4 +89,6 @@ unsafe impl FromBytes for vfio_device_feature_dma_buf_tph {}
 // SAFETY: No padding (asserted in `layout.h`), no interior mutability.
 unsafe impl AsBytes for vfio_device_feature_tph {}
 // SAFETY: As above.
+unsafe impl AsBytes for vfio_tph_source {}
+// SAFETY: As above.
 unsafe impl AsBytes for vfio_tph_resolution {}

@@ -12,6 +12,22 @@ DefinitionBlock ("", "SSDT", 2, "VFIO", "TPHBENCH", 1)
 		// Evaluations of function 0Fh, read by the module tph_kstate.
 		Name (TPHN, 0)
 
+		// Whether they wait, until the module tph_hold lets them go.
+		Name (TPHS, 0)
+		Event (TPHE)
+		Method (TPHH, 1)
+		{
+			TPHS = Arg0
+			If (Arg0)
+			{
+				Reset (TPHE)
+			}
+			Else
+			{
+				Signal (TPHE)
+			}
+		}
+
 		Method (_DSM, 4, Serialized)
 		{
 			If (Arg0 != ToUUID ("e5c937d0-3553-4d7a-9117-ea4d19c3434d") ||
@@ -32,6 +48,11 @@ DefinitionBlock ("", "SSDT", 2, "VFIO", "TPHBENCH", 1)
 			}
 
 			TPHN++
+			If (TPHS)
+			{
+				Wait (TPHE, 0xFFFF)
+			}
+
 			// ST and XST valid, for both kinds of memory.
 			Local0 = Buffer () { 0x03, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00 }
 			Local1 = (DerefOf (Arg3 [1]) >> 1) + 1

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * tph_hold - holds whoever writes a register, for tests
+ * tph_hold - holds whoever writes a register, or asks firmware, for tests
  *
  * Shows what else has to wait while a device is in the middle of an operation,
  * with all locks that its driver takes for it: the next config write to the
@@ -10,18 +10,27 @@
  *   cat /sys/kernel/debug/tph_hold/held	waits until somebody is held
  *   echo release >/sys/kernel/debug/tph_hold/hold
  *
+ * Whoever asks firmware for a CPU's tags waits in there, after
+ *
+ *   echo firmware >/sys/kernel/debug/tph_hold/hold
+ *
+ * as far as the SSDT knows how (guest/bench.asl); the same releases it.
+ *
  * One register at a time. Whoever writes it must be able to sleep, and does
  * hold no lock of the PCI core then: x86 has PCI_LOCKLESS_CONFIG. The write is
  * hooked in the ops of the host bridge, as tph_rp hooks the read.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/acpi.h>
 #include <linux/cleanup.h>
 #include <linux/completion.h>
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/uaccess.h>
+
+#define HOLD_METHOD "\\_SB.PCI0.TPHH"
 
 static DEFINE_MUTEX(hold_lock);
 /* Written once, before the hook goes in, under hold_lock. */
@@ -72,6 +81,16 @@ static int hold(struct pci_dev *pdev, int where)
 	return 0;
 }
 
+/* No answer of firmware is waited for any longer, if @wait is 0. */
+static int hold_firmware(u64 wait)
+{
+	if (!acpi_has_method(NULL, HOLD_METHOD))
+		return -ENODEV;
+	if (ACPI_FAILURE(acpi_execute_simple_method(NULL, HOLD_METHOD, wait)))
+		return -EIO;
+	return 0;
+}
+
 static ssize_t hold_write(struct file *file, const char __user *user,
 			  size_t count, loff_t *pos)
 {
@@ -90,8 +109,11 @@ static ssize_t hold_write(struct file *file, const char __user *user,
 	if (sysfs_streq(text, "release")) {
 		atomic_set(&armed, 0);
 		complete_all(&released);
+		hold_firmware(0);
 		return count;
 	}
+	if (sysfs_streq(text, "firmware"))
+		return hold_firmware(1) ?: count;
 	if (sscanf(text, "%x:%x:%x.%x %i", &domain, &bus, &slot, &func, &where) != 5 ||
 	    domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
 		return -EINVAL;
@@ -142,6 +164,7 @@ static void __exit tph_hold_exit(void)
 	debugfs_remove(debugfs);
 	atomic_set(&armed, 0);
 	complete_all(&released);
+	hold_firmware(0);
 	if (hooked_ops) {
 		WRITE_ONCE(hooked_ops->write, hooked_write);
 		/* A writer may have been preempted anywhere in the hook. */
@@ -152,5 +175,5 @@ static void __exit tph_hold_exit(void)
 
 module_init(tph_hold_init);
 module_exit(tph_hold_exit);
-MODULE_DESCRIPTION("Holds whoever writes a register of config space, for tests");
+MODULE_DESCRIPTION("Holds whoever writes a register or asks firmware, for tests");
 MODULE_LICENSE("GPL");

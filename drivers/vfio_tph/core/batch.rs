@@ -14,6 +14,7 @@ use super::{
     source::Namespace,
 };
 use crate::uapi;
+use core::ops::Range;
 
 /// A well-formed request to program a range of entries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,6 +28,12 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// The positions of the entries in the table.
+    pub(crate) fn entries(&self) -> Range<usize> {
+        let start = usize::from(self.index);
+        start..start + usize::from(self.count)
+    }
+
     /// Whether there is a table to program: the first check, which PROBE makes too.
     pub(crate) fn available(offer: Option<&Offer>) -> Result<&Offer, Refusal> {
         offer

@@ -16,6 +16,8 @@ mod scale;
 mod table;
 mod time;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use tph_selftests::bench::Bench;
 use tph_selftests::cpus;
@@ -41,21 +43,27 @@ struct Arguments {
     module_sizes: Vec<u64>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(bdf) = &arguments.device {
-        time::all(bdf);
-        return;
+        return match time::all(bdf) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("error: {why}");
+                ExitCode::FAILURE
+            }
+        };
     }
 
     let mut bench = Bench::new(&[]);
     let bench = &mut bench;
     if arguments.lookups {
         lookup::over_size(bench, cpus::present());
-        return;
+        return ExitCode::SUCCESS;
     }
     table::in_capability(bench, !arguments.check);
     table::in_msix(bench, !arguments.check);
+    table::disclosed(bench);
     lookup::one(bench);
     if arguments.check {
         lookup::repeated(bench, cpus::present());
@@ -68,4 +76,5 @@ fn main() {
         scale::devices(bench);
     }
     parallel::all(bench);
+    ExitCode::SUCCESS
 }

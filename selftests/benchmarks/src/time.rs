@@ -2,19 +2,20 @@
 
 //! Times of operations on real hardware, with percentiles.
 //!
-//! The device is bound to vfio_tph, which must be loaded, then to vfio-pci, and then left without a
-//! driver. Operations that vfio-pci does not have, or that this device or its path refuses, are
+//! The device is bound to vfio-pci, then to vfio_tph, which must both be loaded, and then to what it
+//! was bound to before. Operations that vfio-pci does not have, or that this device or its path refuses, are
 //! left out, and the reason is printed.
 
+use std::fs;
 use std::hint::black_box;
 use std::time::Instant;
 
 use tph_bench::Row;
-use tph_selftests::endpoint::Endpoint;
+use tph_selftests::module::VFIO_TPH;
 use tph_selftests::pci::Bdf;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::vfio::Device;
+use tph_selftests::vfio::{self, Device, OpenBy, NOIOMMU_SWITCH};
 
 use crate::clock::SystemCall;
 use crate::lookup::Lookup;
@@ -138,20 +139,74 @@ fn tph(device: &Device) -> Vec<Times> {
     times
 }
 
-fn open(bdf: &Bdf, driver: &str) -> Device {
-    bdf.bind(driver).unwrap_or_else(|error| panic!("{error}"));
-    Endpoint::new(bdf.clone(), None).open()
+/// Why the device cannot be had, or must not.
+fn refuse(bdf: &Bdf) -> Result<(), String> {
+    for (driver, how) in [
+        (VFIO_TPH, "insmod vfio_tph.ko"),
+        (STOCK, "modprobe vfio-pci"),
+    ] {
+        if !fs::exists(format!("/sys/bus/pci/drivers/{driver}")).unwrap_or(false) {
+            return Err(format!("{driver} is not loaded: {how}"));
+        }
+    }
+    if let Some(driver) = bdf.driver() {
+        if ![VFIO_TPH, STOCK].contains(&driver.as_str()) {
+            return Err(format!(
+                "{bdf} is driven by {driver}: whoever uses it would lose it. If nobody does, \
+                 echo {bdf} >/sys/bus/pci/drivers/{driver}/unbind"
+            ));
+        }
+    }
+    if !bdf.has_iommu() && !fs::read_to_string(NOIOMMU_SWITCH).is_ok_and(|text| text.trim() == "Y")
+    {
+        return Err(format!(
+            "{bdf} has no IOMMU: turn it on in the firmware's setup or on the kernel's command \
+             line (intel_iommu=on), or, for a device that may write to all memory, \
+             echo Y >{NOIOMMU_SWITCH}"
+        ));
+    }
+    Ok(())
 }
 
-/// All of it, of one device.
-pub fn all(bdf: &Bdf) {
-    let theirs = common(&open(bdf, STOCK));
-    let device = open(bdf, "vfio_tph");
-    let ours = common(&device);
-    let own = tph(&device);
-    drop(device);
-    bdf.unbind();
-    bdf.clear_override().expect("driver_override");
+fn open(bdf: &Bdf, driver: &str) -> Result<Device, String> {
+    bdf.bind(driver).map_err(|error| error.to_string())?;
+    let by = [OpenBy::Cdev, OpenBy::Group, OpenBy::NoIommu]
+        .into_iter()
+        .find(|by| by.possible(bdf))
+        .ok_or_else(|| format!("{bdf}: there is no file in /dev to open it by"))?;
+    vfio::open(bdf, by).map_err(|error| {
+        format!(
+            "{bdf}, bound to {driver}: open: {error}; the other devices of its IOMMU group, and \
+             whoever may have them open, are in /sys/bus/pci/devices/{bdf}/iommu_group/devices"
+        )
+    })
+}
+
+/// Times under both drivers, and of what vfio_tph does besides.
+fn measure(bdf: &Bdf) -> Result<[Vec<Times>; 3], String> {
+    let theirs = common(&open(bdf, STOCK)?);
+    let device = open(bdf, VFIO_TPH)?;
+    Ok([common(&device), theirs, tph(&device)])
+}
+
+/// All of it, of one device, which gets the driver back that it had; or why not.
+pub fn all(bdf: &Bdf) -> Result<(), String> {
+    refuse(bdf)?;
+    let before = bdf.driver();
+    // A driver cannot be taken off a device that somebody has open.
+    if let Some(driver) = &before {
+        drop(open(bdf, driver)?);
+    }
+    let measured = measure(bdf);
+    match before {
+        Some(driver) => bdf.bind(&driver),
+        None => {
+            bdf.unbind();
+            bdf.clear_override()
+        }
+    }
+    .map_err(|error| error.to_string())?;
+    let [ours, theirs, own] = measured?;
 
     for (ours, theirs) in ours.iter().zip(&theirs) {
         Row::new(ours.operation, &ours.size, "ns", ours.percentile(50) as f64)
@@ -169,4 +224,5 @@ pub fn all(bdf: &Bdf) {
         .detail(vec![times.shape()])
         .print();
     }
+    Ok(())
 }
