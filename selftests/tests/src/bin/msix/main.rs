@@ -4,6 +4,7 @@
 
 mod batch;
 mod cost;
+mod decode;
 mod lifetime;
 mod race;
 mod shape;
@@ -21,6 +22,7 @@ use tph_selftests::{harness, tests};
 
 use batch::*;
 use cost::*;
+use decode::*;
 use lifetime::*;
 use race::*;
 use shape::*;
@@ -175,5 +177,6 @@ fn main() -> ExitCode {
         r49_freed_while_enabled,
         r50_memory_disabled,
         r50_d3hot,
+        r50_reset_in_d3hot_that_loses_memory_space,
     ])
 }
