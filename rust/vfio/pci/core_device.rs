@@ -4,11 +4,13 @@
 
 use crate::abstractions::{
     bindings,
+    pci as bus,
     vfio::feature::Call, //
 };
 use core::marker::PhantomData;
 use kernel::{
     device::Bound,
+    io::Io,
     pci,
     prelude::*,
     types::{
@@ -100,9 +102,26 @@ impl CoreDevice {
     }
 
     /// Whether the device, which is open, decodes its memory BARs. Stays so under `memory_lock`.
+    ///
+    /// core goes by what the user has written. A device that was reset in a power state in which
+    /// it loses what it has comes back without Memory Space Enable, whatever the user sees.
     pub(crate) fn decodes_memory(&self) -> bool {
+        let pdev = bus::as_raw(self.pci());
         // SAFETY: core's virtual config space, which this looks into, exists while the device is open.
-        unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) }
+        let allowed = unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) };
+        // SAFETY: The device is valid; the bit is set when it is found, and never changed.
+        let always = unsafe { bindings::pci_dev::no_command_memory_raw(pdev) != 0 };
+        allowed && (always || self.has_memory_space())
+    }
+
+    /// Memory Space Enable in hardware. One that does not answer has it: its registers are all ones, as
+    /// who goes on will find out.
+    fn has_memory_space(&self) -> bool {
+        // CAST: 4, and a bit of 16.
+        self.pci()
+            .config_space()
+            .try_read16(bindings::PCI_COMMAND as usize)
+            .is_ok_and(|command| command & bindings::PCI_COMMAND_MEMORY as u16 != 0)
     }
 
     /// Runs `f` in a callback of a reset, and tells it whether memory decoding stays as it is

@@ -14,13 +14,13 @@ use tph_selftests::msix::{capability, Traits};
 use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::vfio::{self, cpu, Device, StRequest, Vectors, FAULT_UNTOUCHED};
+use tph_selftests::vfio::{self, cpu, Device, Vectors};
 use tph_tests::{st, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 use super::{pick, Bed, VECTORS};
 
-const IN_FORCE: u32 = control(StMode::InterruptVector, Requester::Extended);
+pub const IN_FORCE: u32 = control(StMode::InterruptVector, Requester::Extended);
 
 /// A device that no reset by its own function hits: without FLR, and not alone on its bus.
 pub fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
@@ -417,7 +417,7 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
 }
 
 /// A device that keeps what it has in D3hot, where it is now.
-fn in_d3hot(bench: &mut Bench) -> Bed {
+pub fn in_d3hot(bench: &mut Bench) -> Bed {
     let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
         traits.in_msix && traits.extended && traits.no_soft_reset
     });
@@ -472,42 +472,4 @@ pub fn r49_freed_while_enabled(bench: &mut Bench) {
         drop(bed);
         bench.next_round();
     }
-}
-
-fn refused(bed: &Bed, what: &str) {
-    bed.endpoint.reset_counters();
-    let mut request = StRequest::new(0, &[cpu(CPU)]);
-    assert_errno!(bed.device.tph_st(&mut request), EIO, "{what}");
-    assert_eq!(request.fault, FAULT_UNTOUCHED, "{what}");
-    let counters = bed.endpoint.counters();
-    assert_eq!(
-        (counters.mmio_read, counters.mmio_write),
-        (0, 0),
-        "{what}: {counters:?}"
-    );
-}
-
-pub fn r50_memory_disabled(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.fill_standard();
-    let before = bed.endpoint.tags();
-    bed.device.decode_memory(false);
-    refused(&bed, "memory disabled");
-    assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
-    bed.endpoint.assert_kernel_agrees();
-    bed.device.decode_memory(true);
-    assert_eq!(bed.endpoint.tags(), before);
-    bed.device.program(0, &[cpu(CPU)]).expect("decoded again");
-    assert_eq!(bed.endpoint.tags()[0], st(CPU));
-    bed.raise_all("decoded again");
-}
-
-pub fn r50_d3hot(bench: &mut Bench) {
-    let bed = in_d3hot(bench);
-    assert_eq!(bed.endpoint.state().power_state, 3);
-    refused(&bed, "D3hot");
-    bed.device.set_power_state(0);
-    assert_eq!(bed.endpoint.state().power_state, 0);
-    bed.device.program(0, &[cpu(CPU)]).expect("in D0 again");
-    assert_eq!(bed.endpoint.tags()[0], st(CPU));
 }

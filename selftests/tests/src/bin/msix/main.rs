@@ -5,6 +5,7 @@
 mod batch;
 mod command;
 mod cost;
+mod decode;
 mod lifetime;
 mod race;
 mod shape;
@@ -23,6 +24,7 @@ use tph_selftests::{harness, tests};
 use batch::*;
 use command::*;
 use cost::*;
+use decode::*;
 use lifetime::*;
 use race::*;
 use shape::*;
@@ -179,5 +181,6 @@ fn main() -> ExitCode {
         r49_freed_while_enabled,
         r50_memory_disabled,
         r50_d3hot,
+        r50_reset_in_d3hot_that_loses_memory_space,
     ])
 }

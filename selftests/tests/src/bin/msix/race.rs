@@ -85,6 +85,8 @@ pub fn r43_many_threads(bench: &mut Bench) {
 pub fn r43_no_half_batch(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     let device = &bed.device;
+    // A thread that comes late finds the requester disabled, and programs nothing.
+    device.program(0, &[cpu(CPU); BATCH]).expect("TPH_ST");
     thread::scope(|scope| {
         scope.spawn(|| program(device, CPU));
         scope.spawn(|| program(device, OTHER_CPU));
