@@ -203,6 +203,15 @@ fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
         vectors.clear(&requester, core, allocated_too, None, false);
         return Ok(());
     }
+    if allocated_too {
+        // The user is gone: off for good.
+        if control != Control::RESET {
+            table::set_control(&requester, Control::RESET)?;
+            offered.control = Control::RESET;
+        }
+        vectors.clear(&requester, core, true, table, true);
+        return Ok(());
+    }
     quietly(&requester, control, || {
         vectors.clear(&requester, core, allocated_too, table, true)
     })

@@ -229,9 +229,10 @@ pub fn all(bench: &mut Bench) {
             NOTHING,
             Need {
                 limit: 1 + 1 + 1 + 32,
-                wanted: 2 + 1 + 1 + 32,
-                what: "read Capability (again before core relies on its size), read Device \
-                       Capabilities 2, write Control, write 32 dwords of entries",
+                wanted: 1 + 1 + 1 + 32,
+                what:
+                    "read Capability, read Device Capabilities 2, write Control, write 32 dwords \
+                       of entries",
             },
             NOTHING,
             Need {
@@ -256,21 +257,23 @@ pub fn all(bench: &mut Bench) {
             NOTHING,
             Need {
                 limit: 1 + 1 + 1 + 16,
-                wanted: 2 + 1 + 1 + 3 + 16,
-                what: "read Capability (again before core relies on its size), read Device \
-                       Capabilities 2, write Control, (decode memory,) read 16 entries",
+                wanted: 1 + 1 + 1 + 1 + 16,
+                what:
+                    "read Capability, read Device Capabilities 2, write Control, (see in Command \
+                       that memory is decoded,) read 16 entries",
             },
             NOTHING,
             Need {
                 limit: 1 + 16 + 1,
-                wanted: 1 + 3 + 16 + 1,
-                what: "write Control, (decode memory,) write 16 entries, which the core would \
-                       restore, one flush",
+                wanted: 1 + 1 + 16 + 1,
+                what: "write Control, (see in Command that memory is decoded,) write 16 entries, \
+                       which the core would restore, one flush",
             },
             Need {
                 limit: 1 + 16 + 1,
-                wanted: 1 + 3 + 16 + 1,
-                what: "write Control, (decode memory,) write 16 entries, one flush",
+                wanted: 1 + 1 + 16 + 1,
+                what: "write Control, (see in Command that memory is decoded,) write 16 entries, \
+                       one flush",
             },
         ],
     );
