@@ -6,11 +6,14 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 
-use tph_uapi::pci_regs::{PCI_ERR_UNC_COMP_TIME, PCI_ERR_UNC_DLP};
+use tph_uapi::pci_regs::{
+    PCI_ERR_UNCOR_MASK, PCI_ERR_UNC_COMP_TIME, PCI_ERR_UNC_DLP, PCI_EXT_CAP_ID_ERR,
+};
 
 use crate::kmsg::KernelLog;
 use crate::pci::{self, Bdf};
 use crate::skip;
+use crate::tph::chain;
 
 const DEVICE: &str = "/dev/aer_inject";
 
@@ -41,6 +44,17 @@ impl Drop for Awake {
     }
 }
 
+/// Has the device mask no error. One that fell asleep while it answered all ones masks all of them
+/// from then on: the PCI core saved the mask as it read it, and restored that.
+fn unmask(bdf: &Bdf) {
+    let config = bdf.config();
+    let aer = chain(|offset| config.dword(offset))
+        .into_iter()
+        .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_ERR)
+        .unwrap_or_else(|| panic!("{bdf} has no AER"));
+    config.set_dword(aer.offset + PCI_ERR_UNCOR_MASK as u16, 0);
+}
+
 /// Has the root port report an error of a device, and waits until the kernel has recovered from
 /// it.
 pub fn inject(bdf: &Bdf, severity: Severity) {
@@ -51,6 +65,7 @@ pub fn inject(bdf: &Bdf, severity: Severity) {
     let Ok(mut device) = OpenOptions::new().write(true).open(DEVICE) else {
         skip!("there is no {DEVICE} (CONFIG_PCIEAER_INJECT)");
     };
+    unmask(bdf);
     let mut log = KernelLog::from_now();
     // By default a completion time-out is not fatal and a data link protocol error is.
     let status = match severity {
