@@ -265,7 +265,15 @@ impl VfioTph {
     }
 
     /// Reads what the hardware says of itself and of its path.
-    fn hardware(core: &CoreDevice, requester: &Requester<'_>, space: &[u8]) -> Result<Hardware> {
+    ///
+    /// The capability comes last, after `completer`: if the device answers then, what it answered
+    /// before was no silence.
+    fn hardware(
+        core: &CoreDevice,
+        requester: &Requester<'_>,
+        space: &[u8],
+        completer: Completer,
+    ) -> Result<Hardware> {
         let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16)?;
         Ok(Hardware {
             capability: Capability::from_raw(capability),
@@ -274,7 +282,7 @@ impl VfioTph {
                 Upstream::RootPort(devcap2) => Some(Completer::from_device_capabilities_2(devcap2)),
                 Upstream::Unknown => Some(Completer::None),
             },
-            completer: Self::completer(core),
+            completer,
             room: capability::room(space, requester.offset()),
             msix_vectors: core.msix().map_or(0, |msix| msix.vectors()),
         })
@@ -379,10 +387,11 @@ impl Driver for VfioTph {
 
     fn open(&self, opening: &mut Opening<'_>) -> Result<TphSession> {
         let core = opening.core();
+        let completer = Self::completer(core);
         let mut session = TphSession {
             offered: None,
             completer: if self.allowed {
-                Self::completer(core)
+                completer
             } else {
                 Completer::None
             },
@@ -392,7 +401,7 @@ impl Driver for VfioTph {
 
         if let Some(requester) = Requester::new(core.pci()) {
             let (_, space) = opening.config();
-            let hardware = Self::hardware(core, &requester, space)?;
+            let hardware = Self::hardware(core, &requester, space, completer)?;
             self.warn_of_size(core, &hardware);
 
             // Whatever was there before: also what the kernel knows nothing of.
