@@ -215,15 +215,13 @@ impl VfioTph {
         Ok(done)
     }
 
-    /// Lets core write, and looks what came of it if the power state was written.
+    /// Lets core write.
     fn write_core(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
-        let power = self.spans.power.meets(access.position(), access.count);
-        let done = handle.core().write(access)?;
-        if power {
-            let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
-            power::changed(handle)?;
+        if self.spans.power.meets(access.position(), access.count) {
+            power::write(handle, access)
+        } else {
+            handle.core().write(access)
         }
-        Ok(done)
     }
 }
 

@@ -273,6 +273,9 @@ impl VfioTph {
     }
 
     /// Reads what the hardware says of itself, but for what it is as a completer, and of its path.
+    ///
+    /// The capability comes after `completer`: if the device answers then, what it answered before
+    /// was no silence.
     fn hardware(
         core: &CoreDevice,
         requester: &Requester<'_>,

@@ -10,9 +10,11 @@ use crate::{
     abstractions::{
         pci::{
             self as bus,
-            tph::Requester, //
+            tph::Requester,
+            Awake, //
         },
         vfio::pci::{
+            Access,
             Handle,
             Open, //
         },
@@ -48,16 +50,50 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
     Ok(())
 }
 
+/// Lets core write what may be the power state.
+///
+/// On the way to D3hot core has the PCI core save the state of a device that loses it, with as much of
+/// an enabled ST table as the device claims by then, into a buffer for what it claimed when it was
+/// found. So the core is told that TPH is off before that, not after.
+pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
+    let core = handle.core();
+    // As core has it for any access to a device that does not wake up.
+    let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
+    handle.change_power(
+        |_| {
+            if let (true, Some(requester)) = (core.loses_state(), Requester::new(core.pci())) {
+                requester.set_core_state(0, 0);
+            }
+        },
+        || core.write(access),
+        || changed(handle),
+    )
+}
+
 /// The user may have changed the power state of a device, which is awake as far as runtime PM is
 /// concerned.
-pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
+fn changed(handle: Handle<'_, VfioTph>) -> Result {
     let core = handle.core();
     if bus::is_powered(core.pci()) {
-        wake(&mut handle.lock()?.open()?)?;
+        let mut guard = handle.lock()?;
+        let mut open = guard.open()?;
+        wake(&mut open)?;
+        if core.loses_state() {
+            tell_core(&open);
+        }
+        drop(guard);
         // What was freed meanwhile could not be reached.
         vectors::clear_freed(handle);
     } else if core.loses_state() {
         sleep(&mut handle.lock()?.open()?);
     }
     Ok(())
+}
+
+/// Tells the PCI core what is in force.
+fn tell_core(open: &Open<'_, VfioTph>) {
+    if let (Some(requester), Some(offered)) = (Requester::new(open.core().pci()), &open.offered) {
+        let control = offered.control;
+        requester.set_core_state(control.st_mode as u8, control.requester_enable as u8);
+    }
 }

@@ -188,7 +188,7 @@ impl<T: Driver> Device<T> {
         unsafe {
             Self::with_bound(pdev, |this| {
                 this.in_reset(T::reset_done, |locked| locked.resetting = false);
-                this.session.reset_is_over.notify_all();
+                this.session.transit_is_over.notify_all();
             })
         };
     }
@@ -374,7 +374,7 @@ impl<T: Driver> Device<T> {
         // must be neither looked at nor lost.
         let mut guard = self.session.locked.lock();
         while guard.resetting {
-            self.session.reset_is_over.wait(&mut guard);
+            self.session.transit_is_over.wait(&mut guard);
         }
         match self.data.open(&mut Opening { core: &self.core }) {
             Ok(session) => {

@@ -103,15 +103,20 @@ pub(crate) struct Session<T: Driver> {
     #[pin]
     pub(super) locked: Mutex<Locked<T>>,
     #[pin]
-    pub(super) reset_is_over: CondVar,
+    pub(super) transit_is_over: CondVar,
     /// Held while interrupt vectors are allocated or freed, comes before all other locks.
     #[pin]
     pub(super) interrupts: Mutex<()>,
+    /// Held while a user changes the power state, comes before all other locks.
+    #[pin]
+    power: Mutex<()>,
 }
 
 pub(super) struct Locked<T: Driver> {
     /// Whether a reset is under way: prepared, not done. One at a time, under the device lock.
     pub(super) resetting: bool,
+    /// Whether core is about to change the power state.
+    pub(super) changing_power: bool,
     /// Whether a user is about to have a session.
     pub(super) opening: bool,
     /// INVARIANT: `Some` only while the device is open: set after vfio_pci_core_enable(), taken
@@ -119,16 +124,25 @@ pub(super) struct Locked<T: Driver> {
     pub(super) session: Option<T::Session>,
 }
 
+impl<T: Driver> Locked<T> {
+    /// Whether hardware is to be left alone: it is about to lose its state.
+    fn is_in_transit(&self) -> bool {
+        self.resetting || self.changing_power
+    }
+}
+
 impl<T: Driver> Session<T> {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             locked <- new_mutex!(Locked {
                 resetting: false,
+                changing_power: false,
                 opening: false,
                 session: None,
             }),
-            reset_is_over <- new_condvar!(),
+            transit_is_over <- new_condvar!(),
             interrupts <- new_mutex!(()),
+            power <- new_mutex!(()),
         })
     }
 
@@ -184,20 +198,20 @@ impl<'a, T: Driver> Handle<'a, T> {
         self.guard(self.session.locked.lock(), None)
     }
 
-    /// Locks the session with `memory_lock` held for reading, and no reset under way: hardware
-    /// can be changed. ENODEV if the device is not open. The device is awake.
+    /// Locks the session with `memory_lock` held for reading, and no reset or change of power
+    /// under way: hardware can be changed. ENODEV if the device is not open. The device is awake.
     pub(crate) fn lock(&self) -> Result<SessionGuard<'a, T>> {
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
             let mut guard = self.session.locked.lock();
-            while guard.resetting {
-                self.session.reset_is_over.wait(&mut guard);
+            while guard.is_in_transit() {
+                self.session.transit_is_over.wait(&mut guard);
             }
             drop(guard);
 
             let memory = self.core.memory_lock();
             let guard = self.session.locked.lock();
-            if !guard.resetting {
+            if !guard.is_in_transit() {
                 return self.guard(guard, Some(memory));
             }
         }
@@ -208,17 +222,42 @@ impl<'a, T: Driver> Handle<'a, T> {
     pub(crate) fn lock_decoding(&self) -> Result<(Option<Decoding<'a>>, SessionGuard<'a, T>)> {
         loop {
             let mut guard = self.session.locked.lock();
-            while guard.resetting {
-                self.session.reset_is_over.wait(&mut guard);
+            while guard.is_in_transit() {
+                self.session.transit_is_over.wait(&mut guard);
             }
             drop(guard);
 
             let decoding = self.core.decode_memory();
             let guard = self.session.locked.lock();
-            if !guard.resetting {
+            if !guard.is_in_transit() {
                 return Ok((decoding, self.guard(guard, None)?));
             }
         }
+    }
+
+    /// Has core change the power state, which no two users do at once: `before` is called first, then
+    /// `change`, and at last `after`, whatever came of it. From `before` to the end of `change`
+    /// [`Self::lock`] waits, and who changes hardware by it: what `before` did stays so.
+    ///
+    /// The device is awake.
+    pub(crate) fn change_power<R>(
+        &self,
+        before: impl FnOnce(&mut Open<'_, T>),
+        change: impl FnOnce() -> Result<R>,
+        after: impl FnOnce() -> Result,
+    ) -> Result<R> {
+        let _alone = self.session.power.lock();
+        {
+            let mut guard = self.session.locked.lock();
+            guard.changing_power = true;
+            Session::locked_with_open(&mut guard, self.core, before);
+        }
+        let changed = change();
+        self.session.locked.lock().changing_power = false;
+        self.session.transit_is_over.notify_all();
+        let looked = after();
+        let changed = changed?;
+        looked.map(|()| changed)
     }
 
     fn guard(

@@ -31,6 +31,8 @@ pub struct Endpoint {
     original: Cell<Option<TphShape>>,
     /// Whether its root port's completer field was overridden by the test.
     completer: Cell<u8>,
+    /// Whether the process that emulates it has ended.
+    dead: Cell<bool>,
 }
 
 /// What the TPH registers of the hardware hold, and the kernel's idea of it.
@@ -50,6 +52,7 @@ impl Endpoint {
             emulated,
             original: Cell::new(None),
             completer: Cell::new(root_port::EXTENDED),
+            dead: Cell::new(false),
         }
     }
 
@@ -142,6 +145,13 @@ impl Endpoint {
     /// Has it stop answering, or answer again.
     pub fn fault(&self, mode: Fault) {
         self.ask("fault injection", |client, name| client.fault(name, mode));
+    }
+
+    /// Ends the process that emulates it and all others: nobody can be asked any more, and nothing
+    /// but a new virtual machine brings them back.
+    pub fn kill(&self) {
+        self.ask("the end of the endpoint", |client, _| client.exit());
+        self.dead.set(true);
     }
 
     /// Changes config space behind everybody's back.
@@ -298,6 +308,9 @@ impl Endpoint {
 
     /// What every test ends with: nothing was done wrong, and the kernel knows what is on.
     pub fn check(&self) {
+        if self.dead.get() {
+            return;
+        }
         if self.is_emulated() {
             let violations = self.violations();
             if let Some(first) = violations.first() {
@@ -319,7 +332,7 @@ impl Endpoint {
 
     /// Undoes what the test has changed.
     pub fn put_back(&self) {
-        if !self.is_emulated() {
+        if !self.is_emulated() || self.dead.get() {
             return;
         }
         if self.is_faulty() {

@@ -10,6 +10,7 @@ const SLABINFO: &str = "/proc/slabinfo";
 const VMALLOCINFO: &str = "/proc/vmallocinfo";
 const CACHES: &str = "/sys/kernel/slab";
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
+const RCU_BARRIER: &str = "/sys/module/rcutree/parameters/do_rcu_barrier";
 
 /// Caches that say nothing: those of who watches (a record of each allocation, or of each lock), and
 /// that of the places of areas, which are free long before they are given back.
@@ -32,7 +33,7 @@ fn shrink() {
     // shrinkers hand over.
     for _ in 0..3 {
         fs::write(DROP_CACHES, "2").unwrap_or_else(|error| panic!("{DROP_CACHES}: {error}"));
-        membarrier();
+        rcu_barrier();
         let caches = fs::read_dir(CACHES).unwrap_or_else(|error| panic!("{CACHES}: {error}"));
         for cache in caches.flatten() {
             // Aliases of a cache are links to it.
@@ -43,12 +44,10 @@ fn shrink() {
     }
 }
 
-/// Waits for an RCU grace period.
-fn membarrier() {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: takes no memory.
-    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    assert_eq!(done, 0, "membarrier");
+/// Waits for all that was to be freed by RCU: a grace period is not enough, after which a busy machine
+/// takes its time to call who has waited for it.
+fn rcu_barrier() {
+    fs::write(RCU_BARRIER, "1").unwrap_or_else(|error| panic!("{RCU_BARRIER}: {error}"));
 }
 
 impl InUse {

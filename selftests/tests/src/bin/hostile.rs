@@ -5,17 +5,19 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
-use tph_selftests::protocol::{Fault, Position, Table, TphShape};
+use tph_selftests::protocol::{Access, Fault, Position, Table, TphShape};
 use tph_selftests::root_port;
 use tph_selftests::tph::{control, Link, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{self, cpu, none, Device, OpenBy};
 use tph_selftests::{assert_errno, harness, skip, tests, Errno};
-use tph_tests::{needs_tph, CPU};
+use tph_tests::{fill, needs_tph, CPU};
 
 const IV_ENABLED: u32 = control(StMode::InterruptVector, Requester::Standard);
 
@@ -333,8 +335,10 @@ fn r9_capability_registers_that_lie(bench: &mut Bench) {
 fn r41_stops_while_it_is_opened(bench: &mut Bench) {
     /// Of the accesses of an open these come after its reset.
     const TAIL: u64 = 90;
+    /// The driver's own are among the last, and are taken one by one.
+    const OWN: u64 = 20;
     /// Not a divisor of anything.
-    const STEP: usize = 7;
+    const STEP: u64 = 7;
 
     let endpoint = bench.take(Gate::Safe, &Want::TABLE);
     let honest = endpoint.open().tph().expect("TPH");
@@ -343,7 +347,8 @@ fn r41_stops_while_it_is_opened(bench: &mut Bench) {
     let counters = endpoint.counters();
     drop(device);
     let accesses = counters.config_read + counters.config_write;
-    for before_fault in (accesses - TAIL..accesses).step_by(STEP) {
+    let each = (accesses - TAIL..accesses).filter(|at| accesses - at <= OWN || at % STEP == 0);
+    for before_fault in each {
         let what = format!("stopped after {before_fault} of {accesses} accesses");
         endpoint.fault(Fault::StopAfter {
             accesses: before_fault,
@@ -366,6 +371,83 @@ fn r41_stops_while_it_is_opened(bench: &mut Bench) {
     }
 }
 
+/// A table that gets longer while it is in use, on the way to D3hot: the PCI core, which has room for
+/// what the device claimed when it was found, would save as much as the device claims by then. It
+/// must not know that the table is in use, whoever writes Control at the same time.
+fn r48_table_that_grows_before_it_sleeps(bench: &mut Bench) {
+    /// What the kernel has room for.
+    const ENTRIES: u16 = 2;
+    const SIZE: u32 = PCI_TPH_CAP_ST_MASK;
+    /// Where the next capability is.
+    const NEXT: u64 = 0x200;
+    const ROUNDS: usize = 30;
+
+    needs_tph();
+    let endpoint = bench.pick_with(
+        "a table in the capability, and no No_Soft_Reset",
+        |traits| !traits.in_msix && !traits.no_soft_reset,
+    );
+    endpoint.reshape(TphShape {
+        table: Some(Table::Cap),
+        entries: Some(ENTRIES),
+        position: Some(Position::Middle),
+        ..TphShape::default()
+    });
+    bench::bind(&endpoint, Gate::Safe);
+    let device = endpoint.open();
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    fill(&endpoint, &device);
+    let before = endpoint.entries();
+    let offset = endpoint.tph().offset;
+    endpoint.lie(
+        offset + PCI_TPH_CAP as u16,
+        7 | PCI_TPH_LOC_CAP | PCI_TPH_CAP_EXT_TPH | SIZE,
+    );
+
+    // The driver knows what is in the table: who reads it is the PCI core.
+    let table = u64::from(offset) + u64::from(PCI_TPH_BASE_SIZEOF)..NEXT;
+    let read = |mark| {
+        endpoint.log_after(mark).into_iter().find(|entry| {
+            matches!(entry.access, Access::ConfigRead { offset, .. } if table.contains(&offset))
+        })
+    };
+    let mark = endpoint.mark();
+    device.set_power_state(3);
+    assert_eq!(read(mark), None, "on the way to D3hot");
+    device.set_power_state(0);
+    assert_eq!(endpoint.control(), IV_ENABLED, "in D0 again");
+    assert_eq!(endpoint.entries()[..before.len()], before, "in D0 again");
+    endpoint.assert_kernel_agrees();
+
+    // Awake all the time: nothing to put back, and the kernel knows that TPH is on.
+    let mark = endpoint.mark();
+    device.set_power_state(0);
+    let written = endpoint.log_after(mark).into_iter().find(|entry| {
+        let tph = offset.into()..NEXT;
+        matches!(entry.access, Access::ConfigWrite { offset, .. } if tph.contains(&offset))
+    });
+    assert_eq!(written, None, "D0 in D0");
+    endpoint.assert_kernel_agrees();
+
+    let mark = endpoint.mark();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                device.set_control(IV_ENABLED);
+            }
+        });
+        for _ in 0..ROUNDS {
+            device.set_power_state(3);
+            device.set_power_state(0);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(read(mark), None, "while Control is written");
+    assert_eq!(endpoint.control(), IV_ENABLED, "afterwards");
+    endpoint.assert_kernel_agrees();
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r25_chains_that_do_not_end,
@@ -373,5 +455,6 @@ fn main() -> ExitCode {
         r44_capability_that_changes_between_opens,
         r9_capability_registers_that_lie,
         r41_stops_while_it_is_opened,
+        r48_table_that_grows_before_it_sleeps,
     ])
 }
