@@ -166,7 +166,6 @@ fn main() -> ExitCode {
         r46_flr_in_config_space,
         r46_reset_through_sysfs,
         r46_hot_reset_through_the_sibling,
-        r46_aer_recovery,
         r46_reset_with_memory_disabled,
         r46_reset_with_memory_disabled_then_set_irqs,
         r46_reset_without_vectors,
@@ -179,5 +178,7 @@ fn main() -> ExitCode {
         r49_freed_while_enabled,
         r50_memory_disabled,
         r50_d3hot,
+        // The last: lockdep is off when it has seen aer_inject.
+        r46_aer_recovery,
     ])
 }
