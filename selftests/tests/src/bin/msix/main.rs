@@ -168,7 +168,6 @@ fn main() -> ExitCode {
         r46_flr_in_config_space,
         r46_reset_through_sysfs,
         r46_hot_reset_through_the_sibling,
-        r46_aer_recovery,
         r46_reset_with_memory_disabled,
         r46_reset_with_memory_disabled_then_set_irqs,
         r46_reset_without_vectors,
@@ -182,5 +181,7 @@ fn main() -> ExitCode {
         r50_memory_disabled,
         r50_d3hot,
         r50_reset_in_d3hot_that_loses_memory_space,
+        // The last: lockdep is off when it has seen aer_inject.
+        r46_aer_recovery,
     ])
 }
