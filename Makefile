@@ -50,7 +50,7 @@ test-nested: ## Pass devices on to a guest in the virtual machine
 host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
 
-fuzz: ## Fuzz the rules and the module for TIME seconds (600)
+fuzz: ## Fuzz the rules and the module, for TIME seconds each (600)
 	@selftests/fuzz-run --seconds $(TIME) $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
 
 check: ## Formatting, lints, documentation, licences

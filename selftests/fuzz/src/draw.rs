@@ -429,6 +429,13 @@ impl Script {
         self.next.extend(fitting.map(|op| (seat, op)));
     }
 
+    /// Has a device sleep in D3hot, and wake up.
+    fn nap(&mut self, seat: usize, shape: &Shape) {
+        let at = shape.power + PCI_PM_CTRL as u16;
+        let ops = [3, 0].map(|state| (seat, Op::Write(at, vec![state])));
+        self.next.extend(ops);
+    }
+
     /// The next operation, and on which device.
     pub fn next(&mut self, rng: &mut Rng, seats: &[Seat], habits: &[Habit]) -> (usize, Op) {
         if let Some(next) = self.next.pop_front() {
@@ -436,8 +443,10 @@ impl Script {
         }
         let at = rng.usize(..seats.len());
         let (shape, habit) = (&seats[at].shape, habits[at]);
-        if rng.u8(..40) == 0 {
-            self.begin(rng, at, shape, habit);
+        match rng.u8(..80) {
+            0 | 1 => self.begin(rng, at, shape, habit),
+            2 | 3 if habit == Habit::All => self.nap(at, shape),
+            _ => (),
         }
         loop {
             let op = any(rng, shape, habit);
