@@ -3,6 +3,7 @@
 //! CPUs that are offline, or not there.
 
 use std::fs;
+use std::path::PathBuf;
 
 use crate::firmware::uid;
 use crate::monitor;
@@ -28,10 +29,14 @@ pub fn possible() -> u32 {
     end_of("possible")
 }
 
-fn set_online(number: u32, online: bool) {
-    let path = format!("/sys/devices/system/cpu/cpu{number}/online");
-    fs::write(&path, if online { "1" } else { "0" })
-        .unwrap_or_else(|error| panic!("{path}: {error}"));
+fn online(number: u32) -> PathBuf {
+    format!("/sys/devices/system/cpu/cpu{number}/online").into()
+}
+
+fn set_online(number: u32, is: bool) {
+    let path = online(number);
+    fs::write(&path, if is { "1" } else { "0" })
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
 /// A CPU that is present but offline, until this is dropped.
@@ -70,7 +75,8 @@ impl Drop for Unplugged {
             "device_add max-x86_64-cpu,id=cpu{number},socket-id={},core-id=0,thread-id=0",
             uid(number)
         ));
-        monitor::wait_until(|| present() == number + 1);
+        // It is present before it has all of its files.
+        monitor::wait_until(|| present() == number + 1 && online(number).exists());
         set_online(number, true);
     }
 }
