@@ -124,10 +124,11 @@ impl Spans {
         // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table that
         // cannot be reached meanwhile.
         let start = core.pm_capability() + uapi::PCI_PM_CTRL as u16;
-        let concerned = session
-            .offered
-            .as_ref()
-            .is_some_and(|offered| core.loses_state() || offered.vectors.is_some());
+        let concerned = core.pm_capability() != 0
+            && session
+                .offered
+                .as_ref()
+                .is_some_and(|offered| core.loses_state() || offered.vectors.is_some());
         self.power
             .set(if concerned { start..start + 1 } else { 0..0 });
     }
