@@ -4,12 +4,15 @@
 //! vmalloc, by who has asked for them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 
 const SLABINFO: &str = "/proc/slabinfo";
 const VMALLOCINFO: &str = "/proc/vmallocinfo";
 const CACHES: &str = "/sys/kernel/slab";
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
+/// The cache of 8 bytes.
+const OF_A_WRITE: &str = "kmalloc-8";
 const RCU_BARRIER: &str = "/sys/module/rcutree/parameters/do_rcu_barrier";
 
 /// Caches that say nothing: those of who watches (a record of each allocation, or of each lock), and
@@ -26,20 +29,39 @@ const NO_MATTER: [&str; 5] = [
 #[derive(Clone, Debug, Default)]
 pub struct InUse(BTreeMap<String, i64>);
 
-/// Gives free objects back that caches keep for the next who asks, or that wait to be freed: what is
-/// left is in use.
-fn shrink() {
+/// The files by which caches give free objects back, open: to open one takes objects itself, which
+/// would be free again, and kept, in caches that have just given theirs back.
+fn shrinkers() -> Vec<File> {
+    let caches = fs::read_dir(CACHES).unwrap_or_else(|error| panic!("{CACHES}: {error}"));
+    let mut caches: Vec<_> = caches
+        .flatten()
+        // Aliases of a cache are links to it.
+        .filter(|cache| cache.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|cache| cache.path())
+        .collect();
+    // Last the one that a write of two bytes takes an object from.
+    caches.sort_by_key(|cache| (cache.ends_with(OF_A_WRITE), cache.clone()));
+    caches
+        .iter()
+        .map(|cache| {
+            let path = cache.join("shrink");
+            let file = File::options().write(true).open(&path);
+            file.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        })
+        .collect()
+}
+
+/// Gives free objects back that caches keep for the next who asks, or that wait to be freed.
+fn shrink(shrinkers: &[File]) {
     // Objects that were freed by RCU wait for a grace period, and before that in batches, which the
     // shrinkers hand over.
-    for _ in 0..3 {
+    for _ in 0..2 {
         fs::write(DROP_CACHES, "2").unwrap_or_else(|error| panic!("{DROP_CACHES}: {error}"));
         rcu_barrier();
-        let caches = fs::read_dir(CACHES).unwrap_or_else(|error| panic!("{CACHES}: {error}"));
-        for cache in caches.flatten() {
-            // Aliases of a cache are links to it.
-            if cache.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let _ = fs::write(cache.path().join("shrink"), "1");
-            }
+        for mut cache in shrinkers {
+            cache
+                .write_all(b"1")
+                .unwrap_or_else(|error| panic!("{CACHES}: {error}"));
         }
     }
 }
@@ -51,9 +73,30 @@ fn rcu_barrier() {
 }
 
 impl InUse {
-    /// Now.
+    /// Now: the least of a few looks. What is left behind is there each time; what is only on its way
+    /// out, as the files of a device that is gone, is not.
     pub fn now() -> Self {
-        shrink();
+        // Open for as long as is looked: as many each time.
+        let shrinkers = shrinkers();
+        let looks = (0..3).map(|_| {
+            shrink(&shrinkers);
+            Self::look()
+        });
+        looks.reduce(Self::least).expect("more than none")
+    }
+
+    /// What is in use in both.
+    fn least(mut self, other: Self) -> Self {
+        self.0.retain(|name, count| {
+            let there = other.0.get(name).copied().unwrap_or(0);
+            *count = there.min(*count);
+            *count != 0
+        });
+        self
+    }
+
+    /// What is in use, with what is free and was not given back yet.
+    fn look() -> Self {
         let text = fs::read_to_string(SLABINFO).unwrap_or_else(|e| panic!("{SLABINFO}: {e}"));
         let mut all = BTreeMap::new();
         for line in text.lines().skip(2) {
