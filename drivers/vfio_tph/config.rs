@@ -286,7 +286,7 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
     // As core has it for any access to a device that does not wake up.
     let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
     // A tag that a vector should not have must not come into use.
-    vectors::clear_freed(handle);
+    vectors::clear_freed(handle)?;
     write_control(&mut handle.lock()?.open()?, register.start, bytes)
 }
 

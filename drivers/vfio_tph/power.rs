@@ -52,17 +52,18 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
 
 /// Lets core write what may be the power state.
 ///
-/// On the way to D3hot core has the PCI core save the state of a device that loses it, with as much of
-/// an enabled ST table as the device claims by then, into a buffer for what it claimed when it was
-/// found. So the core is told that TPH is off before that, not after.
+/// A device that loses its state is taken to be asleep before that, not after: on the way to D3hot core
+/// has the PCI core save its state, with as much of an enabled ST table as the device claims by then,
+/// into a buffer for what it claimed when it was found; and a reset that is tried meanwhile, and fails,
+/// leaves it awake, and empty.
 pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
     let core = handle.core();
     // As core has it for any access to a device that does not wake up.
     let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
     handle.change_power(
-        |_| {
-            if let (true, Some(requester)) = (core.loses_state(), Requester::new(core.pci())) {
-                requester.set_core_state(0, 0);
+        |open| {
+            if core.loses_state() {
+                sleep(open);
             }
         },
         || core.write(access),
@@ -75,25 +76,12 @@ pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<u
 fn changed(handle: Handle<'_, VfioTph>) -> Result {
     let core = handle.core();
     if bus::is_powered(core.pci()) {
-        let mut guard = handle.lock()?;
-        let mut open = guard.open()?;
-        wake(&mut open)?;
-        if core.loses_state() {
-            tell_core(&open);
-        }
-        drop(guard);
+        wake(&mut handle.lock()?.open()?)?;
         // What was freed meanwhile could not be reached.
-        vectors::clear_freed(handle);
+        vectors::clear_freed(handle)?;
     } else if core.loses_state() {
+        // A reset may have been on the way.
         sleep(&mut handle.lock()?.open()?);
     }
     Ok(())
-}
-
-/// Tells the PCI core what is in force.
-fn tell_core(open: &Open<'_, VfioTph>) {
-    if let (Some(requester), Some(offered)) = (Requester::new(open.core().pci()), &open.offered) {
-        let control = offered.control;
-        requester.set_core_state(control.st_mode as u8, control.requester_enable as u8);
-    }
 }

@@ -155,7 +155,9 @@ pub(crate) fn clear_at_close(handle: Handle<'_, VfioTph>) {
     if !bus::is_powered(core.pci()) && has_tags(handle) {
         core.power_up();
     }
-    settle(handle, true);
+    // Failing means that the device is not open, or that Control is out of range: neither is so. And
+    // nobody else has the device any more who could be waited for.
+    let _ = settle(handle, true);
 }
 
 fn has_tags(handle: Handle<'_, VfioTph>) -> bool {
@@ -167,17 +169,13 @@ fn has_tags(handle: Handle<'_, VfioTph>) -> bool {
     })
 }
 
-/// Clears the tags of vectors that have been freed.
-pub(crate) fn clear_freed(handle: Handle<'_, VfioTph>) {
-    settle(handle, false);
+/// Clears the tags of vectors that have been freed. ERESTARTSYS if a signal comes before another user
+/// has changed the power state; there is none in a change of the interrupts or of that state.
+pub(crate) fn clear_freed(handle: Handle<'_, VfioTph>) -> Result {
+    settle(handle, false)
 }
 
-fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) {
-    // Failing means that the device is not open, or that Control is out of range: neither is so.
-    let _ = try_settle(handle, allocated_too);
-}
-
-fn try_settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
+fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let core = handle.core();
     let due = |vectors: &mut Vectors| vectors.next_due(core, 0, allocated_too).is_some();
     if !vectors(&mut handle.lock_now()?.open()?).is_some_and(due) {

@@ -188,7 +188,7 @@ impl<T: Driver> Device<T> {
         unsafe {
             Self::with_bound(pdev, |this| {
                 this.in_reset(T::reset_done, |locked| locked.resetting = false);
-                this.session.transit_is_over.notify_all();
+                this.session.over.notify_all();
             })
         };
     }
@@ -374,7 +374,7 @@ impl<T: Driver> Device<T> {
         // must be neither looked at nor lost.
         let mut guard = self.session.locked.lock();
         while guard.resetting {
-            self.session.transit_is_over.wait(&mut guard);
+            self.session.over.wait(&mut guard);
         }
         match self.data.open(&mut Opening { core: &self.core }) {
             Ok(session) => {
@@ -432,7 +432,11 @@ impl<T: Driver> Device<T> {
         if cmd != SET_IRQS {
             return this.core.ioctl(cmd, arg);
         }
-        let _serial = this.session.interrupts.lock();
+        let _alone = match this.handle().alone() {
+            Ok(alone) => alone,
+            // CAST: widens.
+            Err(error) => return error.to_errno() as c_long,
+        };
         // What could not be done after an earlier change is done before this one.
         this.data.interrupts_changed(this.handle());
         let ret = this.core.ioctl(cmd, arg);

@@ -102,21 +102,29 @@ impl<'a> Opening<'a> {
 pub(crate) struct Session<T: Driver> {
     #[pin]
     pub(super) locked: Mutex<Locked<T>>,
+    /// A reset is over, or a change that only one user makes at a time.
     #[pin]
-    pub(super) transit_is_over: CondVar,
-    /// Held while interrupt vectors are allocated or freed, comes before all other locks.
-    #[pin]
-    pub(super) interrupts: Mutex<()>,
-    /// Held while a user changes the power state, comes before all other locks.
-    #[pin]
-    power: Mutex<()>,
+    pub(super) over: CondVar,
+}
+
+/// What only one user does to a device at a time, and during which core reads his memory: he decides
+/// how long it takes. So who waits for it can be interrupted, and no lock is held meanwhile.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Change {
+    /// Nothing.
+    None,
+    /// Hardware can be reached: interrupt vectors are allocated or freed, or the power state has been
+    /// changed.
+    Reachable,
+    /// The power state is about to be changed.
+    Power,
 }
 
 pub(super) struct Locked<T: Driver> {
     /// Whether a reset is under way: prepared, not done. One at a time, under the device lock.
     pub(super) resetting: bool,
-    /// Whether core is about to change the power state.
-    pub(super) changing_power: bool,
+    /// What one user is about to do.
+    change: Change,
     /// Whether a user is about to have a session.
     pub(super) opening: bool,
     /// INVARIANT: `Some` only while the device is open: set after vfio_pci_core_enable(), taken
@@ -127,7 +135,7 @@ pub(super) struct Locked<T: Driver> {
 impl<T: Driver> Locked<T> {
     /// Whether hardware is to be left alone: it is about to lose its state.
     fn is_in_transit(&self) -> bool {
-        self.resetting || self.changing_power
+        self.resetting || self.change == Change::Power
     }
 }
 
@@ -136,14 +144,30 @@ impl<T: Driver> Session<T> {
         pin_init!(Self {
             locked <- new_mutex!(Locked {
                 resetting: false,
-                changing_power: false,
+                change: Change::None,
                 opening: false,
                 session: None,
             }),
-            transit_is_over <- new_condvar!(),
-            interrupts <- new_mutex!(()),
-            power <- new_mutex!(()),
+            over <- new_condvar!(),
         })
+    }
+
+    /// Waits until hardware need not be left alone. ERESTARTSYS if a signal comes first: only a user
+    /// who changes the power state can be waited for so long, which a reset is not.
+    fn wait_for_transit(&self, guard: &mut MutexGuard<'_, Locked<T>>) -> Result {
+        while guard.is_in_transit() {
+            if guard.resetting {
+                self.over.wait(guard);
+            } else if self.over.wait_interruptible(guard) {
+                return Err(ERESTARTSYS);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_change(&self, change: Change) {
+        self.locked.lock().change = change;
+        self.over.notify_all();
     }
 
     pub(super) fn with_open(&self, core: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
@@ -199,14 +223,13 @@ impl<'a, T: Driver> Handle<'a, T> {
     }
 
     /// Locks the session with `memory_lock` held for reading, and no reset or change of power
-    /// under way: hardware can be changed. ENODEV if the device is not open. The device is awake.
+    /// under way: hardware can be changed. ENODEV if the device is not open; ERESTARTSYS if a signal
+    /// comes before another user has changed the power state. The device is awake.
     pub(crate) fn lock(&self) -> Result<SessionGuard<'a, T>> {
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
             let mut guard = self.session.locked.lock();
-            while guard.is_in_transit() {
-                self.session.transit_is_over.wait(&mut guard);
-            }
+            self.session.wait_for_transit(&mut guard)?;
             drop(guard);
 
             let memory = self.core.memory_lock();
@@ -222,9 +245,7 @@ impl<'a, T: Driver> Handle<'a, T> {
     pub(crate) fn lock_decoding(&self) -> Result<(Option<Decoding<'a>>, SessionGuard<'a, T>)> {
         loop {
             let mut guard = self.session.locked.lock();
-            while guard.is_in_transit() {
-                self.session.transit_is_over.wait(&mut guard);
-            }
+            self.session.wait_for_transit(&mut guard)?;
             drop(guard);
 
             let decoding = self.core.decode_memory();
@@ -235,9 +256,26 @@ impl<'a, T: Driver> Handle<'a, T> {
         }
     }
 
-    /// Has core change the power state, which no two users do at once: `before` is called first, then
-    /// `change`, and at last `after`, whatever came of it. From `before` to the end of `change`
-    /// [`Self::lock`] waits, and who changes hardware by it: what `before` did stays so.
+    /// Waits until nobody else changes the interrupt vectors or the power state, and keeps it so.
+    /// ERESTARTSYS if a signal comes first.
+    pub(super) fn alone(&self) -> Result<Alone<'a, T>> {
+        let mut guard = self.session.locked.lock();
+        while guard.change != Change::None {
+            if self.session.over.wait_interruptible(&mut guard) {
+                return Err(ERESTARTSYS);
+            }
+        }
+        guard.change = Change::Reachable;
+        // INVARIANT: Set above, and nobody else sets it until it is none again.
+        Ok(Alone {
+            session: self.session,
+        })
+    }
+
+    /// Has core change the power state, alone: `before` is called first, then `change`, and at last
+    /// `after`, whatever came of it. From `before` to the end of `change` [`Self::lock`] waits, and who
+    /// changes hardware by it: what `before` did stays so. `after` does not wait for users. ERESTARTSYS
+    /// if a signal comes before `before`.
     ///
     /// The device is awake.
     pub(crate) fn change_power<R>(
@@ -246,15 +284,15 @@ impl<'a, T: Driver> Handle<'a, T> {
         change: impl FnOnce() -> Result<R>,
         after: impl FnOnce() -> Result,
     ) -> Result<R> {
-        let _alone = self.session.power.lock();
+        let alone = self.alone()?;
         {
+            let _memory = self.core.memory_lock();
             let mut guard = self.session.locked.lock();
-            guard.changing_power = true;
+            guard.change = Change::Power;
             Session::locked_with_open(&mut guard, self.core, before);
         }
         let changed = change();
-        self.session.locked.lock().changing_power = false;
-        self.session.transit_is_over.notify_all();
+        alone.session.set_change(Change::Reachable);
         let looked = after();
         let changed = changed?;
         looked.map(|()| changed)
@@ -273,6 +311,22 @@ impl<'a, T: Driver> Handle<'a, T> {
             _memory: memory,
             core: self.core,
         })
+    }
+}
+
+/// Proof that nobody else changes the interrupt vectors or the power state.
+///
+/// # Invariants
+///
+/// The session's `change` is something, and is none again only when this is dropped.
+#[must_use = "others go on when it is dropped"]
+pub(super) struct Alone<'a, T: Driver> {
+    session: &'a Session<T>,
+}
+
+impl<T: Driver> Drop for Alone<'_, T> {
+    fn drop(&mut self) {
+        self.session.set_change(Change::None);
     }
 }
 
