@@ -496,6 +496,12 @@ impl Driver for VfioTph {
         let _ = vectors::clear_freed(handle);
     }
 
+    fn reset_failed(&self, handle: Handle<'_, Self>) {
+        // A user who changes the power state, and is waited for in vain, sees to it himself. There is
+        // nothing else that could fail.
+        let _ = power::changed(handle);
+    }
+
     fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
         let offered = open.offered.as_ref()?;
         let msix = open.core().msix()?;

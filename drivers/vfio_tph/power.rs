@@ -55,7 +55,7 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
 /// A device that loses its state is taken to be asleep before that, not after: on the way to D3hot core
 /// has the PCI core save its state, with as much of an enabled ST table as the device claims by then,
 /// into a buffer for what it claimed when it was found; and a reset that is tried meanwhile, and fails,
-/// leaves it awake, and empty.
+/// leaves the device awake, and empty.
 pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
     let core = handle.core();
     // As core has it for any access to a device that does not wake up.
@@ -71,17 +71,24 @@ pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<u
     )
 }
 
-/// The user may have changed the power state of a device, which is awake as far as runtime PM is
-/// concerned.
-fn changed(handle: Handle<'_, VfioTph>) -> Result {
+/// The power state of a device may have changed, which is awake as far as runtime PM is concerned.
+pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
     let core = handle.core();
-    if bus::is_powered(core.pci()) {
-        wake(&mut handle.lock()?.open()?)?;
+    let powered = {
+        let mut guard = handle.lock()?;
+        let mut open = guard.open()?;
+        let powered = bus::is_powered(core.pci());
+        if powered {
+            wake(&mut open)?;
+        } else if core.loses_state() {
+            // A reset may have come between.
+            sleep(&mut open);
+        }
+        powered
+    };
+    if powered {
         // What was freed meanwhile could not be reached.
         vectors::clear_freed(handle)?;
-    } else if core.loses_state() {
-        // A reset may have been on the way.
-        sleep(&mut handle.lock()?.open()?);
     }
     Ok(())
 }

@@ -34,8 +34,17 @@ use kernel::{
     uaccess::UserPtr, //
 };
 
-/// `VFIO_DEVICE_SET_IRQS`: a macro that bindgen does not see through.
-const SET_IRQS: c_uint = kernel::ioctl::_IO(bindings::VFIO_TYPE as u32, bindings::VFIO_BASE + 10);
+/// An ioctl of vfio: macros that bindgen does not see through.
+const fn number(number: u32) -> c_uint {
+    kernel::ioctl::_IO(bindings::VFIO_TYPE as u32, bindings::VFIO_BASE + number)
+}
+
+/// `VFIO_DEVICE_SET_IRQS`.
+const SET_IRQS: c_uint = number(10);
+/// `VFIO_DEVICE_RESET`.
+const RESET: c_uint = number(11);
+/// `VFIO_DEVICE_PCI_HOT_RESET`.
+const HOT_RESET: c_uint = number(13);
 
 /// A device of a variant driver.
 ///
@@ -429,18 +438,29 @@ impl<T: Driver> Device<T> {
     ) -> c_long {
         // SAFETY: The vfio core calls this for an open device.
         let this = unsafe { Self::from_vfio(vdev) };
-        if cmd != SET_IRQS {
-            return this.core.ioctl(cmd, arg);
+        match cmd {
+            SET_IRQS => this.set_irqs(arg),
+            RESET | HOT_RESET => {
+                let ret = this.core.ioctl(cmd, arg);
+                if ret < 0 {
+                    this.data.reset_failed(this.handle());
+                }
+                ret
+            }
+            _ => this.core.ioctl(cmd, arg),
         }
-        let _alone = match this.handle().alone() {
+    }
+
+    fn set_irqs(&self, arg: c_ulong) -> c_long {
+        let _alone = match self.handle().alone() {
             Ok(alone) => alone,
             // CAST: widens.
             Err(error) => return error.to_errno() as c_long,
         };
         // What could not be done after an earlier change is done before this one.
-        this.data.interrupts_changed(this.handle());
-        let ret = this.core.ioctl(cmd, arg);
-        this.data.interrupts_changed(this.handle());
+        self.data.interrupts_changed(self.handle());
+        let ret = self.core.ioctl(SET_IRQS, arg);
+        self.data.interrupts_changed(self.handle());
         ret
     }
 

@@ -75,6 +75,12 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = device;
     }
 
+    /// A reset that the user has asked for has failed. core has taken the device to D0 for it all the
+    /// same; it is awake.
+    fn reset_failed(&self, device: Handle<'_, Self>) {
+        let _ = device;
+    }
+
     /// The last user is gone; core will disable the device. A reset may still be under way.
     fn close(&self, open: &mut Open<'_, Self>);
 
