@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * tph_hold - holds whoever writes a register, or asks firmware, for tests
+ * tph_hold - holds whoever writes a register, asks firmware, or copies from memory
+ * of its own, for tests
  *
  * Shows what else has to wait while a device is in the middle of an operation,
  * with all locks that its driver takes for it: the next config write to the
@@ -10,11 +11,25 @@
  *   cat /sys/kernel/debug/tph_hold/held	waits until somebody is held
  *   echo release >/sys/kernel/debug/tph_hold/hold
  *
+ * With a size in bytes behind the register, only a write of that size is held.
+ *
  * Whoever asks firmware for a CPU's tags waits in there, after
  *
  *   echo firmware >/sys/kernel/debug/tph_hold/hold
  *
  * as far as the SSDT knows how (guest/bench.asl); the same releases it.
+ *
+ * A page of /sys/kernel/debug/tph_hold/memory that is mapped is not there before
+ * it is released, which
+ *
+ *   echo memory >/sys/kernel/debug/tph_hold/hold
+ *
+ * makes ready; who reads it is held. It is zero then. Who is held so can be killed,
+ * but keeps the mmap_lock of its process.
+ *
+ *   echo lock 0000:01:00.0 >/sys/kernel/debug/tph_hold/hold
+ *
+ * takes the device lock of a device, and comes back when it is told "unlock".
  *
  * One register at a time. Whoever writes it must be able to sleep, and does
  * hold no lock of the PCI core then: x86 has PCI_LOCKLESS_CONFIG. The write is
@@ -41,23 +56,27 @@ static int (*hooked_write)(struct pci_bus *bus, unsigned int devfn, int where,
 static struct pci_bus *held_bus;
 static unsigned int held_devfn;
 static int held_where;
+/* In bytes, 0 for any. */
+static int held_size;
 /* Whether the next write of the register is to be held. */
 static atomic_t armed = ATOMIC_INIT(0);
 static DECLARE_COMPLETION(held);
 static DECLARE_COMPLETION(released);
+static DECLARE_COMPLETION(unlocked);
 
 static int tph_hold_write(struct pci_bus *bus, unsigned int devfn, int where,
 			  int size, u32 val)
 {
 	if (atomic_read(&armed) && bus == held_bus && devfn == held_devfn &&
-	    where == held_where && atomic_cmpxchg(&armed, 1, 0) == 1) {
+	    where == held_where && (!held_size || size == held_size) &&
+	    atomic_cmpxchg(&armed, 1, 0) == 1) {
 		complete(&held);
 		wait_for_completion(&released);
 	}
 	return hooked_write(bus, devfn, where, size, val);
 }
 
-static int hold(struct pci_dev *pdev, int where)
+static int hold(struct pci_dev *pdev, int where, int size)
 {
 	struct pci_ops *ops = (struct pci_ops *)pci_find_host_bridge(pdev->bus)->ops;
 
@@ -70,6 +89,7 @@ static int hold(struct pci_dev *pdev, int where)
 	held_bus = pdev->bus;
 	held_devfn = pdev->devfn;
 	held_where = where;
+	held_size = size;
 	atomic_set_release(&armed, 1);
 
 	if (!hooked_ops) {
@@ -91,19 +111,54 @@ static int hold_firmware(u64 wait)
 	return 0;
 }
 
+static int lock(struct device *dev)
+{
+	int ret;
+
+	device_lock(dev);
+	complete(&held);
+	ret = wait_for_completion_killable(&unlocked);
+	device_unlock(dev);
+	return ret;
+}
+
+/* A device, with a reference. */
+static struct pci_dev *find(unsigned int domain, unsigned int bus, unsigned int slot,
+			    unsigned int func)
+{
+	if (domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
+		return NULL;
+	return pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
+}
+
 static ssize_t hold_write(struct file *file, const char __user *user,
 			  size_t count, loff_t *pos)
 {
 	unsigned int domain, bus, slot, func;
 	struct pci_dev *pdev;
 	char text[64];
-	int where, ret;
+	int where, size = 0, ret;
 
 	if (count >= sizeof(text))
 		return -EINVAL;
 	if (copy_from_user(text, user, count))
 		return -EFAULT;
 	text[count] = '\0';
+
+	if (sysfs_streq(text, "unlock")) {
+		complete_all(&unlocked);
+		return count;
+	}
+	if (sscanf(text, "lock %x:%x:%x.%x", &domain, &bus, &slot, &func) == 4) {
+		pdev = find(domain, bus, slot, func);
+		if (!pdev)
+			return -ENODEV;
+		reinit_completion(&held);
+		reinit_completion(&unlocked);
+		ret = lock(&pdev->dev);
+		pci_dev_put(pdev);
+		return ret ?: count;
+	}
 
 	guard(mutex)(&hold_lock);
 	if (sysfs_streq(text, "release")) {
@@ -114,13 +169,17 @@ static ssize_t hold_write(struct file *file, const char __user *user,
 	}
 	if (sysfs_streq(text, "firmware"))
 		return hold_firmware(1) ?: count;
-	if (sscanf(text, "%x:%x:%x.%x %i", &domain, &bus, &slot, &func, &where) != 5 ||
-	    domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
+	if (sysfs_streq(text, "memory")) {
+		reinit_completion(&held);
+		reinit_completion(&released);
+		return count;
+	}
+	if (sscanf(text, "%x:%x:%x.%x %i %i", &domain, &bus, &slot, &func, &where, &size) < 5)
 		return -EINVAL;
-	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
+	pdev = find(domain, bus, slot, func);
 	if (!pdev)
 		return -ENODEV;
-	ret = hold(pdev, where);
+	ret = hold(pdev, where, size);
 	pci_dev_put(pdev);
 	return ret ?: count;
 }
@@ -149,6 +208,30 @@ static const struct file_operations held_fops = {
 	.read = held_read,
 };
 
+static vm_fault_t memory_fault(struct vm_fault *vmf)
+{
+	complete(&held);
+	if (wait_for_completion_killable(&released))
+		return VM_FAULT_SIGBUS;
+	vmf->page = alloc_page(GFP_USER | __GFP_ZERO);
+	return vmf->page ? 0 : VM_FAULT_OOM;
+}
+
+static const struct vm_operations_struct memory_vm_ops = {
+	.fault = memory_fault,
+};
+
+static int memory_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &memory_vm_ops;
+	return 0;
+}
+
+static const struct file_operations memory_fops = {
+	.owner = THIS_MODULE,
+	.mmap = memory_mmap,
+};
+
 static struct dentry *debugfs;
 
 static int __init tph_hold_init(void)
@@ -156,6 +239,8 @@ static int __init tph_hold_init(void)
 	debugfs = debugfs_create_dir(KBUILD_MODNAME, NULL);
 	debugfs_create_file("hold", 0200, debugfs, NULL, &hold_fops);
 	debugfs_create_file("held", 0400, debugfs, NULL, &held_fops);
+	/* What debugfs puts around a file's operations has no mmap. */
+	debugfs_create_file_unsafe("memory", 0400, debugfs, NULL, &memory_fops);
 	return 0;
 }
 
@@ -164,6 +249,7 @@ static void __exit tph_hold_exit(void)
 	debugfs_remove(debugfs);
 	atomic_set(&armed, 0);
 	complete_all(&released);
+	complete_all(&unlocked);
 	hold_firmware(0);
 	if (hooked_ops) {
 		WRITE_ONCE(hooked_ops->write, hooked_write);
@@ -175,5 +261,5 @@ static void __exit tph_hold_exit(void)
 
 module_init(tph_hold_init);
 module_exit(tph_hold_exit);
-MODULE_DESCRIPTION("Holds whoever writes a register or asks firmware, for tests");
+MODULE_DESCRIPTION("Holds whoever writes a register, asks firmware or copies memory, for tests");
 MODULE_LICENSE("GPL");

@@ -7,7 +7,6 @@
 //! write to hardware sleep, or firmware's answer to it. Meanwhile everything is done on the seven
 //! others, each by its own thread. What shares a lock with the held device does not come to an end.
 
-use std::fs;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
@@ -16,6 +15,7 @@ use std::time::Duration;
 use tph_bench::Row;
 use tph_selftests::bench::{self, Bench};
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::hold;
 use tph_selftests::kstate;
 use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::monitor::wait_until;
@@ -25,10 +25,6 @@ use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{self, cpu, Device, OpenBy};
 
-const MODULE: &str = "tph_hold";
-const HOLD: &str = "/sys/kernel/debug/tph_hold/hold";
-const HELD: &str = "/sys/kernel/debug/tph_hold/held";
-
 /// Devices, each below a root port of its own; the table of every other one is in MSI-X.
 const DEVICES: usize = 8;
 /// Vectors and entries of each.
@@ -36,10 +32,6 @@ const ENTRIES: usize = 8;
 /// No thing takes that long. A VM that waits does not use the time up: it passes at once. The kernel
 /// complains of who waits twice as long.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-fn tell(request: &str) {
-    fs::write(HOLD, request).unwrap_or_else(|error| panic!("{HOLD}: {request}: {error}"));
-}
 
 fn program(device: &Device) {
     device.program(0, &[cpu(0); ENTRIES]).expect("TPH_ST");
@@ -146,7 +138,7 @@ impl<'a> Parallel<'a> {
                 finished += 1;
             }
             assert!(!holder.is_finished(), "the held device is held no longer");
-            tell("release");
+            hold::release();
         });
         Row::new(
             "others go on",
@@ -161,16 +153,14 @@ impl<'a> Parallel<'a> {
 
     /// The same, held in the first write of a register.
     fn in_write(&self, name: &str, register: u16, operation: impl FnOnce() + Send) {
-        tell(&format!("{} {register:#x}", self.held.bdf));
-        self.go_on(name, operation, || {
-            fs::read_to_string(HELD).expect("somebody is held");
-        });
+        hold::next_write(&self.held.bdf, register);
+        self.go_on(name, operation, hold::wait);
     }
 
     /// The same, held while firmware is asked.
     fn in_firmware(&self, name: &str, operation: impl FnOnce() + Send) {
         let before = kstate::dsm_evaluations();
-        tell("firmware");
+        hold::firmware();
         self.go_on(name, operation, || {
             wait_until(|| kstate::dsm_evaluations() > before);
         });
@@ -183,7 +173,6 @@ impl<'a> Parallel<'a> {
 
 /// What is done to a device that others might have to wait for.
 pub fn all(bench: &mut Bench) {
-    module::ensure(MODULE);
     let all: Vec<Rc<Endpoint>> = (0..DEVICES)
         .map(|number| bench.named(&format!("d{number}")))
         .collect();

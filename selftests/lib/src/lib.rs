@@ -20,6 +20,7 @@ pub mod engine;
 pub mod firmware;
 pub mod foreign;
 pub mod harness;
+pub mod hold;
 pub mod hotplug;
 pub mod importer;
 pub mod injection;

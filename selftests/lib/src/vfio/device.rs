@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
+use nix::unistd::dup;
 use vfio_bindings::bindings::vfio::{
     vfio_device_info, vfio_irq_info, vfio_irq_set, vfio_region_info, VFIO_IRQ_SET_ACTION_TRIGGER,
     VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_CONFIG_REGION_INDEX,
@@ -131,16 +132,24 @@ impl Device {
         })
     }
 
+    /// A duplicate of the file that a process started meanwhile gets, too.
+    pub fn inheritable(&self) -> OwnedFd {
+        dup(&self.file).expect("another descriptor")
+    }
+
+    /// Where a register of config space is in the device's file.
+    pub fn position(&self, register: u16) -> u64 {
+        self.config.offset + u64::from(register)
+    }
+
     /// Reads config space in one call.
     pub fn read_config(&self, offset: u16, bytes: &mut [u8]) -> io::Result<usize> {
-        self.file
-            .read_at(bytes, self.config.offset + u64::from(offset))
+        self.file.read_at(bytes, self.position(offset))
     }
 
     /// Writes config space in one call.
     pub fn write_config(&self, offset: u16, bytes: &[u8]) -> io::Result<usize> {
-        self.file
-            .write_at(bytes, self.config.offset + u64::from(offset))
+        self.file.write_at(bytes, self.position(offset))
     }
 
     /// Reads all of `bytes` in one call.

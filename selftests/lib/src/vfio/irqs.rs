@@ -18,6 +18,11 @@ use super::{ioctl, number, request, Device};
 /// Longest time for an interrupt to come through.
 const DEADLINE_MS: u16 = 10_000;
 
+/// `VFIO_DEVICE_SET_IRQS` with whatever argument, on whatever descriptor.
+pub fn set_irqs_at(fd: RawFd, argument: *mut u8) -> Result<(), Errno> {
+    ioctl(fd, request(number::DEVICE_SET_IRQS), argument).map(drop)
+}
+
 impl Device {
     /// `VFIO_DEVICE_SET_IRQS` with any flags; `data` is what follows the header.
     pub fn set_irqs_raw(
@@ -36,12 +41,7 @@ impl Device {
         for word in data {
             bytes.extend(word.to_ne_bytes());
         }
-        ioctl(
-            self.fd(),
-            request(number::DEVICE_SET_IRQS),
-            bytes.as_mut_ptr(),
-        )
-        .map(drop)
+        set_irqs_at(self.fd(), bytes.as_mut_ptr())
     }
 
     /// Number of interrupts of an index.

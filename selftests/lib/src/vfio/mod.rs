@@ -21,7 +21,7 @@ pub use feature::{
     StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 pub use iommu::Mapping;
-pub use irqs::Vectors;
+pub use irqs::{set_irqs_at, Vectors};
 pub use open::{
     open, open_beside, open_cdev_unbound, open_with, OpenBy, Unopened, VfToken, NOIOMMU_SWITCH,
 };

@@ -19,12 +19,18 @@ use super::Device;
 use crate::msix::capability;
 
 impl Device {
+    /// Offset of PMCSR in config space, in bytes.
+    #[track_caller]
+    pub fn power_register(&self) -> u16 {
+        let config = self.bdf().config();
+        let power = capability(&config, PCI_CAP_ID_PM).expect("a power management capability");
+        power + PCI_PM_CTRL as u16
+    }
+
     /// Writes PowerState of PMCSR: 0 is D0, 3 is D3hot.
     #[track_caller]
     pub fn set_power_state(&self, state: u16) {
-        let config = self.bdf().config();
-        let power = capability(&config, PCI_CAP_ID_PM).expect("a power management capability");
-        let at = power + PCI_PM_CTRL as u16;
+        let at = self.power_register();
         let others = self.config_word(at) & !(PCI_PM_CTRL_STATE_MASK as u16);
         self.set_config(at, &(others | state).to_le_bytes());
     }

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Test module `tph_hold`: who writes a register, asks firmware, or copies from memory of its own is
+//! held in the middle of it, with all locks that were taken for it, until [`release`].
+
+use std::env;
+use std::fs::{self, File};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, RawFd};
+use std::process::{Child, Command, ExitCode};
+use std::thread::{self, JoinHandle};
+
+use nix::sys::mman::{mmap, MapFlags, ProtFlags};
+
+use crate::memory::PAGE;
+use crate::module;
+use crate::pci::Bdf;
+use crate::vfio::{self, Device};
+use crate::Errno;
+
+const MODULE: &str = "tph_hold";
+const HOLD: &str = "/sys/kernel/debug/tph_hold/hold";
+const HELD: &str = "/sys/kernel/debug/tph_hold/held";
+const MEMORY: &str = "/sys/kernel/debug/tph_hold/memory";
+/// Makes a program the other process of [`Stuck`].
+const ARGUMENT: &str = "--stuck";
+
+fn tell(request: &str) {
+    module::ensure(MODULE);
+    fs::write(HOLD, request).unwrap_or_else(|error| panic!("{HOLD}: {request}: {error}"));
+}
+
+/// Holds whoever writes the register of a device's config space next.
+pub fn next_write(bdf: &Bdf, register: u16) {
+    tell(&format!("{bdf} {register:#x}"));
+}
+
+/// The same, but only a write of two bytes.
+pub fn next_word(bdf: &Bdf, register: u16) {
+    tell(&format!("{bdf} {register:#x} 2"));
+}
+
+/// Holds who asks firmware for the tags of a CPU.
+pub fn firmware() {
+    tell("firmware");
+}
+
+/// Waits until somebody is held, but by firmware.
+pub fn wait() {
+    fs::read_to_string(HELD).unwrap_or_else(|error| panic!("{HELD}: {error}"));
+}
+
+/// Lets go who is held.
+pub fn release() {
+    tell("release");
+}
+
+/// The lock of a device, which somebody else holds until this is dropped.
+pub struct Locked(Option<JoinHandle<()>>);
+
+impl Locked {
+    /// Locks it.
+    pub fn new(bdf: &Bdf) -> Self {
+        module::ensure(MODULE);
+        let request = format!("lock {bdf}");
+        let thread = thread::spawn(move || tell(&request));
+        wait();
+        Self(Some(thread))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        tell("unlock");
+        let ended = self.0.take().map(JoinHandle::join);
+        assert!(thread::panicking() || matches!(ended, Some(Ok(()))));
+    }
+}
+
+/// A call of which the kernel copies the argument from the user.
+#[derive(Clone, Copy, Debug)]
+pub enum Call {
+    /// A write of one byte, which will be 0, at a register of config space.
+    WriteConfig(u16),
+    /// `VFIO_DEVICE_SET_IRQS`, which will be refused: the argument is zero.
+    SetIrqs,
+}
+
+/// Another process that uses the same opened device, and whose memory is not there yet.
+///
+/// The program runs itself again, as [`main`]: who is held keeps the `mmap_lock` of its process.
+pub struct Stuck(Child);
+
+impl Stuck {
+    /// Starts it; returns when it is held in the call.
+    pub fn new(device: &Device, call: Call) -> Self {
+        tell("memory");
+        let (name, position) = match call {
+            Call::WriteConfig(register) => ("write", device.position(register)),
+            Call::SetIrqs => ("set-irqs", 0),
+        };
+        let file = device.inheritable();
+        let fd = file.as_raw_fd();
+        let child = Command::new(env::current_exe().expect("the path of this program"))
+            .args([ARGUMENT, name, &fd.to_string(), &position.to_string()])
+            .spawn()
+            .unwrap_or_else(|error| panic!("{call:?} in another process: {error}"));
+        wait();
+        Self(child)
+    }
+
+    /// Kills it.
+    pub fn kill(mut self) {
+        self.0.kill().expect("kill");
+        self.0.wait().expect("wait");
+    }
+
+    /// Lets it go on, to its end.
+    pub fn go_on(mut self) {
+        release();
+        let status = self.0.wait().expect("wait");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the other process does, if this is it.
+pub fn main() -> Option<ExitCode> {
+    let mut arguments = env::args().skip(1);
+    if arguments.next()? != ARGUMENT {
+        return None;
+    }
+    let name = arguments.next()?;
+    let fd: RawFd = arguments.next()?.parse().ok()?;
+    let position: i64 = arguments.next()?.parse().ok()?;
+    let file = File::open(MEMORY).unwrap_or_else(|error| panic!("{MEMORY}: {error}"));
+    let length = NonZeroUsize::new(PAGE)?;
+    // SAFETY: a new mapping, at an address of the kernel's choice.
+    let memory = unsafe {
+        mmap(
+            None,
+            length,
+            ProtFlags::PROT_READ,
+            MapFlags::MAP_SHARED,
+            &file,
+            0,
+        )
+    };
+    let memory = memory.unwrap_or_else(|error| panic!("{MEMORY}: {error}"));
+    let as_expected = if name == "write" {
+        // SAFETY: the kernel looks into the mapping, which nobody writes.
+        unsafe { libc::pwrite64(fd, memory.as_ptr(), 1, position) == 1 }
+    } else {
+        let refused = vfio::set_irqs_at(fd, memory.cast().as_ptr());
+        refused == Err(Errno::EINVAL)
+    };
+    Some(if as_expected {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
