@@ -3,8 +3,8 @@
 //! The hardware-free rules of the driver, compiled for the host and enumerated.
 //!
 //! There is no library in here, only tests and fuzz targets: `rules` is `drivers/vfio_tph/core` to the
-//! letter, and `tests` compares it with a model of its own, written from the contract in plain integers.
-//! The name of a test carries the number of the requirement that it proves.
+//! letter, and `tests` compares it with `oracle`, a model of its own, written from the contract in plain
+//! integers. The name of a test carries the number of the requirement that it proves.
 
 /// What the rules know of the user ABI, the registers and the errnos, under the names and with the
 /// types that the module's own bindings give them.
@@ -34,4 +34,6 @@ pub mod fuzz;
 // Without the tests, nobody uses all that they compare with.
 #[cfg(any(test, feature = "fuzz"))]
 #[cfg_attr(not(test), allow(dead_code))]
+mod oracle;
+#[cfg(test)]
 mod tests;

@@ -21,11 +21,11 @@ use crate::world::{Shape, BUFFERS};
 
 // The host's model, as it is.
 #[allow(dead_code)]
-#[path = "../../../rules/src/tests/answers.rs"]
+#[path = "../../../rules/src/oracle/answers.rs"]
 mod answers;
 mod calls;
 #[allow(dead_code)]
-#[path = "../../../rules/src/tests/model.rs"]
+#[path = "../../../rules/src/oracle/model.rs"]
 mod contract;
 mod session;
 

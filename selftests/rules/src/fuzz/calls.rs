@@ -11,6 +11,20 @@ use super::{
     },
 };
 use crate::{
+    oracle::{
+        answers::{
+            self,
+            errno,
+            Known,
+            Refused,
+            Terms, //
+        },
+        model::{
+            self,
+            Device, //
+        },
+        offer, POLICIES,
+    },
     rules::{
         batch::Batch,
         firmware::CpuTags,
@@ -29,20 +43,6 @@ use crate::{
             Write,
             Writes, //
         },
-    },
-    tests::{
-        answers::{
-            self,
-            errno,
-            Known,
-            Refused,
-            Terms, //
-        },
-        model::{
-            self,
-            Device, //
-        },
-        offer, POLICIES,
     },
     uapi,
 };
@@ -116,11 +116,7 @@ fn source(input: &mut Unstructured<'_>) -> arbitrary::Result<answers::Source> {
     Ok(answers::Source {
         kind: input.int_in_range(0..=4)?,
         flags: input.int_in_range(0..=2)?,
-        reserved: if input.ratio(1, 16)? {
-            input.arbitrary()?
-        } else {
-            0
-        },
+        reserved: reserved(input)?,
         value,
     })
 }
@@ -213,6 +209,24 @@ fn check_writes(index: u16, tags: &[u16], entries: u16) {
     assert!(around.copied().all(|byte| byte == UNTOUCHED));
 }
 
+/// A field that should be 0, and now and then is not.
+fn reserved<'a, T: arbitrary::Arbitrary<'a> + Default>(
+    input: &mut Unstructured<'a>,
+) -> arbitrary::Result<T> {
+    match input.ratio(1, 16)? {
+        true => input.arbitrary(),
+        false => Ok(T::default()),
+    }
+}
+
+/// A length in bytes, `exact` or now and then another.
+fn length(input: &mut Unstructured<'_>, exact: usize, most: usize) -> arbitrary::Result<usize> {
+    match input.ratio(1, 8)? {
+        true => input.int_in_range(0..=most),
+        false => Ok(exact),
+    }
+}
+
 fn check_program(
     input: &mut Unstructured<'_>,
     world: &World,
@@ -223,7 +237,6 @@ fn check_program(
     for _ in 0..input.int_in_range(0..=12)? {
         sources.push(source(input)?);
     }
-    let exact = 16 + 8 * sources.len();
     let call = answers::Program {
         flags: input.int_in_range(0..=2)?,
         index: match input.arbitrary()? {
@@ -232,16 +245,8 @@ fn check_program(
         },
         // No more than there are: the kernel would have read them from the user.
         count: sources.len() as u16,
-        reserved: if input.ratio(1, 16)? {
-            input.arbitrary()?
-        } else {
-            0
-        },
-        length: if input.ratio(1, 8)? {
-            input.int_in_range(0..=200)?
-        } else {
-            exact
-        },
+        reserved: reserved(input)?,
+        length: length(input, 16 + 8 * sources.len(), 200)?,
     };
     // What hardware can hold, also what this device would never get to.
     let control = *input.choose(&[
@@ -324,26 +329,14 @@ fn check_resolve(
             st: input.arbitrary()?,
             ph: input.arbitrary()?,
             flags: input.int_in_range(0..=4)?,
-            reserved: if input.ratio(1, 16)? {
-                input.arbitrary()?
-            } else {
-                0
-            },
+            reserved: reserved(input)?,
         });
     }
     let call = answers::Resolve {
         flags: input.int_in_range(0..=2)?,
         count: entries.len() as u32,
-        reserved: if input.ratio(1, 16)? {
-            input.arbitrary()?
-        } else {
-            0
-        },
-        length: if input.ratio(1, 8)? {
-            input.int_in_range(0..=300)?
-        } else {
-            16 + 16 * entries.len()
-        },
+        reserved: reserved(input)?,
+        length: length(input, 16 + 16 * entries.len(), 300)?,
     };
     let expected = answers::resolve(
         &terms(device, policy),

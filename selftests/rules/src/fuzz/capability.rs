@@ -4,14 +4,7 @@
 
 use super::device;
 use crate::{
-    rules::{
-        capability::room,
-        isolation::{
-            isolates,
-            pages, //
-        },
-    },
-    tests::{
+    oracle::{
         invariants,
         model::{
             self,
@@ -23,6 +16,13 @@ use crate::{
             Space,
             FIRST,
             TPH, //
+        },
+    },
+    rules::{
+        capability::room,
+        isolation::{
+            isolates,
+            pages, //
         },
     },
 };

@@ -5,6 +5,10 @@
 
 use super::device;
 use crate::{
+    oracle::{
+        model,
+        offer, //
+    },
     rules::{
         control::{
             judge,
@@ -12,10 +16,6 @@ use crate::{
             steps, //
         },
         regs::Control,
-    },
-    tests::{
-        model,
-        offer, //
     },
 };
 use arbitrary::{

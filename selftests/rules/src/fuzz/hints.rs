@@ -4,6 +4,13 @@
 //! answer. A tag never comes out in the namespace that it did not go into.
 
 use crate::{
+    oracle::{
+        answers::{
+            self,
+            Known, //
+        },
+        completer,
+    },
     rules::{
         firmware::CpuTags,
         lookup::Hint,
@@ -13,13 +20,6 @@ use crate::{
             MemoryType,
             Namespace, //
         },
-    },
-    tests::{
-        answers::{
-            self,
-            Known, //
-        },
-        completer,
     },
     uapi::vfio_device_feature_dma_buf_tph,
 };

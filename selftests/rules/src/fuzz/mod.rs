@@ -9,7 +9,7 @@ pub mod capability;
 pub mod control;
 pub mod hints;
 
-use crate::tests::{
+use crate::oracle::{
     model::Device,
     ROOT_PORTS, //
 };

@@ -2,7 +2,7 @@
 
 //! The checks of TPH_ST before its sources, and the order of all of them; R5, R7, R34, R35.
 
-use super::{
+use crate::oracle::{
     model::{
         self,
         errno,

@@ -2,7 +2,7 @@
 
 //! Showing and hiding the capability in the chain of extended capabilities; R25, R30.
 
-use super::{
+use crate::oracle::{
     model::Device,
     offer,
     space::{

@@ -2,7 +2,7 @@
 
 //! Writes to Control: every value, width and offset, under every policy; R18, R27, R28, R31.
 
-use super::{
+use crate::oracle::{
     model::{
         self,
         Device, //

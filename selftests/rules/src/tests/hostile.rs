@@ -2,7 +2,7 @@
 
 //! Config spaces that no honest device has: whatever is in there, the invariants hold.
 
-use super::{
+use crate::oracle::{
     invariants::check,
     model::Device,
     offer,

@@ -2,7 +2,7 @@
 
 //! The checks of TPH_RESOLVE and what it discloses, spec section 4.3; R7, R14, R36.
 
-use super::{
+use crate::oracle::{
     model::{
         errno,
         Device, //

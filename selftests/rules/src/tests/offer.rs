@@ -2,7 +2,7 @@
 
 //! What is on offer: usability, the filtered Capability, and the answer of TPH GET; R9, R24, R26.
 
-use super::{
+use crate::oracle::{
     hardware,
     model::{
         self,

@@ -3,7 +3,7 @@
 //! Hints that are published for a dma-buf, and what an exporter answers, spec sections 4.4 and 5;
 //! R7, R36, R53 to R55, R64.
 
-use super::completer;
+use crate::oracle::completer;
 use crate::{
     rules::{
         lookup::Hint,

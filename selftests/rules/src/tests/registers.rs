@@ -2,11 +2,12 @@
 
 //! Registers and policies as types: every raw value of every field.
 
-use super::{
+use crate::oracle::{
     completer,
     POLICIES, //
 };
 use crate::{
+    oracle::model::errno,
     rules::{
         policy::Policy,
         refusal::Refusal,
@@ -19,7 +20,6 @@ use crate::{
             TableLocation, //
         },
     },
-    tests::model::errno,
     uapi,
 };
 

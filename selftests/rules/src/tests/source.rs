@@ -2,7 +2,7 @@
 
 //! Sources as a user names them: every type and flag, at the edges of every value; R7, R17.
 
-use super::POLICIES;
+use crate::oracle::POLICIES;
 use crate::{
     rules::{
         refusal::Refusal,
