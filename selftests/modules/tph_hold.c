@@ -45,6 +45,8 @@
 #include <linux/pci.h>
 #include <linux/uaccess.h>
 
+#include "find_device.h"
+
 #define HOLD_METHOD "\\_SB.PCI0.TPHH"
 
 static DEFINE_MUTEX(hold_lock);
@@ -122,22 +124,13 @@ static int lock(struct device *dev)
 	return ret;
 }
 
-/* A device, with a reference. */
-static struct pci_dev *find(unsigned int domain, unsigned int bus, unsigned int slot,
-			    unsigned int func)
-{
-	if (domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
-		return NULL;
-	return pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
-}
-
 static ssize_t hold_write(struct file *file, const char __user *user,
 			  size_t count, loff_t *pos)
 {
-	unsigned int domain, bus, slot, func;
-	struct pci_dev *pdev;
-	char text[64];
 	int where, size = 0, ret;
+	struct pci_dev *pdev;
+	const char *request;
+	char text[64];
 
 	if (count >= sizeof(text))
 		return -EINVAL;
@@ -149,10 +142,10 @@ static ssize_t hold_write(struct file *file, const char __user *user,
 		complete_all(&unlocked);
 		return count;
 	}
-	if (sscanf(text, "lock %x:%x:%x.%x", &domain, &bus, &slot, &func) == 4) {
-		pdev = find(domain, bus, slot, func);
-		if (!pdev)
-			return -ENODEV;
+	if (str_has_prefix(text, "lock ")) {
+		pdev = find_device(text + strlen("lock "), &request);
+		if (IS_ERR(pdev))
+			return PTR_ERR(pdev);
 		reinit_completion(&held);
 		reinit_completion(&unlocked);
 		ret = lock(&pdev->dev);
@@ -174,12 +167,13 @@ static ssize_t hold_write(struct file *file, const char __user *user,
 		reinit_completion(&released);
 		return count;
 	}
-	if (sscanf(text, "%x:%x:%x.%x %i %i", &domain, &bus, &slot, &func, &where, &size) < 5)
-		return -EINVAL;
-	pdev = find(domain, bus, slot, func);
-	if (!pdev)
-		return -ENODEV;
-	ret = hold(pdev, where, size);
+	pdev = find_device(text, &request);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+	if (sscanf(request, "%i %i", &where, &size) < 1)
+		ret = -EINVAL;
+	else
+		ret = hold(pdev, where, size);
 	pci_dev_put(pdev);
 	return ret ?: count;
 }

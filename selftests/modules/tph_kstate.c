@@ -33,6 +33,8 @@
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
 
+#include "find_device.h"
+
 #define DSM_COUNTER "\\_SB.PCI0.TPHN"
 
 static int act(struct pci_dev *pdev, const char *request)
@@ -77,9 +79,8 @@ static void answer(struct file *file, char *text, struct pci_dev *pdev)
 static ssize_t device_write(struct file *file, const char __user *user,
 			    size_t count, loff_t *pos)
 {
-	unsigned int domain, bus, slot, func;
+	const char *request;
 	struct pci_dev *pdev;
-	int parsed = 0;
 	char *text;
 	int ret = 0;
 
@@ -87,15 +88,12 @@ static ssize_t device_write(struct file *file, const char __user *user,
 	if (IS_ERR(text))
 		return PTR_ERR(text);
 
-	if (sscanf(text, "%x:%x:%x.%x %n", &domain, &bus, &slot, &func, &parsed) != 4 ||
-	    domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
-		return -EINVAL;
-	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
-	if (!pdev)
-		return -ENODEV;
+	pdev = find_device(text, &request);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
 
-	if (text[parsed])
-		ret = act(pdev, text + parsed);
+	if (*request)
+		ret = act(pdev, request);
 	if (!ret)
 		answer(file, text, pdev);
 	pci_dev_put(pdev);

@@ -26,6 +26,8 @@
 #include <linux/pci-tph.h>
 #include <linux/timex.h>
 
+#include "find_device.h"
+
 static struct pci_driver tph_peer_driver;
 
 static int set_entries(struct pci_dev *pdev, unsigned int first,
@@ -91,9 +93,8 @@ static int act(struct pci_dev *pdev, const char *request, cycles_t *ticks)
 static ssize_t run_write(struct file *file, const char __user *user,
 			 size_t count, loff_t *pos)
 {
-	unsigned int domain, bus, slot, func;
+	const char *request;
 	struct pci_dev *pdev;
-	int parsed = 0;
 	cycles_t ticks;
 	char *text;
 	int ret;
@@ -102,14 +103,11 @@ static ssize_t run_write(struct file *file, const char __user *user,
 	if (IS_ERR(text))
 		return PTR_ERR(text);
 
-	if (sscanf(text, "%x:%x:%x.%x %n", &domain, &bus, &slot, &func, &parsed) != 4 ||
-	    domain > INT_MAX || bus > U8_MAX || slot > 31 || func > 7)
-		return -EINVAL;
-	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
-	if (!pdev)
-		return -ENODEV;
+	pdev = find_device(text, &request);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
 
-	ret = act(pdev, text + parsed, &ticks);
+	ret = act(pdev, request, &ticks);
 	pci_dev_put(pdev);
 	if (ret)
 		return ret;
