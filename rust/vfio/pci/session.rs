@@ -226,32 +226,30 @@ impl<'a, T: Driver> Handle<'a, T> {
     /// under way: hardware can be changed. ENODEV if the device is not open; ERESTARTSYS if a signal
     /// comes before another user has changed the power state. The device is awake.
     pub(crate) fn lock(&self) -> Result<SessionGuard<'a, T>> {
+        let (memory, guard) = self.lock_after(|| self.core.memory_lock())?;
+        self.guard(guard, Some(memory))
+    }
+
+    /// As [`Self::lock`], and makes the device decode its memory BARs as
+    /// [`CoreDevice::decode_memory`] does, if it can.
+    pub(crate) fn lock_decoding(&self) -> Result<(Option<Decoding<'a>>, SessionGuard<'a, T>)> {
+        let (decoding, guard) = self.lock_after(|| self.core.decode_memory())?;
+        Ok((decoding, self.guard(guard, None)?))
+    }
+
+    /// Locks the session after what `take` takes, which comes before it, once hardware need not be left
+    /// alone.
+    fn lock_after<G>(&self, take: impl Fn() -> G) -> Result<(G, MutexGuard<'a, Locked<T>>)> {
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
             let mut guard = self.session.locked.lock();
             self.session.wait_for_transit(&mut guard)?;
             drop(guard);
 
-            let memory = self.core.memory_lock();
+            let taken = take();
             let guard = self.session.locked.lock();
             if !guard.is_in_transit() {
-                return self.guard(guard, Some(memory));
-            }
-        }
-    }
-
-    /// As [`Self::lock`], and makes the device decode its memory BARs as
-    /// [`CoreDevice::decode_memory`] does, if it can.
-    pub(crate) fn lock_decoding(&self) -> Result<(Option<Decoding<'a>>, SessionGuard<'a, T>)> {
-        loop {
-            let mut guard = self.session.locked.lock();
-            self.session.wait_for_transit(&mut guard)?;
-            drop(guard);
-
-            let decoding = self.core.decode_memory();
-            let guard = self.session.locked.lock();
-            if !guard.is_in_transit() {
-                return Ok((decoding, self.guard(guard, None)?));
+                return Ok((taken, guard));
             }
         }
     }
