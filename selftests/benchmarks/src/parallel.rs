@@ -17,7 +17,7 @@ use tph_selftests::bench::{self, Bench};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::hold;
 use tph_selftests::kstate;
-use tph_selftests::module::{self, Gate, VFIO_TPH};
+use tph_selftests::module::{Gate, VFIO_TPH};
 use tph_selftests::monitor::wait_until;
 use tph_selftests::pci::Bdf;
 use tph_selftests::policy;

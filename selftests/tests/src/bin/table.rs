@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::cpus;
+use tph_selftests::endpoint::Endpoint;
 use tph_selftests::firmware::{CPUS, CPU_SHORT_ANSWER, CPU_WRONG_TYPE};
 use tph_selftests::harness;
 use tph_selftests::kernel;
@@ -413,19 +414,25 @@ fn program_range(
     assert_eq!(endpoint.registers(), before, "({index}, {count})");
 }
 
+/// Opens the device with a table of so many entries in the capability, enabled and filled.
+fn open_with_table(endpoint: &Endpoint, entries: u16) -> Device {
+    endpoint.reshape(TphShape {
+        table: Some(Table::Cap),
+        entries: Some(entries),
+        ..TphShape::default()
+    });
+    bench::bind(endpoint, Gate::Safe);
+    let device = endpoint.open();
+    assert_eq!(device.tph().expect("GET of TPH").st_entries, entries);
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    fill(endpoint, &device);
+    device
+}
+
 fn r39_every_range_of_small_tables(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
     for size in [1, 2, 3, 7, 8] {
-        endpoint.reshape(TphShape {
-            table: Some(Table::Cap),
-            entries: Some(size),
-            ..TphShape::default()
-        });
-        bench::bind(&endpoint, Gate::Safe);
-        let device = endpoint.open();
-        assert_eq!(device.tph().expect("GET of TPH").st_entries, size);
-        device.enable(StMode::InterruptVector, Requester::Standard);
-        fill(&endpoint, &device);
+        let device = open_with_table(&endpoint, size);
         for index in 0..size {
             for count in 1..=size - index {
                 program_range(&endpoint, &device, index, count);
@@ -438,15 +445,7 @@ fn r39_every_range_of_small_tables(bench: &mut Bench) {
 fn r39_ranges_of_large_tables(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
     for size in [63, 64] {
-        endpoint.reshape(TphShape {
-            table: Some(Table::Cap),
-            entries: Some(size),
-            ..TphShape::default()
-        });
-        bench::bind(&endpoint, Gate::Safe);
-        let device = endpoint.open();
-        device.enable(StMode::InterruptVector, Requester::Standard);
-        fill(&endpoint, &device);
+        let device = open_with_table(&endpoint, size);
         for (index, count) in [
             (0, 1),
             (0, 2),

@@ -58,7 +58,7 @@ impl Bed {
         Self {
             endpoint,
             device: Arc::new(device),
-            vectors: vectors,
+            vectors,
         }
     }
 

@@ -16,7 +16,7 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{dma_buf, Device, Hints};
 use tph_selftests::{assert_errno, Errno};
 
-use super::{assert_revoked, assert_told, decode, expected, hint, noted, refused, Exporter};
+use super::{assert_revoked, assert_told, expected, hint, noted, refused, Exporter};
 use super::{HINTS, OTHER_HINTS};
 
 /// Whether lockdep watches.
@@ -50,9 +50,9 @@ pub fn r57_outputs_untouched_on_error(bench: &mut Bench) {
     exporter.publish(only_xst).expect("SET");
     assert_eq!(importer.ask(false), untouched(Errno::EOPNOTSUPP));
     exporter.publish(HINTS).expect("SET");
-    decode(&exporter.device, false);
+    exporter.device.decode_memory(false);
     assert_eq!(ask_both(), [untouched(Errno::ENODEV); 2], "memory off");
-    decode(&exporter.device, true);
+    exporter.device.decode_memory(true);
     drop(exporter.device);
     assert_eq!(ask_both(), [untouched(Errno::ENODEV); 2], "closed");
 }
@@ -89,7 +89,7 @@ pub fn r60_memory_off_and_on(bench: &mut Bench) {
         assert!(before.mapped, "{what}");
         assert_eq!(before.when_mapped, noted(HINTS), "{what}");
 
-        decode(&exporter.device, false);
+        exporter.device.decode_memory(false);
         let report = importer.report();
         assert!(!report.mapped, "{what}: still mapped");
         assert_eq!(report.invalidations, before.invalidations + 1, "{what}");
@@ -103,7 +103,7 @@ pub fn r60_memory_off_and_on(bench: &mut Bench) {
             "{what}: who comes now"
         );
 
-        decode(&exporter.device, true);
+        exporter.device.decode_memory(true);
         assert_told(&importer, HINTS, &what);
     }
     importer.map().expect("map");
@@ -129,7 +129,7 @@ fn flr(device: &Device) {
 const ABSENCES: [Absence; 5] = [
     Absence {
         name: "memory off",
-        begin: |device| decode(device, false),
+        begin: |device| device.decode_memory(false),
         end: |_| (),
     },
     Absence {
@@ -180,7 +180,7 @@ pub fn r60_every_way_out_of_reach(bench: &mut Bench) {
         assert!(report.invalidations > before.invalidations, "{what}");
         (absence.end)(&exporter.device);
         // A reset restores what the user had, or leaves memory off.
-        decode(&exporter.device, true);
+        exporter.device.decode_memory(true);
         assert_told(&importer, HINTS, what);
     }
     importer.map().expect("map");
@@ -193,22 +193,22 @@ pub fn r60_set_while_revoked(bench: &mut Bench) {
     };
     exporter.publish(HINTS).expect("SET");
     let importer = Importer::new(&exporter.dma_buf);
-    decode(&exporter.device, false);
+    exporter.device.decode_memory(false);
     exporter.publish(OTHER_HINTS).expect("SET");
     assert_revoked(&importer, "memory off");
-    decode(&exporter.device, true);
+    exporter.device.decode_memory(true);
     assert_told(&importer, OTHER_HINTS, "memory on");
-    decode(&exporter.device, false);
+    exporter.device.decode_memory(false);
     exporter.publish(Hints::NONE).expect("SET");
-    decode(&exporter.device, true);
+    exporter.device.decode_memory(true);
     assert_told(&importer, Hints::NONE, "withdrawn meanwhile");
     // A dma-buf that was made while there was nothing to reach.
-    decode(&exporter.device, false);
+    exporter.device.decode_memory(false);
     let early = super::export(&exporter.device);
     exporter.device.publish(&early, HINTS).expect("SET");
     let importer = Importer::new(&early);
     assert_revoked(&importer, "made while memory was off");
-    decode(&exporter.device, true);
+    exporter.device.decode_memory(true);
     assert_told(&importer, HINTS, "made while memory was off");
 }
 
@@ -233,7 +233,7 @@ pub fn r61_two_importers(bench: &mut Bench) {
             assert_eq!((found[0].st, found[0].ph), (tag, ph), "{hints:?}");
         }
     }
-    decode(&exporter.device, false);
+    exporter.device.decode_memory(false);
     assert_revoked(&importer, "memory off");
     let found = device.resolve(&[dma_buf(&exporter.dma_buf)], false);
     assert_errno!(found, ENODEV, "memory off");
@@ -258,8 +258,8 @@ pub fn r61_importer_that_knows_no_tph(bench: &mut Bench) {
             importer.map().unwrap_or_else(|e| panic!("{hints:?}: {e}"));
         }
         exporter.publish(HINTS).expect("SET");
-        decode(&exporter.device, false);
-        decode(&exporter.device, true);
+        exporter.device.decode_memory(false);
+        exporter.device.decode_memory(true);
         let [ignored, known] = [ignorant, knowing].map(Importer::report);
         assert!(!ignored.mapped && !known.mapped, "{hints:?}");
         assert_eq!(ignored.invalidations, known.invalidations, "{hints:?}");

@@ -20,7 +20,7 @@ use tph_selftests::vfio::{wait_for, Hints};
 use tph_selftests::{assert_errno, Errno};
 use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
-use super::{assert_revoked, assert_told, decode, expected, export, pick_completer, Exporter};
+use super::{assert_revoked, assert_told, expected, export, pick_completer, Exporter};
 use super::{BAR, HINTS, OTHER_HINTS};
 
 /// An exporter with hints published, and an importer that has a reference.
@@ -58,12 +58,7 @@ pub fn r59_fd_outlives_close(bench: &mut Bench) {
     let Some((exporter, importer)) = published(bench) else {
         return;
     };
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     drop(device);
     assert_revoked(&importer, "closed");
     assert_next_owner(&importer, &dma_buf, &endpoint);
@@ -74,12 +69,7 @@ pub fn r59_fd_outlives_unbind(bench: &mut Bench) {
     let Some((exporter, importer)) = published(bench) else {
         return;
     };
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     drop(device);
     endpoint.bdf.unbind();
     assert_revoked(&importer, "unbound");
@@ -92,12 +82,7 @@ pub fn r59_fd_outlives_unbind_while_open(bench: &mut Bench) {
     let Some((exporter, importer)) = published(bench) else {
         return;
     };
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     let request = EventFd::new().expect("eventfd");
     device
         .set_irqs(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&request))
@@ -116,12 +101,7 @@ pub fn r59_fd_outlives_rmmod(bench: &mut Bench) {
     let Some((exporter, importer)) = published(bench) else {
         return;
     };
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     assert_errno!(module::unload(VFIO_TPH), EAGAIN, "in use");
     drop(device);
     module::unload(VFIO_TPH).expect("rmmod with a dma-buf");
@@ -138,19 +118,14 @@ pub fn r59_fd_closed_before_device(bench: &mut Bench) {
     let Some((exporter, importer)) = published(bench) else {
         return;
     };
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     let before = count();
     drop(dma_buf);
     assert_eq!(count(), before, "an importer has it");
     assert_told(&importer, HINTS, "without a descriptor");
-    decode(&device, false);
+    device.decode_memory(false);
     assert_revoked(&importer, "memory off");
-    decode(&device, true);
+    device.decode_memory(true);
     assert_told(&importer, HINTS, "memory on");
     drop(importer);
     assert_eq!(count(), before - 1, "nobody has it");
@@ -161,7 +136,7 @@ pub fn r59_fd_closed_before_device(bench: &mut Bench) {
         assert_told(&Importer::new(&dma_buf), OTHER_HINTS, "another one");
     }
     assert_eq!(count(), before - 1, "nobody has one");
-    decode(&device, false);
+    device.decode_memory(false);
     drop(device);
     drop(Exporter::open(endpoint));
 }
@@ -178,12 +153,7 @@ pub fn r59_importer_attached_over_close(bench: &mut Bench) {
         .attach_ignorant(&exporter.endpoint.bdf)
         .expect("attach");
     ignorant.map().expect("map");
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     drop(device);
     for importer in [&importer, &ignorant] {
         let report = importer.report();
@@ -203,12 +173,7 @@ pub fn r59_importer_attached_over_rmmod(bench: &mut Bench) {
     };
     importer.attach(&exporter.endpoint.bdf).expect("attach");
     importer.map().expect("map");
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     drop(device);
     module::unload(VFIO_TPH).expect("rmmod");
     assert_errno!(module::unload(importer::MODULE), EAGAIN, "in use");
@@ -264,16 +229,11 @@ pub fn r59_asker_in_another_process(bench: &mut Bench) {
         exporter.publish(hints).expect("SET");
         assert_eq!(asker.ask(), told(hints));
     }
-    decode(&exporter.device, false);
+    exporter.device.decode_memory(false);
     assert_eq!(asker.ask(), revoked, "memory off");
-    decode(&exporter.device, true);
+    exporter.device.decode_memory(true);
     assert_eq!(asker.ask(), told(HINTS), "memory on");
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf,
-        ..
-    } = exporter;
+    let (endpoint, device, dma_buf) = exporter.parts();
     drop(device);
     assert_eq!(asker.ask(), revoked, "closed");
     let before = count();

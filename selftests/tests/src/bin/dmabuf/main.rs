@@ -27,7 +27,6 @@ use tph_selftests::module::Gate;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::BAR_MEMORY;
 use tph_selftests::root_port::{completer, EXTENDED};
-use tph_selftests::uapi::pci_regs::{PCI_COMMAND, PCI_COMMAND_MEMORY};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{dma_buf, open_beside, Device, Hints, Op};
 use tph_selftests::{assert_errno, harness, tests, Errno};
@@ -74,12 +73,6 @@ fn pick_completer(bench: &mut Bench) -> Rc<Endpoint> {
     })
 }
 
-fn decode(device: &Device, on: bool) {
-    let command = device.config_word(PCI_COMMAND as u16) & !(PCI_COMMAND_MEMORY as u16);
-    let memory = if on { PCI_COMMAND_MEMORY as u16 } else { 0 };
-    device.set_config(PCI_COMMAND as u16, &(command | memory).to_le_bytes());
-}
-
 /// A dma-buf of the start of a device's memory.
 fn export(device: &Device) -> OwnedFd {
     export_at(device, 0)
@@ -96,7 +89,7 @@ impl Exporter {
     /// Opens a device that is bound.
     fn open(endpoint: Rc<Endpoint>) -> Self {
         let device = endpoint.open();
-        decode(&device, true);
+        device.decode_memory(true);
         let dma_buf = export(&device);
         Self {
             endpoint,
@@ -104,6 +97,11 @@ impl Exporter {
             device,
             dma_buf,
         }
+    }
+
+    /// What it is made of.
+    fn parts(self) -> (Rc<Endpoint>, Device, OwnedFd) {
+        (self.endpoint, self.device, self.dma_buf)
     }
 
     /// A device at a policy, with nothing published; none if the kernel's dma-bufs know nothing of

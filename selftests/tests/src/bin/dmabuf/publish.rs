@@ -21,8 +21,7 @@ use tph_selftests::vfio::{dma_buf_tph_bytes, feature_bytes, DmaBufTph, Hints, Op
 use tph_selftests::{assert_errno, skip, Errno};
 
 use super::{
-    assert_told, closed_fd, decode, export, export_at, pick_completer, Exporter, HINTS,
-    OTHER_HINTS, SIZE,
+    assert_told, closed_fd, export, export_at, pick_completer, Exporter, HINTS, OTHER_HINTS, SIZE,
 };
 
 const INDEX: u32 = VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
@@ -381,7 +380,7 @@ pub fn r56_fds(bench: &mut Bench) {
     let other = bench.pick(&Want::TABLE);
     bind(&other, exporter.gate);
     let other_device = exporter.open_other(&other);
-    decode(&other_device, true);
+    other_device.decode_memory(true);
     let foreign = export(&other_device);
     let memory = udmabuf(1);
     let file = File::open("/proc/self/exe").expect("a file");

@@ -17,7 +17,7 @@ use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{dma_buf, Device, Hints};
 use tph_selftests::Errno;
 
-use super::{assert_revoked, assert_told, decode, export, Exporter, Peer, HINTS};
+use super::{assert_revoked, assert_told, export, Exporter, Peer, HINTS};
 
 const SEED: u64 = 0x7470_6864_6d61_6275;
 const ROUNDS: usize = 200;
@@ -139,8 +139,8 @@ fn look_up(device: &Device, shared: &Shared<'_>, seed: u64) {
 
 fn revoke(device: &Device) {
     for _ in 0..REVOCATIONS {
-        decode(device, false);
-        decode(device, true);
+        device.decode_memory(false);
+        device.decode_memory(true);
     }
 }
 
@@ -207,9 +207,7 @@ pub fn r58_closing_all_the_time(bench: &mut Bench) {
     let before = count();
     let answers = AtomicUsize::new(0);
     for _ in 0..CLOSINGS {
-        let Exporter {
-            device, dma_buf, ..
-        } = Exporter::open(endpoint.clone());
+        let (_, device, dma_buf) = Exporter::open(endpoint.clone()).parts();
         device.publish(&dma_buf, HINTS).expect("SET");
         let importers = [(); 3].map(|()| Importer::new(&dma_buf));
         for importer in &importers {

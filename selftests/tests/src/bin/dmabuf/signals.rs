@@ -45,12 +45,7 @@ pub fn r63_lookups_are_interrupted(bench: &mut Bench) {
         return;
     };
     exporter.publish(HINTS).expect("SET");
-    let Exporter {
-        endpoint,
-        device,
-        dma_buf: fd,
-        ..
-    } = exporter;
+    let (endpoint, device, fd) = exporter.parts();
     device.enable(StMode::InterruptVector, Requester::Extended);
     device.program(0, &[cpu(0), cpu(1)]).expect("TPH_ST");
     let before = endpoint.registers();

@@ -21,7 +21,7 @@ use tph_selftests::vfio::{
 use tph_selftests::{assert_errno, Errno};
 use tph_tests::{xst, CPU};
 
-use super::{closed_fd, decode, expected, export, export_at, hint, Exporter};
+use super::{closed_fd, expected, export, export_at, hint, Exporter};
 use super::{HINTS, OTHER_HINTS, SIZE};
 
 /// An exporter at the default policy, beside which another device may have any.
@@ -224,7 +224,7 @@ pub fn r56_fds_as_sources(bench: &mut Bench) {
     let file = File::open("/proc/self/exe").expect("a file");
     let good = dma_buf(&exporter.dma_buf);
     let own = {
-        decode(&requester.device, true);
+        requester.device.decode_memory(true);
         export(&requester.device)
     };
     for (source, errno) in [
@@ -278,10 +278,10 @@ pub fn r64_revoked_source(bench: &mut Bench) {
         .program_extended(0, &[source])
         .expect("TPH_ST");
     let tag = HINTS.xst.expect("a tag");
-    decode(&exporter.device, false);
+    exporter.device.decode_memory(false);
     refuses(&requester, &[cpu(CPU), source], Errno::ENODEV, 1);
     assert_eq!(requester.endpoint.entries()[0], tag);
-    decode(&exporter.device, true);
+    exporter.device.decode_memory(true);
     requester
         .device
         .program_extended(1, &[source])

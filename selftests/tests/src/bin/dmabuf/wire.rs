@@ -11,7 +11,7 @@ use tph_selftests::skip;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::dma_buf;
 
-use super::{decode, Exporter, Peer, BAR, HINTS, SIZE};
+use super::{Exporter, Peer, BAR, HINTS, SIZE};
 
 /// Where the peer finds the memory.
 const IOVA: u64 = 0x40_0000;
@@ -46,7 +46,7 @@ pub fn r64_tag_on_the_wire(bench: &mut Bench) {
     peer.device
         .map_dma_buf(&exporter.dma_buf, SIZE, IOVA)
         .expect("IOMMU_IOAS_MAP_FILE of the dma-buf");
-    decode(&peer.device, true);
+    peer.device.decode_memory(true);
     let engine = Engine::new(&peer.device);
 
     for (requester, extended) in [(Requester::Standard, false), (Requester::Extended, true)] {

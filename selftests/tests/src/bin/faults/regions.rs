@@ -167,45 +167,39 @@ pub fn r51_fault_in_set_irqs(bench: &mut Bench) {
     });
 }
 
+/// The same of a single call, after which there is nothing to look at.
+fn call_as_vfio_pci(
+    endpoint: &Rc<Endpoint>,
+    gate: Gate,
+    what: &str,
+    call: impl Fn(&Device) -> Result<(), Errno>,
+) {
+    as_vfio_pci(endpoint, gate, what, |device| {
+        each_fault_and_again(what, || (), || call(device), |_| ())
+    });
+}
+
 /// Of a BAR that has no hole, and of one that has: the list of areas is allocated.
 pub fn r51_fault_in_region_info(bench: &mut Bench) {
     let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
     for gate in Gate::BOTH {
-        as_vfio_pci(&endpoint, gate, "region info", |device| {
-            each_fault_and_again(
-                "region info",
-                || (),
-                || device.region_bytes(VFIO_PCI_BAR0_REGION_INDEX).map(drop),
-                |_| (),
-            )
+        call_as_vfio_pci(&endpoint, gate, "region info", |device| {
+            device.region_bytes(VFIO_PCI_BAR0_REGION_INDEX).map(drop)
         });
     }
 }
 
 pub fn r51_fault_in_mmap(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
-    as_vfio_pci(&endpoint, Gate::Safe, "mmap", |device| {
-        each_fault_and_again(
-            "mmap",
-            || (),
-            || device.map_bar(MEMORY, PAGE).map(drop),
-            |_| (),
-        )
+    call_as_vfio_pci(&endpoint, Gate::Safe, "mmap", |device| {
+        device.map_bar(MEMORY, PAGE).map(drop)
     });
 }
 
 pub fn r51_fault_in_dma_buf_export(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
-    as_vfio_pci(&endpoint, Gate::Safe, "a dma-buf", |device| {
-        each_fault_and_again(
-            "a dma-buf",
-            || (),
-            || {
-                device
-                    .export_dma_buf(MEMORY, slice::from_ref(&PAGE))
-                    .map(drop)
-            },
-            |_| (),
-        )
+    call_as_vfio_pci(&endpoint, Gate::Safe, "a dma-buf", |device| {
+        let exported = device.export_dma_buf(MEMORY, slice::from_ref(&PAGE));
+        exported.map(drop)
     });
 }
