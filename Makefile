@@ -51,7 +51,7 @@ host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
 
 fuzz: ## Fuzz the rules and the module, for TIME seconds each (600)
-	@selftests/fuzz-run --seconds $(TIME) $(if $(filter command line environment,$(origin KERNEL)),--kernel $(KERNEL))
+	@selftests/fuzz-run --seconds $(TIME) $(if $(filter command line,$(origin KERNEL)),--kernel $(KERNEL))
 
 check: ## Formatting, lints, documentation, licences
 	@.ci/check

@@ -11,6 +11,9 @@ cache=${VFIO_TPH_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/vfio_tph}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034
 top=$(dirname "$here")
+# What a checkout builds, it builds for itself, and says so there.
+# shellcheck disable=SC2034
+logs=$top/build/logs
 
 say() { printf '  %-8s %s\n' "$1" "$2" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
@@ -36,6 +39,7 @@ run_logged()
 	local log=$1 status=0
 
 	shift
+	mkdir -p "${log%/*}"
 	if [ "${V:-0}" != 0 ]; then
 		"$@" 2>&1 | tee "$log" >&2
 		return "${PIPESTATUS[0]}"
@@ -52,6 +56,33 @@ run_logged()
 	wait "$pid" || status=$?
 	[ "$status" = 0 ] || { tail -n 25 "$log" >&2; say "LOG" "$log"; }
 	return "$status"
+}
+
+# build_modules BUILD SOURCE OUT [MAKE-ARGS...]: the modules of a Kbuild outside the
+# kernel, for the kernel in BUILD; one at a time in a checkout. Sets "out" to where they are.
+build_modules()
+{
+	local build=$1 source=$2 make_args fresh=
+
+	out=$3
+	shift 3
+	# A checker looks at what is compiled: it has a tree of its own.
+	case " $* " in
+	*" CLIPPY=1 "*) out+=-clippy fresh=y ;;
+	esac
+	mkdir -p "$out"
+	exec 9>"$out.lock"
+	flock 9
+	# What was built against another tree is not to be told apart by its age.
+	if [ -n "$fresh" ] || [ "$(cat "$out/.kernel" 2>/dev/null)" != "$build" ]; then
+		rm -rf "${out:?}"/*
+	fi
+	echo "$build" >"$out/.kernel"
+
+	mapfile -t make_args <"$build/make-args"
+	run_logged "$logs/${out##*/}.log" \
+		make -C "$build" M="$source" MO="$out" "${make_args[@]}" "$@" || return
+	[ "${QUIET:-1}" = 1 ] || cat "$logs/${out##*/}.log"
 }
 
 # As root, whoever asks: chroot and mount namespaces need it.
