@@ -72,6 +72,8 @@ fn reference_counts() -> Vec<(String, String)> {
 fn r51_life_cycles(bench: &mut Bench) {
     /// What is made once, and kept: caches, per-CPU reserves.
     const WARM_UP: u64 = 3;
+    /// Objects of a cache that are none of ours, at most.
+    const NOISE: i64 = 16;
 
     let cycles = number("TPH_SOAK_CYCLES", 20);
     let cap = bench.pick(&Want::TABLE);
@@ -90,8 +92,9 @@ fn r51_life_cycles(bench: &mut Bench) {
     assert_eq!(reference_counts(), counts);
     let after = InUse::now();
     println!("# more than before: {:?}", after.grown_since(&before, 0));
-    // One object that each cycle leaves behind shows as `cycles` of them, two devices twice that.
-    let grown = after.grown_since(&before, cycles as i64 / 2);
+    // One object that each cycle leaves behind shows as `cycles` of them, two devices twice that. The
+    // kernel's own tasks come and go.
+    let grown = after.grown_since(&before, (cycles as i64 / 2).min(NOISE));
     assert!(grown.is_empty(), "after {cycles} cycles: {grown:?}");
     module::unload(VFIO_TPH).expect("rmmod");
     cap.assert_off("all of it");
