@@ -34,6 +34,7 @@ use tph_selftests::bench::Bench;
 use tph_selftests::kmsg;
 use tph_selftests::pci::Bdf;
 
+use crate::outcome::Tally;
 use crate::round::Round;
 use crate::watch::Watch;
 
@@ -52,7 +53,7 @@ struct Arguments {
     /// Processes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=2))]
     processes: u64,
-    /// Rounds of all kinds for that long, in place of one
+    /// Rounds of all kinds for that long, in place of one; or until each call has succeeded once
     #[arg(long)]
     seconds: Option<u64>,
     /// Device to use, repeatable; by default the emulated endpoints of the test VM
@@ -79,15 +80,18 @@ fn text(payload: &dyn Any) -> String {
 /// Rounds that failed after which there is nothing to be learned from more.
 const ENOUGH: u64 = 5;
 
+/// So many rounds until a call has to have succeeded: policies are drawn, and not all allow it.
+const FEW: u64 = 16;
+
 /// Kinds of rounds, in turn: threads and processes.
 const KINDS: [(u64, u64); 4] = [(1, 1), (4, 1), (1, 1), (2, 2)];
 
-fn run(round: &Round, devices: &[Bdf], watch: &Watch) -> Result<(), String> {
+fn run(round: &Round, devices: &[Bdf], watch: &Watch, sum: &Tally) -> Result<(), String> {
     let mut bench = Bench::new(devices);
     let guarded = |f: &mut dyn FnMut()| {
         panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| text(&*payload))
     };
-    let done = guarded(&mut || round.run(&mut bench, watch));
+    let done = guarded(&mut || round.run(&mut bench, watch, sum));
     let checked = guarded(&mut || bench.check());
     let put_back = guarded(&mut || bench.put_back());
     kcov::leave();
@@ -116,10 +120,15 @@ fn main() -> ExitCode {
 
     println!("KTAP version 1");
     let start = Instant::now();
+    let sum = Tally::default();
     let more = |done: u64, failed: u64| match arguments.seconds {
         _ if done == 0 => true,
         None => false,
-        Some(seconds) => failed < ENOUGH && start.elapsed() < Duration::from_secs(seconds),
+        _ if failed == ENOUGH => false,
+        Some(seconds) => {
+            start.elapsed() < Duration::from_secs(seconds)
+                || (done < FEW && !sum.never_done().is_empty())
+        }
     };
     let (mut number, mut failed) = (0, 0);
     while more(number, failed) {
@@ -132,7 +141,7 @@ fn main() -> ExitCode {
         let name = round.arguments().join(" ");
         kmsg::say(&format!("<6>fuzz {name}\n"));
         let begun = Instant::now();
-        let result = run(&round, &arguments.devices, &watch);
+        let result = run(&round, &arguments.devices, &watch, &sum);
         println!("# {} s", begun.elapsed().as_secs());
         match result {
             Ok(()) => println!("ok {number} fuzz {name}"),
@@ -148,5 +157,12 @@ fn main() -> ExitCode {
     }
     println!("1..{number}");
     println!("# Totals: pass:{} fail:{failed}", number - failed);
-    ExitCode::from(u8::from(failed > 0))
+    let idle = match arguments.seconds {
+        Some(_) => sum.never_done(),
+        None => Vec::new(),
+    };
+    for call in &idle {
+        println!("# {call} has not succeeded once in {number} rounds");
+    }
+    ExitCode::from(u8::from(failed > 0 || !idle.is_empty()))
 }

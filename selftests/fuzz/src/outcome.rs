@@ -38,7 +38,7 @@ impl From<Result<(), Errno>> for Outcome {
     }
 }
 
-/// What the operations of a round have come to.
+/// What the operations of a round, or of several, have come to.
 #[derive(Default)]
 pub struct Tally {
     done: AtomicU64,
@@ -61,6 +61,27 @@ impl Tally {
             _ => 0,
         };
         count(&self.done);
+    }
+
+    /// Counts those of a round.
+    pub fn add_all(&self, round: &Self) {
+        for (sum, of) in [
+            (&self.done, &round.done),
+            (&self.batches, &round.batches),
+            (&self.lookups, &round.lookups),
+            (&self.refused, &round.refused),
+        ] {
+            sum.fetch_add(of.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// The calls that never succeeded: who is refused everything has tested nothing.
+    pub fn never_done(&self) -> Vec<&'static str> {
+        [("TPH_ST", &self.batches), ("TPH_RESOLVE", &self.lookups)]
+            .into_iter()
+            .filter(|(_, counter)| counter.load(Ordering::Relaxed) == 0)
+            .map(|(call, _)| call)
+            .collect()
     }
 }
 

@@ -12,6 +12,7 @@ use fastrand::Rng;
 use tph_selftests::bench::Bench;
 use tph_selftests::cpus;
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::kernel;
 use tph_selftests::kmsg::KernelLog;
 use tph_selftests::pci::Bdf;
 use tph_selftests::protocol::{Violation, ViolationKind};
@@ -21,6 +22,7 @@ use crate::draw::{self, Script};
 use crate::kcov;
 use crate::model::Model;
 use crate::op::Op;
+use crate::outcome::Tally;
 use crate::watch::Watch;
 use crate::world::{Habit, World};
 
@@ -64,8 +66,8 @@ impl Round {
         self.threads == 1 && self.processes == 1
     }
 
-    /// Runs it; panics if something is wrong.
-    pub fn run(&self, bench: &mut Bench, watch: &Watch) {
+    /// Runs it, and adds what its operations came to to `sum`; panics if something is wrong.
+    pub fn run(&self, bench: &mut Bench, watch: &Watch, sum: &Tally) {
         let mut log = KernelLog::from_now();
         {
             let place = watch.place("set-up");
@@ -79,6 +81,7 @@ impl Round {
                 self.run_together(&bed, &world, watch);
             }
             println!("# {}", world.tally);
+            sum.add_all(&world.tally);
             let _place = watch.place("settling");
             bed.settle(&world);
         }
@@ -101,7 +104,7 @@ impl Round {
             bed.gate,
             &bed.policies,
             cpus::present(),
-            kernel_is_patched(),
+            kernel::is_patched(),
         );
         let mut last = vec![VecDeque::new(); world.seats.len()];
         // Some of the devices have a driver that knows what it does, at first.
@@ -235,34 +238,22 @@ fn violations(endpoint: &Endpoint) -> Vec<Violation> {
     violations
 }
 
-/// Whether the kernel's dma-bufs know of TPH.
-fn kernel_is_patched() -> bool {
-    std::fs::read_to_string("/proc/kallsyms")
-        .expect("/proc/kallsyms")
-        .lines()
-        .any(|line| line.split_whitespace().nth(2) == Some("dma_buf_get_tph"))
-}
-
 /// Fails the round for what the kernel said meanwhile, by the runner's own list.
 fn check_log(lines: &[String]) {
     const SPLATS: &str = "/lib/tph/splats";
 
     let text = lines.join("");
-    let expressions: Vec<String> = std::fs::read_to_string(SPLATS)
-        .unwrap_or_default()
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
-    if expressions.is_empty() {
-        return;
-    }
+    let list = std::fs::read_to_string(SPLATS).unwrap_or_else(|error| panic!("{SPLATS}: {error}"));
+    let expressions: Vec<&str> = list.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(!expressions.is_empty(), "{SPLATS}: nothing in it");
     let path = "/tmp/fuzz-log";
     std::fs::write(path, text).expect(path);
     let found = Command::new("grep")
         .args(["-E", &expressions.join("|"), path])
         .output()
         .expect("grep");
-    let found = String::from_utf8_lossy(&found.stdout);
-    assert!(found.is_empty(), "the kernel says:\n{found}");
+    let lines = String::from_utf8_lossy(&found.stdout);
+    assert!(lines.is_empty(), "the kernel says:\n{lines}");
+    // Nothing found, and no error.
+    assert_eq!(found.status.code(), Some(1), "grep");
 }

@@ -173,7 +173,7 @@ impl Model {
                 after.entries[first..first + tags.len()].copy_from_slice(tags);
                 Some(after)
             }
-            Err(Errno::ENXIO) if shape.in_msix => Some(before.clone()),
+            Err(Errno::ENXIO) if shape.in_msix && !session.all_allocated => Some(before.clone()),
             Err(Errno::EIO) if !reachable || session.may_sleep => Some(before.clone()),
             _ => None,
         }

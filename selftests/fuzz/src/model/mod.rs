@@ -63,8 +63,10 @@ struct Session {
     may_sleep: bool,
     /// Whether a vector was freed that could not be reached: its tag may be there for a while.
     stale: bool,
-    /// Whether any vector is allocated.
+    /// Whether any vector may be allocated.
     allocated: bool,
+    /// Whether all of them are, for sure.
+    all_allocated: bool,
 }
 
 struct Seat {
@@ -168,6 +170,7 @@ impl Seat {
             may_sleep: false,
             stale: false,
             allocated: false,
+            all_allocated: false,
         });
     }
 }
@@ -323,14 +326,26 @@ impl Model {
                 session.write(shape, situation, *offset, bytes, partly);
             }
             (Op::Offer, outcome) => return session.offer(outcome),
-            (Op::FreeIrqs(VFIO_PCI_MSIX_IRQ_INDEX), Outcome::Done) => {
-                session.free_vectors(shape, situation);
+            (Op::FreeIrqs(VFIO_PCI_MSIX_IRQ_INDEX), outcome) => {
+                session.all_allocated = false;
+                if matches!(outcome, Outcome::Done) {
+                    session.free_vectors(shape, situation);
+                }
             }
-            (Op::Irqs(flags, VFIO_PCI_MSIX_IRQ_INDEX, _, events), outcome) => {
+            (Op::Irqs(flags, VFIO_PCI_MSIX_IRQ_INDEX, start, events), outcome) => {
                 let none = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
-                if *flags == none && events.is_empty() && matches!(outcome, Outcome::Done) {
+                let all = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
+                let done = matches!(outcome, Outcome::Done);
+                if *flags == none && events.is_empty() && done {
+                    session.all_allocated = false;
                     session.free_vectors(shape, situation);
                 } else {
+                    // Where some are allocated, one without an event gets no vector.
+                    session.all_allocated = done
+                        && *flags == all
+                        && *start == 0
+                        && events.len() == usize::from(shape.vectors)
+                        && (!session.allocated || events.iter().all(Option::is_some));
                     // An error may come when some are allocated.
                     session.allocated = true;
                 }
@@ -390,6 +405,7 @@ impl Model {
         let Some(session) = &mut seat.session else {
             return;
         };
+        session.all_allocated = false;
         match outcome {
             Outcome::Done => {
                 session.states = vec![off];

@@ -63,6 +63,7 @@ impl Session {
                 entries: vec![0; shape.entries.into()],
             };
             self.states.push(off);
+            self.all_allocated = false;
         }
         let Some(capability) = shape.capability.filter(|_| self.terms.usable) else {
             return;
