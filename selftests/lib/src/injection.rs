@@ -9,16 +9,17 @@ use std::fs::{self, File, OpenOptions};
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::str;
 
 use nix::errno::Errno;
 
-use crate::skip;
+use crate::{errno, skip};
 
 const DEBUGFS: &str = "/sys/kernel/debug";
 const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
 const MAKE_IT_FAIL: &str = "/proc/thread-self/make-it-fail";
 /// More than there are points in any call.
-const MANY: &str = "1000000";
+const MANY: u32 = 1_000_000;
 
 /// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,9 +43,21 @@ impl Kind {
         }
     }
 
-    /// How often it may still fail: the one that has counted down tells what a fault was.
+    /// How often it may still fail: what has counted down tells what failed.
     fn times(self) -> String {
         format!("{}/times", self.directory())
+    }
+
+    /// Begins to count its faults.
+    fn count(self) {
+        set(&self.times(), &MANY.to_string());
+    }
+
+    /// How many there were since.
+    fn counted(self) -> u32 {
+        let path = Path::new(DEBUGFS).join(self.times());
+        let text = fs::read_to_string(path).expect("times");
+        MANY - text.trim().parse::<u32>().expect("a number")
     }
 
     /// What a call answers that has nothing better to say.
@@ -69,9 +82,8 @@ const SETTINGS: [(&str, &str, &str); 7] = [
 ];
 
 /// What is set for as long as everything fails, of the threads that say so of themselves.
-const EVERY: [(&str, &str); 4] = [
+const EVERY: [(&str, &str); 3] = [
     ("failslab/task-filter", "Y"),
-    ("failslab/times", "-1"),
     ("failslab/interval", "1"),
     ("failslab/probability", "100"),
 ];
@@ -119,48 +131,54 @@ impl Injector {
     pub fn nth<R>(&self, n: u32, call: impl FnOnce() -> R) -> (R, Option<Kind>) {
         let number = n.to_string();
         for kind in Kind::ALL {
-            set(&kind.times(), MANY);
+            kind.count();
         }
         self.fail_nth
             .write_all_at(number.as_bytes(), 0)
             .expect(FAIL_NTH);
         let result = call();
-        if !self.disarm() {
-            return (result, None);
+        let left = self.disarm();
+        if left == Ok(0) {
+            let kind = Kind::ALL.into_iter().find(|kind| kind.counted() > 0);
+            return (result, Some(kind.expect("one of the kinds has counted")));
         }
-        let fired = |kind: &Kind| {
-            let path = Path::new(DEBUGFS).join(kind.times());
-            fs::read_to_string(path).expect("times").trim() != MANY
-        };
-        let kind = Kind::ALL.into_iter().find(fired);
-        (result, Some(kind.expect("one of the kinds has counted")))
+        assert_ne!(left, Ok(1), "the next copy was to fail, and did not");
+        (result, None)
     }
 
-    /// Has every slab allocation of `call` fail: there are those who ask again in another way.
-    pub fn every<R>(&self, call: impl FnOnce() -> R) -> R {
+    /// Has every slab allocation of `call` fail: there are those who ask again in another way. Says
+    /// how many there were.
+    pub fn every<R>(&self, call: impl FnOnce() -> R) -> (R, u32) {
         for (file, value) in EVERY {
             set(file, value);
         }
+        Kind::Slab.count();
         self.make_it_fail.write_all_at(b"1", 0).expect(MAKE_IT_FAIL);
         let result = call();
-        self.make_it_fail.write_all_at(b"0", 0).expect(MAKE_IT_FAIL);
-        set("failslab/probability", "0");
-        result
+        self.spare();
+        (result, Kind::Slab.counted())
     }
 
-    /// Ends what [`Self::nth`] began; whether the fault has been injected.
-    fn disarm(&self) -> bool {
+    /// Ends what [`Self::every`] began.
+    fn spare(&self) {
+        // In this order: to open a file takes memory.
+        self.make_it_fail.write_all_at(b"0", 0).expect(MAKE_IT_FAIL);
+        set("failslab/probability", "0");
+    }
+
+    /// Ends what [`Self::nth`] began. How far away the fault still was: 0 if it has been injected, an
+    /// error if it was next.
+    fn disarm(&self) -> Result<u32, Errno> {
         // Both calls copy, and so count themselves: the first that reaches the fault fails, and
         // with that it is over, too.
         let mut text = [0; 16];
-        let Ok(length) = self.fail_nth.read_at(&mut text, 0) else {
-            return false;
-        };
-        if text[..length].trim_ascii() == b"0" {
-            return true;
+        let length = self.fail_nth.read_at(&mut text, 0).map_err(errno)?;
+        let text = str::from_utf8(&text[..length]).expect(FAIL_NTH);
+        let left = text.trim().parse().expect(FAIL_NTH);
+        if left > 0 {
+            let _ = self.fail_nth.write_at(b"0", 0);
         }
-        let _ = self.fail_nth.write_at(b"0", 0);
-        false
+        Ok(left)
     }
 }
 
@@ -172,7 +190,9 @@ impl Default for Injector {
 
 impl Drop for Injector {
     fn drop(&mut self) {
-        self.disarm();
+        // A call may have panicked, in either way to make it fail.
+        let _ = self.disarm();
+        self.spare();
         for (file, _, value) in SETTINGS {
             set(file, value);
         }
@@ -182,7 +202,7 @@ impl Drop for Injector {
 /// A call in which something failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// The how-manieth allocation or copy it was; 0 for all allocations.
+    /// Its number, from 1 on; 0 for all allocations.
     pub n: u32,
     /// What failed.
     pub kind: Kind,
@@ -200,8 +220,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    fn add(&mut self, attempt: &Attempt) {
-        *self.faults.entry(attempt.kind).or_default() += 1;
+    fn add(&mut self, attempt: &Attempt, faults: u32) {
+        *self.faults.entry(attempt.kind).or_default() += faults;
         if let Err(error) = attempt.result {
             self.errors.insert((attempt.kind, error as i32));
         }
@@ -244,11 +264,16 @@ impl Answers {
     }
 }
 
-/// Has each allocation and each copy of `call` fail once (there may be none), and at last all
-/// allocations; without a fault it succeeds. `prepare` comes before each call, `after` looks at what
-/// one with a fault has left. A call may get along without what it did not get.
+/// What fails in a call that neither copies nor takes memory. Should it ever, that is injected, too:
+/// [`Injector::nth`] sees to it that the fault was there to be met all the time.
+pub const NOTHING: &[Kind] = &[];
+
+/// Has each allocation and each copy of `call` fail once, and at last all allocations; without a fault
+/// it succeeds. Each of `kinds` must have failed, or the test fails. `prepare` comes before each call,
+/// `after` looks at what one with a fault has left. A call may get along without what it did not get.
 pub fn each_fault(
     what: &str,
+    kinds: &[Kind],
     mut prepare: impl FnMut(),
     call: impl Fn() -> Result<(), Errno>,
     mut after: impl FnMut(&Attempt),
@@ -263,16 +288,23 @@ pub fn each_fault(
             break;
         };
         let attempt = Attempt { n, kind, result };
-        answers.add(&attempt);
+        answers.add(&attempt, 1);
         after(&attempt);
     }
+    let met = |kind: &Kind| answers.faults.contains_key(kind);
+    assert!(kinds.iter().all(met), "{what}: only {:?}", answers.faults);
 
     prepare();
-    let result = injector.every(&call);
+    let (result, faults) = injector.every(&call);
     let kind = Kind::Slab;
-    let attempt = Attempt { n: 0, kind, result };
-    answers.add(&attempt);
-    after(&attempt);
+    if faults > 0 {
+        let attempt = Attempt { n: 0, kind, result };
+        answers.add(&attempt, faults);
+        after(&attempt);
+    } else {
+        assert!(!kinds.contains(&kind), "{what}: every allocation, but none");
+        assert_eq!(result, Ok(()), "{what}: without a fault");
+    }
     println!(
         "# {what}: faults {:?}, errors {:?}",
         answers.faults, answers.errors
@@ -283,11 +315,12 @@ pub fn each_fault(
 /// The same, and after each failure the call succeeds when it is made again.
 pub fn each_fault_and_again(
     what: &str,
+    kinds: &[Kind],
     prepare: impl FnMut(),
     call: impl Fn() -> Result<(), Errno>,
     mut after: impl FnMut(&Attempt),
 ) -> Answers {
-    each_fault(what, prepare, &call, |attempt| {
+    each_fault(what, kinds, prepare, &call, |attempt| {
         after(attempt);
         if attempt.result.is_err() {
             assert_eq!(call(), Ok(()), "{what}: again, after {attempt:?}");

@@ -8,6 +8,8 @@
 //! root in the guest of `selftests/run`, or on any machine with `--device BDF`; what needs the
 //! emulated endpoint is left out there, with its reason.
 
+use std::io;
+
 pub mod aer;
 pub mod bench;
 pub mod child;
@@ -43,6 +45,11 @@ pub mod vfio;
 pub use nix::errno::Errno;
 pub use tph_protocol as protocol;
 pub use tph_uapi as uapi;
+
+/// The number of an error: what is not the kernel's is EIO.
+pub fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
 
 /// Fails the test unless the expression is that errno.
 #[macro_export]

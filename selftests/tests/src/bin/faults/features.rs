@@ -3,14 +3,14 @@
 //! Faults in the device features.
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::slice;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
-use tph_selftests::injection::{each_fault, each_fault_and_again, Kind};
+use tph_selftests::injection::Kind::{Slab, Usercopy};
+use tph_selftests::injection::{each_fault, each_fault_and_again};
 use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
@@ -21,12 +21,15 @@ use tph_selftests::vfio::{
 use tph_selftests::{kernel, skip};
 use tph_tests::{enabled, fill, opened, st, CPU, OTHER_CPU};
 
+use super::{MEMORY, PAGE};
+
 /// Room for the data of any feature that is asked about, not called.
 const DATA: usize = 64;
 
 pub fn r51_fault_in_tph(bench: &mut Bench) {
     let (_endpoint, device) = opened(bench, Gate::Safe);
-    each_fault_and_again("TPH", || (), || device.tph().map(drop), |_| ()).assert_plain("TPH");
+    let call = || device.tph().map(drop);
+    each_fault_and_again("TPH", &[Usercopy], || (), call, |_| ()).assert_plain("TPH");
 }
 
 pub fn r51_fault_in_probe(bench: &mut Bench) {
@@ -39,6 +42,7 @@ pub fn r51_fault_in_probe(bench: &mut Bench) {
         let what = format!("PROBE of {index:#x}");
         each_fault_and_again(
             &what,
+            &[Usercopy],
             || (),
             || device.feature(Op::Probe, index, &mut [0; DATA]),
             |_| (),
@@ -60,6 +64,7 @@ fn faults_of_program(
     let control = device.control();
     each_fault_and_again(
         what,
+        &[Slab, Usercopy],
         || device.program(0, &before).expect("TPH_ST of all entries"),
         || {
             let mut request = StRequest::new(0, sources);
@@ -121,11 +126,6 @@ fn needs_dma_bufs() {
     }
 }
 
-/// The BAR of an endpoint that is memory.
-const MEMORY: u32 = 2;
-/// Some of it.
-const PAGE: Range<u64> = 0..4096;
-
 /// A dma-buf of a device's memory, which the device decodes.
 fn exported(device: &Device) -> OwnedFd {
     device.decode_memory(true);
@@ -174,6 +174,7 @@ pub fn r51_fault_in_dma_buf_tph(bench: &mut Bench) {
     };
     each_fault_and_again(
         "DMA_BUF_TPH",
+        &[Usercopy],
         || device.publish(&fd, tagged(st(CPU))).expect("DMA_BUF_TPH"),
         || device.publish(&fd, tagged(OTHER)),
         |attempt| {
@@ -192,22 +193,20 @@ pub fn r51_fault_in_tph_resolve(bench: &mut Bench) {
         device.publish(fd, tagged(0x11)).expect("DMA_BUF_TPH");
         sources.push(dma_buf(fd));
     }
-    // All known.
-    device.resolve(&sources, false).expect("TPH_RESOLVE");
+    let known = device.resolve(&sources, false).expect("TPH_RESOLVE");
     let asked: Vec<_> = sources.iter().copied().map(unresolved).collect();
     let request = RefCell::new(ResolveRequest::new(&sources));
     each_fault_and_again(
         "TPH_RESOLVE",
+        &[Slab, Usercopy],
         || drop(request.replace(ResolveRequest::new(&sources))),
         || device.tph_resolve(&mut request.borrow_mut()),
         |attempt| {
             let request = request.borrow();
             assert_eq!(request.fault, FAULT_UNTOUCHED, "{attempt:?}");
-            // Results that could not be copied may have been copied in part.
-            if attempt.result.is_err() && attempt.kind != Kind::Usercopy {
-                assert_eq!(request.bytes(), ResolveRequest::new(&sources).bytes());
-                assert_eq!(request.entries.len(), asked.len());
-            }
+            // All results are copied at once.
+            let expected = attempt.result.map_or(&asked, |()| &known);
+            assert_eq!(request.entries, *expected, "{attempt:?}");
         },
     )
     .assert_plain("TPH_RESOLVE");
@@ -227,6 +226,7 @@ pub fn r51_fault_in_a_firmware_lookup(bench: &mut Bench) {
     let unasked: RefCell<Vec<usize>> = RefCell::new(Vec::new());
     each_fault(
         "a lookup in firmware",
+        &[Slab, Usercopy],
         || {
             if unasked.borrow().is_empty() {
                 drop(device.take());

@@ -5,26 +5,22 @@
 
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
-use tph_selftests::injection::{each_fault, each_fault_and_again, Answers};
+use tph_selftests::injection::Kind::{Slab, Usercopy};
+use tph_selftests::injection::{each_fault, each_fault_and_again, Answers, NOTHING};
 use tph_selftests::module::{Gate, VFIO_TPH};
 use tph_selftests::pci;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, Device, OpenBy, Unopened};
-use tph_selftests::Errno;
+use tph_selftests::{errno, Errno};
 use tph_tests::{fill, opened, st, CPU};
 
 use super::VFIO_PCI;
-
-fn errno(error: io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
-}
 
 fn to_write(path: &Path) -> File {
     OpenOptions::new()
@@ -53,6 +49,7 @@ fn faults_of_bind(endpoint: &Endpoint, driver: &str) -> Answers {
     let name = bdf.to_string();
     let answers = each_fault_and_again(
         &format!("bind to {driver}"),
+        &[Slab, Usercopy],
         || bdf.unbind(),
         || write(&file, &name),
         |attempt| {
@@ -82,6 +79,7 @@ pub fn r51_fault_in_unbind(bench: &mut Bench) {
     let name = bdf.to_string();
     each_fault_and_again(
         "unbind",
+        &[Slab, Usercopy],
         || bench::bind(&endpoint, Gate::Safe),
         || write(&file, &name),
         |attempt| {
@@ -123,6 +121,7 @@ fn faults_of_open(endpoint: &Endpoint) -> Answers {
     let ours = endpoint.bdf.driver().as_deref() == Some(VFIO_TPH);
     each_fault_and_again(
         "open",
+        &[Slab, Usercopy],
         || {
             unopened.take();
             unopened.replace(Some(Unopened::new(&endpoint.bdf).expect("files")));
@@ -161,6 +160,7 @@ pub fn r51_fault_in_close(bench: &mut Bench) {
     let behind = RefCell::new(None);
     each_fault(
         "close",
+        NOTHING,
         || {
             behind.take();
             device.replace(Some(in_use_by(&endpoint, OpenBy::Group)));
@@ -181,6 +181,7 @@ fn faults_of_reset(endpoint: &Endpoint) -> Answers {
     let ours = endpoint.bdf.driver().as_deref() == Some(VFIO_TPH);
     each_fault_and_again(
         "VFIO_DEVICE_RESET",
+        NOTHING,
         || {
             if ours {
                 device.enable(StMode::InterruptVector, Requester::Standard);
@@ -211,6 +212,7 @@ pub fn r51_fault_in_the_policy(bench: &mut Bench) {
     let shown = || policy::shown(&endpoint.bdf);
     each_fault_and_again(
         "tph_policy is written",
+        &[Slab, Usercopy],
         || policy::write(&endpoint.bdf, b"literal").expect("tph_policy"),
         || write(&file, "iv_st"),
         |attempt| {
@@ -226,6 +228,7 @@ fn faults_of_a_read(path: &Path) {
     let what = path.display().to_string();
     each_fault_and_again(
         &what,
+        &[Slab, Usercopy],
         || (),
         || fs::read(path).map(drop).map_err(errno),
         |_| (),

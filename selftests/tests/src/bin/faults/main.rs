@@ -8,6 +8,7 @@ mod features;
 mod lifetime;
 mod regions;
 
+use std::ops::Range;
 use std::process::ExitCode;
 
 use tph_selftests::{harness, tests};
@@ -17,6 +18,10 @@ use lifetime::*;
 use regions::*;
 
 const VFIO_PCI: &str = "vfio-pci";
+/// The BAR of an endpoint that is memory.
+const MEMORY: u32 = 2;
+/// Some of it.
+const PAGE: Range<u64> = 0..4096;
 
 fn main() -> ExitCode {
     harness::run(tests![

@@ -2,27 +2,22 @@
 
 //! Faults in accesses to regions, and in interrupts: what vfio-pci does too.
 
-use std::ops::Range;
 use std::rc::Rc;
 use std::slice;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::injection::Kind::{Slab, Usercopy};
 use tph_selftests::injection::{each_fault_and_again, Answers};
 use tph_selftests::module::{Gate, VFIO_TPH};
 use tph_selftests::tph::{self, control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, Device, Vectors};
-use tph_selftests::Errno;
+use tph_selftests::{errno, Errno};
 use tph_tests::{enabled, fill, CPU};
 use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
 
-use super::VFIO_PCI;
-
-/// The BAR of an endpoint that is memory.
-const MEMORY: u32 = 2;
-/// Some of it.
-const PAGE: Range<u64> = 0..4096;
+use super::{MEMORY, PAGE, VFIO_PCI};
 
 /// Errors of an access, or that it was not whole.
 fn whole(length: usize, done: std::io::Result<usize>) -> Result<(), Errno> {
@@ -31,7 +26,7 @@ fn whole(length: usize, done: std::io::Result<usize>) -> Result<(), Errno> {
             assert_eq!(count, length);
             Ok(())
         }
-        Err(error) => Err(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)),
+        Err(error) => Err(errno(error)),
     }
 }
 
@@ -66,6 +61,7 @@ pub fn r51_fault_in_config_reads(bench: &mut Bench) {
             let what = format!("a config read of {length}");
             each_fault_and_again(
                 &what,
+                &[Usercopy],
                 || (),
                 || {
                     let mut bytes = vec![0; length];
@@ -89,6 +85,7 @@ pub fn r51_fault_in_config_writes(bench: &mut Bench) {
     let new = control(StMode::InterruptVector, Requester::Extended);
     each_fault_and_again(
         "a write to Control",
+        &[Usercopy],
         || device.set_control(before.control),
         || whole(4, device.write_config(at, &new.to_le_bytes())),
         |attempt| {
@@ -110,6 +107,7 @@ pub fn r51_fault_in_config_writes(bench: &mut Bench) {
     let before = endpoint.registers();
     each_fault_and_again(
         "a write across the capability",
+        &[Usercopy],
         || (),
         || whole(bytes.len(), device.write_config(start, &bytes)),
         |attempt| assert_eq!(endpoint.registers(), before, "{attempt:?}"),
@@ -130,6 +128,7 @@ pub fn r51_fault_in_set_irqs(bench: &mut Bench) {
         }
         let allocation = each_fault_and_again(
             "SET_IRQS of vectors",
+            &[Slab, Usercopy],
             || {
                 // None may be left of the time before.
                 let _ = device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
@@ -145,6 +144,7 @@ pub fn r51_fault_in_set_irqs(bench: &mut Bench) {
         );
         let freeing = each_fault_and_again(
             "SET_IRQS of none",
+            &[Usercopy],
             || {
                 let _ = device.set_msix(0, &events);
                 if ours {
@@ -175,7 +175,7 @@ fn call_as_vfio_pci(
     call: impl Fn(&Device) -> Result<(), Errno>,
 ) {
     as_vfio_pci(endpoint, gate, what, |device| {
-        each_fault_and_again(what, || (), || call(device), |_| ())
+        each_fault_and_again(what, &[Slab, Usercopy], || (), || call(device), |_| ())
     });
 }
 
