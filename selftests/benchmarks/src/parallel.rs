@@ -15,7 +15,7 @@ use std::time::Duration;
 use tph_bench::Row;
 use tph_selftests::bench::{self, Bench};
 use tph_selftests::endpoint::Endpoint;
-use tph_selftests::hold;
+use tph_selftests::hold::{self, Hold};
 use tph_selftests::kstate;
 use tph_selftests::module::{Gate, VFIO_TPH};
 use tph_selftests::monitor::wait_until;
@@ -122,7 +122,7 @@ impl<'a> Parallel<'a> {
     }
 
     /// Uses the others while `operation` on the held one has come to where it waits.
-    fn go_on(&self, name: &str, operation: impl FnOnce() + Send, come: impl FnOnce()) {
+    fn go_on(&self, name: &str, hold: Hold, operation: impl FnOnce() + Send, come: impl FnOnce()) {
         let wanted = self.others.len() * (OPERATIONS.len() + AROUND.len());
         let mut finished = 0;
         thread::scope(|scope| {
@@ -138,7 +138,8 @@ impl<'a> Parallel<'a> {
                 finished += 1;
             }
             assert!(!holder.is_finished(), "the held device is held no longer");
-            hold::release();
+            // Also if something fails in here: the scope waits for the holder.
+            hold.release();
         });
         Row::new(
             "others go on",
@@ -153,15 +154,15 @@ impl<'a> Parallel<'a> {
 
     /// The same, held in the first write of a register.
     fn in_write(&self, name: &str, register: u16, operation: impl FnOnce() + Send) {
-        hold::next_write(&self.held.bdf, register);
-        self.go_on(name, operation, hold::wait);
+        let hold = hold::next_write(&self.held.bdf, register);
+        self.go_on(name, hold, operation, hold::wait);
     }
 
     /// The same, held while firmware is asked.
     fn in_firmware(&self, name: &str, operation: impl FnOnce() + Send) {
         let before = kstate::dsm_evaluations();
-        hold::firmware();
-        self.go_on(name, operation, || {
+        let hold = hold::firmware();
+        self.go_on(name, hold, operation, || {
             wait_until(|| kstate::dsm_evaluations() > before);
         });
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Test module `tph_hold`: who writes a register, asks firmware, or copies from memory of its own is
-//! held in the middle of it, with all locks that were taken for it, until [`release`].
+//! held in the middle of it, with all locks that were taken for it, until a [`Hold`] is dropped.
 
 use std::env;
 use std::fs::{self, File};
@@ -22,6 +22,7 @@ const MODULE: &str = "tph_hold";
 const HOLD: &str = "/sys/kernel/debug/tph_hold/hold";
 const HELD: &str = "/sys/kernel/debug/tph_hold/held";
 const MEMORY: &str = "/sys/kernel/debug/tph_hold/memory";
+const RELEASE: &str = "release";
 /// Makes a program the other process of [`Stuck`].
 const ARGUMENT: &str = "--stuck";
 
@@ -30,29 +31,44 @@ fn tell(request: &str) {
     fs::write(HOLD, request).unwrap_or_else(|error| panic!("{HOLD}: {request}: {error}"));
 }
 
+/// Somebody is held, or will be; dropping it lets go. Who is held cannot be killed: a test that fails
+/// meanwhile must not leave him behind.
+#[must_use]
+pub struct Hold(());
+
+impl Hold {
+    /// Lets go who is held.
+    pub fn release(self) {}
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let released = fs::write(HOLD, RELEASE);
+        assert!(thread::panicking() || released.is_ok(), "{released:?}");
+    }
+}
+
 /// Holds whoever writes the register of a device's config space next.
-pub fn next_write(bdf: &Bdf, register: u16) {
+pub fn next_write(bdf: &Bdf, register: u16) -> Hold {
     tell(&format!("{bdf} {register:#x}"));
+    Hold(())
 }
 
 /// The same, but only a write of two bytes.
-pub fn next_word(bdf: &Bdf, register: u16) {
+pub fn next_word(bdf: &Bdf, register: u16) -> Hold {
     tell(&format!("{bdf} {register:#x} 2"));
+    Hold(())
 }
 
 /// Holds who asks firmware for the tags of a CPU.
-pub fn firmware() {
+pub fn firmware() -> Hold {
     tell("firmware");
+    Hold(())
 }
 
-/// Waits until somebody is held, but by firmware.
+/// Waits until somebody is held, except by firmware.
 pub fn wait() {
     fs::read_to_string(HELD).unwrap_or_else(|error| panic!("{HELD}: {error}"));
-}
-
-/// Lets go who is held.
-pub fn release() {
-    tell("release");
 }
 
 /// The lock of a device, which somebody else holds until this is dropped.
@@ -117,7 +133,7 @@ impl Stuck {
 
     /// Lets it go on, to its end.
     pub fn go_on(mut self) {
-        release();
+        tell(RELEASE);
         let status = self.0.wait().expect("wait");
         assert!(status.success(), "{status}");
     }

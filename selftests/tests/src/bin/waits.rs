@@ -211,13 +211,13 @@ fn r48_reset_that_fails_right_after_d3hot(bench: &mut Bench) {
         let locked = Locked::new(&bed.endpoint.bdf);
         // core writes what is not the power state as the user has written it, without its lock, and
         // the power state by the word, with it.
-        hold::next_word(&bed.endpoint.bdf, bed.device.power_register());
+        let held = hold::next_word(&bed.endpoint.bdf, bed.device.power_register());
         let register = bed.device.power_register();
         let writer = signal::waiting(bed.call(move |device| write(device, register, D3HOT as u8)));
         hold::wait();
         let reset = signal::waiting(bed.call(Device::reset));
         assert!(!reset.is_finished());
-        hold::release();
+        held.release();
         let written = writer.join().expect("who writes PMCSR");
         written.expect("PMCSR");
         assert_errno!(reset.join().expect("who resets"), EAGAIN);
