@@ -78,12 +78,19 @@ thread_local! {
     static MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Keeps where and why the thread that runs tests panics; other threads report through it.
+/// Keeps where and why this thread, which runs the tests, panics. Others say it at once: who joins
+/// them only learns that they panicked.
 fn catch_messages() {
-    panic::set_hook(Box::new(|info| {
+    let tests = thread::current().id();
+    panic::set_hook(Box::new(move |info| {
         let text = payload_text(info.payload());
         let place = info.location().map_or(String::new(), |l| l.to_string());
-        MESSAGE.with_borrow_mut(|message| *message = format!("{place}: {text}"));
+        let text = format!("{place}: {text}");
+        if thread::current().id() == tests {
+            MESSAGE.with_borrow_mut(|message| *message = text);
+        } else {
+            println!("# {}", text.replace('\n', "\n# "));
+        }
     }));
 }
 
