@@ -21,7 +21,7 @@ use tph_selftests::vfio::{
     self, feature_bytes, Device, Mapped, Op as Verb, OpenBy, ResolveRequest, StRequest,
     FEATURE_HEADER,
 };
-use tph_selftests::Errno;
+use tph_selftests::{errno, Errno};
 
 use crate::op::{Fd, LowPower, Memory, Op, Program, Reset, Resolve};
 use crate::outcome::{Outcome, Tally};
@@ -159,10 +159,6 @@ struct Window {
 
 fn slot<T>(slot: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// A descriptor through which the kernel reads and writes device memory: a fault there is EFAULT, and

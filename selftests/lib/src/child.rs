@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
+use crate::errno;
 use crate::pci::Bdf;
 use crate::tph::{control, Requester, StMode};
 use crate::vfio::{self, cpu, wait_for, Device, OpenBy, Source, Vectors};
@@ -133,10 +134,7 @@ fn busy(device: &Device, entries: u16, stop: &AtomicBool, started: &Barrier) {
     let at = device.tph_offset() + tph_uapi::pci_regs::PCI_TPH_CTRL as u16;
     let control_values = [Requester::Standard, Requester::Extended]
         .map(|requester| control(StMode::InterruptVector, requester));
-    let done = |result: io::Result<usize>| {
-        let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        result.map(drop).map_err(errno)
-    };
+    let done = |result: io::Result<usize>| result.map(drop).map_err(errno);
     let rounds: [&(dyn Fn() + Sync); 3] = [
         &|| tolerate("TPH_ST", device.program(0, &sources(entries))),
         &|| {

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use crate::bench;
 use crate::endpoint::Endpoint;
+use crate::errno;
 use crate::module::Gate;
 use crate::pci::Bdf;
 
@@ -76,7 +77,6 @@ pub fn shown(bdf: &Bdf) -> String {
 
 /// Writes the file.
 pub fn write(bdf: &Bdf, text: &[u8]) -> Result<(), Errno> {
-    let errno = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     let mut file = OpenOptions::new()
         .write(true)
         .open(path(bdf))

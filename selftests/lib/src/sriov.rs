@@ -9,6 +9,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use crate::errno;
 use crate::kstate;
 use crate::module;
 use crate::pci::Bdf;
@@ -52,7 +53,7 @@ impl Physical {
             .write(true)
             .open(self.bdf.path("sriov_numvfs"))
             .and_then(|mut file| file.write_all(count.to_string().as_bytes()))
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))
+            .map_err(errno)
     }
 
     /// Number of its virtual functions.

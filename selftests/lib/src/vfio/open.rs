@@ -4,7 +4,6 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::PathBuf;
 
@@ -16,6 +15,7 @@ use vfio_bindings::bindings::vfio::{
 
 use super::iommu::{Ioas, Iommu};
 use super::{ioctl, number, request, Device};
+use crate::errno;
 use crate::pci::Bdf;
 
 /// A way to open a device.
@@ -38,10 +38,6 @@ fn open_file(path: &str) -> Result<File, Errno> {
         .write(true)
         .open(path)
         .map_err(errno)
-}
-
-fn errno(error: io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 /// The secret that users of a physical function and of its virtual ones share.

@@ -13,7 +13,7 @@ use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::literal;
-use tph_selftests::{assert_errno, tests, Errno};
+use tph_selftests::{assert_errno, errno, tests, Errno};
 use tph_tests::{enabled, fill, opened, st, xst, CPU};
 
 const PARAMETER: &str = "enable_unsafe_tph";
@@ -44,11 +44,8 @@ fn r15_parameter_cannot_be_written(_bench: &mut Bench) {
             .write(true)
             .open(&path)
             .expect_err("a parameter that can be written");
-        let errno = error.raw_os_error().map(Errno::from_raw);
-        assert!(
-            matches!(errno, Some(Errno::EACCES | Errno::EPERM)),
-            "{error}"
-        );
+        let error = errno(error);
+        assert!(matches!(error, Errno::EACCES | Errno::EPERM), "{error}");
         assert_eq!(module::parameter(VFIO_TPH, PARAMETER), gate.letter());
     }
 }

@@ -15,7 +15,7 @@ use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::{PCI_INTERRUPT_LINE, PCI_TPH_CTRL};
 use tph_selftests::vfio::{cpu, Device, Vectors};
-use tph_selftests::{assert_errno, harness, signal, tests, Errno};
+use tph_selftests::{assert_errno, errno, harness, signal, tests, Errno};
 use tph_tests::{xst, CPU, OTHER_CPU};
 
 const D0: u16 = 0;
@@ -107,7 +107,7 @@ fn write(device: &Device, register: u16, byte: u8) -> Result<(), Errno> {
     match device.write_config(register, &[byte]) {
         Ok(1) => Ok(()),
         Ok(other) => panic!("{other} bytes of one"),
-        Err(error) => Err(Errno::from_raw(error.raw_os_error().expect("an errno"))),
+        Err(error) => Err(errno(error)),
     }
 }
 
