@@ -3,7 +3,6 @@
 //! The DMA engine of the emulated endpoint, driven as its driver would: by the registers in BAR0.
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tph_protocol::registers::*;
 use tph_protocol::{Tag, TlpHint};
@@ -11,9 +10,6 @@ use tph_uapi::pci_regs::{PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY};
 
 use crate::skip;
 use crate::vfio::Device;
-
-/// No command takes that long.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where a request has its tag from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +52,8 @@ impl<'a> Engine<'a> {
     #[track_caller]
     fn run(&self, command: u32) {
         self.set(COMMAND, command);
-        let start = Instant::now();
+        // As long as the harness lets a test run.
         while self.get(STATUS) == status::BUSY {
-            assert!(start.elapsed() < DEADLINE, "the DMA engine does not end");
             thread::yield_now();
         }
         assert_eq!(self.get(STATUS), status::DONE, "the DMA engine's STATUS");

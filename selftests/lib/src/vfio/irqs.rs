@@ -15,9 +15,6 @@ use vfio_bindings::bindings::vfio::{
 
 use super::{ioctl, number, request, Device};
 
-/// Longest time for an interrupt to come through.
-const DEADLINE_MS: u16 = 10_000;
-
 /// `VFIO_DEVICE_SET_IRQS` with whatever argument, on whatever descriptor.
 pub fn set_irqs_at(fd: RawFd, argument: *mut u8) -> Result<(), Errno> {
     ioctl(fd, request(number::DEVICE_SET_IRQS), argument).map(drop)
@@ -118,13 +115,11 @@ impl Vectors {
         self.events[usize::from(vector)].read().is_ok()
     }
 
-    /// Waits until a vector is raised. Fails the test if it is not.
-    #[track_caller]
+    /// Waits until a vector is raised, as long as the harness lets a test run.
     pub fn wait(&self, vector: u16) {
         let event = &self.events[usize::from(vector)];
         let mut poll_fd = [PollFd::new(event.as_fd(), PollFlags::POLLIN)];
-        let ready = poll(&mut poll_fd, PollTimeout::from(DEADLINE_MS)).expect("poll");
-        assert_eq!(ready, 1, "vector {vector} does not come through");
+        poll(&mut poll_fd, PollTimeout::NONE).expect("poll");
         event.read().expect("eventfd");
     }
 }
