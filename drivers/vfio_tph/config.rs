@@ -89,7 +89,8 @@ pub(crate) struct Spans {
     writes: Watch,
     /// Reads of a visible ST table.
     table: Watch,
-    /// Writes that change the power state of a device that forgets.
+    /// Writes that change the power state, of a device that forgets, or whose vectors cannot be reached
+    /// meanwhile.
     power: Watch,
 }
 
@@ -197,8 +198,8 @@ impl VfioTph {
             let at = offset + done;
             let buf = access.buf.wrapping_byte_add(done);
             let (ours, len) = next_part(handle, at, access.count - done)?;
-            if ours {
-                write_capability(handle, at, buf, len)?;
+            let written = if ours {
+                write_capability(handle, at, buf, len)
             } else {
                 // CAST: at most 4096.
                 let mut pos = *access.pos + done as i64;
@@ -207,7 +208,12 @@ impl VfioTph {
                     count: len,
                     pos: &mut pos,
                 };
-                self.write_core(handle, part)?;
+                self.write_core(handle, part).map(|_| ())
+            };
+            match written {
+                // What has been written must not be written again.
+                Err(error) if error == ERESTARTSYS && done > 0 => break,
+                written => written?,
             }
             done += len;
         }
@@ -339,8 +345,12 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
     match table::control(&requester)? {
         // What a device made of it is in force, whatever it was asked for.
         Some(in_force) => offered.control = in_force,
-        // A device that is gone drops the write; one that comes back has what was in force before.
-        None => table::set_control(&requester, offered.control)?,
+        // A device that is gone drops the write, or did so after it; one that comes back gets what was in
+        // force before.
+        None => {
+            table::set_control(&requester, offered.control)?;
+            offered.out_of_reach = true;
+        }
     }
     if offered.control != next {
         requester.set_core_state(

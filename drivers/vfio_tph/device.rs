@@ -97,6 +97,8 @@ pub(crate) struct VfioTph {
     warned_of_size: Atomic<bool>,
     /// Whether the kernel lets anyone enable TPH.
     allowed: bool,
+    /// Whether the device is open with vectors that may have tags.
+    tracks_vectors: Atomic<bool>,
 }
 
 /// What all devices share.
@@ -111,6 +113,8 @@ pub(crate) struct Shared {
 pub(crate) struct TphSession {
     /// What the user has; `None` where TPH is not usable.
     pub(crate) offered: Option<Offered>,
+    /// How many vectors with an ST entry there are whose table the user can map, and write.
+    pub(crate) open_vectors: u16,
     /// What the device itself completes, as far as anyone may use it: what its owner may publish.
     pub(crate) completer: Completer,
     /// The bytes of TPH capabilities, shown or hidden: writes to them never reach core.
@@ -136,8 +140,9 @@ pub(crate) struct Offered {
     pub(crate) table_written: bool,
     /// Whether the device has slept since Control and table were in force.
     pub(crate) asleep: bool,
-    /// Whether hardware may still have what was in force before [`Self::control`], which is off.
-    out_of_reach: bool,
+    /// Whether hardware may have something else than [`Self::control`] and [`Self::tags`]: it could not
+    /// be reached.
+    pub(crate) out_of_reach: bool,
 }
 
 /// What the user sees of an offered capability.
@@ -193,11 +198,16 @@ impl Offered {
         self.out_of_reach = true;
     }
 
-    /// Turns off what [`Self::lost`] or a reset could not reach, if it can be reached now.
+    /// Puts in force what could not reach the device, if it can be reached now: of a batch that did not
+    /// come through, half may have.
     pub(crate) fn catch_up(&mut self, requester: &Requester<'_>) -> Result {
         if self.out_of_reach {
-            table::set_control(requester, Control::RESET)?;
-            self.out_of_reach = table::control(requester)? != Some(Control::RESET);
+            table::set_control(requester, table::disabled(self.control))?;
+            table::restore(requester, &self.tags)?;
+            if self.control.enabled() {
+                table::set_control(requester, self.control)?;
+            }
+            self.out_of_reach = table::control(requester)? != Some(self.control);
         }
         Ok(())
     }
@@ -356,6 +366,7 @@ impl Driver for VfioTph {
             spans: Spans::new(),
             warned_of_size: Atomic::new(false),
             allowed: bus::tph::allowed(pdev),
+            tracks_vectors: Atomic::new(false),
         })
     }
 
@@ -398,6 +409,7 @@ impl Driver for VfioTph {
         let completer = Self::completer(core);
         let mut session = TphSession {
             offered: None,
+            open_vectors: 0,
             completer: if self.allowed {
                 completer
             } else {
@@ -423,6 +435,9 @@ impl Driver for VfioTph {
             }
 
             let offer = Offer::new(&hardware, self.policy()).filter(|_| self.allowed);
+            if in_msix && !offer.as_ref().is_some_and(isolation::isolates) {
+                session.open_vectors = hardware.msix_vectors;
+            }
             if let Some(offer) = offer {
                 session.offered = Some(Offered {
                     offer,
@@ -455,6 +470,9 @@ impl Driver for VfioTph {
             session.visible.opened(&offered.offer, offered.tags.len())?;
         }
         self.spans.set(core, &session);
+        let vectors = |offered: &Offered| offered.vectors.is_some();
+        self.tracks_vectors
+            .store(session.offered.as_ref().is_some_and(vectors), Relaxed);
         Ok(session)
     }
 
@@ -464,6 +482,7 @@ impl Driver for VfioTph {
 
     fn close(&self, open: &mut Open<'_, Self>) {
         self.spans.clear();
+        self.tracks_vectors.store(false, Relaxed);
         // Nothing to be done about a device that is gone. Vectors have been seen to.
         let _ = Offered::reset(open, Reset::Over, None);
         open.visible.closed();
@@ -491,15 +510,24 @@ impl Driver for VfioTph {
         feature::dispatch(self, handle, call)
     }
 
-    fn interrupts_changed(&self, handle: Handle<'_, Self>) {
-        // Fails as little as the one at close.
+    fn tracks_interrupts(&self) -> bool {
+        self.tracks_vectors.load(Relaxed)
+    }
+
+    fn interrupts_change(&self, handle: Handle<'_, Self>) {
+        // What could not be done after an earlier change. Fails as little as that at close.
         let _ = vectors::clear_freed(handle);
+    }
+
+    fn interrupts_changed(&self, handle: Handle<'_, Self>) {
+        // As above.
+        let _ = vectors::changed(handle);
     }
 
     fn reset_failed(&self, handle: Handle<'_, Self>) {
         // A user who changes the power state, and is waited for in vain, sees to it himself. There is
         // nothing else that could fail.
-        let _ = power::changed(handle);
+        let _ = power::woken(handle);
     }
 
     fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
@@ -520,8 +548,11 @@ impl Driver for VfioTph {
     }
 
     fn resume(&self, open: &mut Open<'_, Self>) {
-        // A device that is not there has nothing to put back.
-        let _ = power::wake(open);
+        // One that did not wake up is still asleep.
+        if bus::is_powered(open.core().pci()) {
+            // A device that is not there has nothing to put back.
+            let _ = power::wake(open);
+        }
     }
 
     fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset) {

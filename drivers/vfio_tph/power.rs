@@ -20,6 +20,7 @@ use crate::{
         },
     },
     device::VfioTph,
+    rules::regs::Control,
     table,
     vectors, //
 };
@@ -72,23 +73,63 @@ pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<u
 }
 
 /// The power state of a device may have changed, which is awake as far as runtime PM is concerned.
-pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
+fn changed(handle: Handle<'_, VfioTph>) -> Result {
     let core = handle.core();
-    let powered = {
-        let mut guard = handle.lock()?;
-        let mut open = guard.open()?;
-        let powered = bus::is_powered(core.pci());
-        if powered {
-            wake(&mut open)?;
-        } else if core.loses_state() {
+    if bus::is_powered(core.pci()) {
+        // What was freed, or allocated, meanwhile could not be reached. It comes before what was in force.
+        vectors::clear_freed(handle)?;
+    }
+    let mut guard = handle.lock()?;
+    let mut open = guard.open()?;
+    if !bus::is_powered(core.pci()) {
+        if core.loses_state() {
             // A reset may have come between.
             sleep(&mut open);
         }
-        powered
-    };
-    if powered {
-        // What was freed meanwhile could not be reached.
-        vectors::clear_freed(handle)?;
+        return Ok(());
     }
-    Ok(())
+    if never_slept(&mut open)? {
+        return Ok(());
+    }
+    wake(&mut open)
+}
+
+/// Whether a device that was taken to be asleep still has what was in force, which it does not lose half.
+/// The PCI core is told of it then.
+fn never_slept(open: &mut Open<'_, VfioTph>) -> Result<bool> {
+    let core = open.core();
+    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+        return Ok(true);
+    };
+    if !offered.asleep {
+        return Ok(true);
+    }
+    let control = offered.control;
+    // Off is what it has in any case.
+    if control == Control::RESET || table::control(&requester)? != Some(control) {
+        return Ok(false);
+    }
+    requester.set_core_state(control.st_mode as u8, control.requester_enable as u8);
+    offered.asleep = false;
+    Ok(true)
+}
+
+/// A reset that has failed may have woken a device up.
+pub(crate) fn woken(handle: Handle<'_, VfioTph>) -> Result {
+    let concerned = handle
+        .lock_now()?
+        .open()?
+        .offered
+        .as_ref()
+        .is_some_and(|offered| {
+            offered.asleep
+                || offered
+                    .vectors
+                    .as_ref()
+                    .is_some_and(|vectors| !vectors.is_settled())
+        });
+    if !concerned {
+        return Ok(());
+    }
+    changed(handle)
 }

@@ -22,7 +22,10 @@ use crate::{
             Opening, //
         },
     },
-    device::VfioTph,
+    device::{
+        Offered,
+        VfioTph, //
+    },
     rules::{
         refusal::Refusal,
         regs::Control, //
@@ -55,22 +58,32 @@ impl Vectors {
 
     /// Whether no vector has a tag that it should not have.
     pub(crate) fn is_settled(&self) -> bool {
-        self.stale.next_bit(0).is_none()
+        next(&self.stale, 0).is_none()
     }
 
     fn is_stale(&self, vector: usize) -> bool {
-        self.stale.next_bit(vector) == Some(vector)
+        next(&self.stale, vector) == Some(vector)
     }
 
-    /// The first vector from `next` on that has a tag and should have none: any, with
+    /// Takes it that vectors that were allocated meanwhile have tags that nobody asked for.
+    fn suspect(&mut self, pdev: &CoreDevice) {
+        for vector in 0..self.tagged.len() {
+            if next(&self.tagged, vector) != Some(vector) && is_allocated(pdev, vector) {
+                self.tagged.set_bit(vector);
+                self.stale.set_bit(vector);
+            }
+        }
+    }
+
+    /// The first vector from `from` on that has a tag and should have none: any, with
     /// `allocated_too`, or one that is no longer allocated or is stale.
-    fn next_due(&self, pdev: &CoreDevice, next: usize, allocated_too: bool) -> Option<usize> {
-        let mut tagged = self.tagged.next_bit(next);
+    fn next_due(&self, pdev: &CoreDevice, from: usize, allocated_too: bool) -> Option<usize> {
+        let mut tagged = next(&self.tagged, from);
         while let Some(vector) = tagged {
             if allocated_too || self.is_stale(vector) || !is_allocated(pdev, vector) {
                 break;
             }
-            tagged = self.tagged.next_bit(vector + 1);
+            tagged = next(&self.tagged, vector + 1);
         }
         tagged
     }
@@ -95,8 +108,7 @@ impl Vectors {
             let cleared = if run > 0 {
                 decoded && requester.write_msix_tags(number, &NO_TAGS[..run]).is_ok()
             } else if let Some(table) = &mut table {
-                table.clear_tag(number);
-                true
+                table.clear_tag(number)
             } else {
                 false
             };
@@ -124,6 +136,11 @@ impl Vectors {
     }
 }
 
+/// The first bit from `from` on that is set. There may be no bit there at all.
+fn next(bits: &BitmapVec, from: usize) -> Option<usize> {
+    (from < bits.len()).then(|| bits.next_bit(from)).flatten()
+}
+
 fn is_allocated(pdev: &CoreDevice, vector: usize) -> bool {
     // CAST: at most 2048 vectors.
     bus::vector_is_allocated(pdev.pci(), vector as u16)
@@ -144,20 +161,62 @@ pub(crate) fn clear_at_open(opening: &mut Opening<'_>, count: u16) {
         return;
     };
     if let Some(mut table) = opening.msix_table(&decoding) {
-        (0..count).for_each(|vector| table.clear_tag(vector));
+        for vector in 0..count {
+            table.clear_tag(vector);
+        }
     }
 }
 
 /// Clears all tags of a device that is about to be closed, whatever power state its user has left it
-/// in.
+/// in, and whether or not they came from here.
 pub(crate) fn clear_at_close(handle: Handle<'_, VfioTph>) {
     let core = handle.core();
-    if !bus::is_powered(core.pci()) && has_tags(handle) {
+    let open_vectors = open_vectors(handle);
+    if !bus::is_in_d0(core.pci()) && (open_vectors != 0 || has_tags(handle)) {
         core.power_up();
     }
     // Failing means that the device is not open, or that Control is out of range: neither is so. And
     // nobody else has the device any more who could be waited for.
     let _ = settle(handle, true);
+    if open_vectors != 0 {
+        let _ = clear_unallocated(handle, open_vectors);
+    }
+}
+
+fn open_vectors(handle: Handle<'_, VfioTph>) -> u16 {
+    let count = || -> Result<u16> { Ok(handle.lock_now()?.open()?.open_vectors) };
+    count().unwrap_or(0)
+}
+
+/// Clears the tags of vectors that nobody has allocated, for good. Those of allocated vectors are the PCI
+/// core's, which writes what it knows of when it frees them.
+fn clear_unallocated(handle: Handle<'_, VfioTph>, count: u16) -> Result {
+    let core = handle.core();
+    let (mut guard, decoding) = handle.lock_decoding()?;
+    let Some(decoding) = decoding else {
+        return Ok(());
+    };
+    let mut open = guard.open()?;
+    if let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) {
+        turn_off(&requester, offered)?;
+    }
+    if let Some(mut table) = open.msix_table(&decoding) {
+        for vector in 0..count {
+            if !is_allocated(core, vector.into()) {
+                table.clear_tag(vector);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The user is gone: off for good.
+fn turn_off(requester: &Requester<'_>, offered: &mut Offered) -> Result {
+    if offered.control != Control::RESET {
+        table::set_control(requester, Control::RESET)?;
+        offered.control = Control::RESET;
+    }
+    Ok(())
 }
 
 fn has_tags(handle: Handle<'_, VfioTph>) -> bool {
@@ -175,6 +234,20 @@ pub(crate) fn clear_freed(handle: Handle<'_, VfioTph>) -> Result {
     settle(handle, false)
 }
 
+/// A user has allocated or freed vectors. Errors as [`clear_freed`].
+///
+/// The PCI core reads the word of a vector that it allocates, and writes that one from then on. From a
+/// device that it does not reach it reads all ones, as the tag too.
+pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
+    let core = handle.core();
+    if !core.answers() {
+        if let Some(vectors) = vectors(&mut handle.lock_now()?.open()?) {
+            vectors.suspect(core);
+        }
+    }
+    clear_freed(handle)
+}
+
 fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let core = handle.core();
     let due = |vectors: &mut Vectors| vectors.next_due(core, 0, allocated_too).is_some();
@@ -182,7 +255,7 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
         return Ok(());
     }
 
-    let (decoding, mut guard) = handle.lock_decoding()?;
+    let (mut guard, decoding) = handle.lock_decoding()?;
     let mut open = guard.open()?;
     let table = decoding
         .as_ref()
@@ -193,7 +266,14 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     if decoding.is_some() {
         offered.catch_up(&requester)?;
     }
-    let control = offered.control;
+    // Not in force while the device sleeps, nor before it has got back what it had.
+    let control = match offered.asleep {
+        true => table::disabled(offered.control),
+        false => offered.control,
+    };
+    if allocated_too && decoding.is_some() {
+        turn_off(&requester, offered)?;
+    }
     let Some(vectors) = &mut offered.vectors else {
         return Ok(());
     };
@@ -202,11 +282,6 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
         return Ok(());
     }
     if allocated_too {
-        // The user is gone: off for good.
-        if control != Control::RESET {
-            table::set_control(&requester, Control::RESET)?;
-            offered.control = Control::RESET;
-        }
         vectors.clear(&requester, core, true, table, true);
         return Ok(());
     }

@@ -14,6 +14,7 @@ use kernel::{
         DeviceContext, //
     },
     error::to_result,
+    io::Io,
     pci,
     prelude::*, //
 };
@@ -50,14 +51,32 @@ impl Drop for Awake<'_> {
     }
 }
 
-/// `PCI_D3hot` of include/linux/pci.h: a macro with a cast, which bindgen does not see through.
+/// `PCI_D0` of include/linux/pci.h: a macro with a cast, which bindgen does not see through.
+pub(crate) const D0: bindings::pci_power_t = 0;
+/// `PCI_D3hot`, likewise.
 const D3HOT: bindings::pci_power_t = 3;
 
-/// Whether the device is in a power state in which it takes requests, D0 to D2.
-pub(crate) fn is_powered(pdev: &pci::Device<Bound>) -> bool {
+fn power_state(pdev: &pci::Device<Bound>) -> bindings::pci_power_t {
     // SAFETY: The device is valid; the field is a word, and a stale value is possible for C too.
-    let state = unsafe { core::ptr::read_volatile(&raw const (*as_raw(pdev)).current_state) };
-    state < D3HOT
+    unsafe { core::ptr::read_volatile(&raw const (*as_raw(pdev)).current_state) }
+}
+
+/// Whether the device keeps its state and takes writes of config space: D0 to D2.
+pub(crate) fn is_powered(pdev: &pci::Device<Bound>) -> bool {
+    power_state(pdev) < D3HOT
+}
+
+/// Whether the device is in D0: only there does it take memory requests (PCIe r6.2 5.3.1).
+pub(crate) fn is_in_d0(pdev: &pci::Device<Bound>) -> bool {
+    power_state(pdev) == D0
+}
+
+/// The Command register of a device; `None` if it does not answer.
+pub(crate) fn command(pdev: &pci::Device<Bound>) -> Option<u16> {
+    pdev.config_space()
+        .try_read16(bindings::PCI_COMMAND as usize)
+        .ok()
+        .filter(|&command| command != u16::MAX)
 }
 
 /// Device Capabilities 2 of a device, PCIe r6.2 7.5.3.15. EIO if it does not answer.

@@ -10,7 +10,6 @@ use crate::abstractions::{
 use core::marker::PhantomData;
 use kernel::{
     device::Bound,
-    io::Io,
     pci,
     prelude::*,
     types::{
@@ -19,9 +18,6 @@ use kernel::{
     },
     uaccess::UserPtr, //
 };
-
-/// `PCI_D0` of include/linux/pci.h: a macro with a cast, which bindgen does not see through.
-const POWER_D0: bindings::pci_power_t = 0;
 
 /// A read or write of a region, as it comes from user space.
 pub(crate) struct Access<'a> {
@@ -101,6 +97,17 @@ impl CoreDevice {
         }
     }
 
+    /// Takes `memory_lock` for writing: as [`Self::memory_lock`], and nobody reads it either.
+    pub(crate) fn memory_lock_alone(&self) -> AloneMemoryGuard<'_> {
+        // SAFETY: The lock is initialised with the device.
+        unsafe { bindings::down_write(&raw mut (*self.as_raw()).memory_lock) };
+        // INVARIANT: Taken above.
+        AloneMemoryGuard {
+            device: self,
+            _not_send: NotThreadSafe,
+        }
+    }
+
     /// Whether the device, which is open, decodes its memory BARs. Stays so under `memory_lock`.
     ///
     /// core goes by what the user has written. A device that was reset in a power state in which
@@ -111,17 +118,19 @@ impl CoreDevice {
         let allowed = unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) };
         // SAFETY: The device is valid; the bit is set when it is found, and never changed.
         let always = unsafe { bindings::pci_dev::no_command_memory_raw(pdev) != 0 };
-        allowed && (always || self.has_memory_space())
+        allowed && bus::is_in_d0(self.pci()) && (always || self.has_memory_space())
     }
 
-    /// Memory Space Enable in hardware. One that does not answer has it: its registers are all ones, as
-    /// who goes on will find out.
+    /// Memory Space Enable in hardware. One that does not answer has it, as who goes on will find out.
     fn has_memory_space(&self) -> bool {
-        // CAST: 4, and a bit of 16.
-        self.pci()
-            .config_space()
-            .try_read16(bindings::PCI_COMMAND as usize)
-            .is_ok_and(|command| command & bindings::PCI_COMMAND_MEMORY as u16 != 0)
+        // CAST: a bit of 16.
+        bus::command(self.pci())
+            .is_none_or(|command| command & bindings::PCI_COMMAND_MEMORY as u16 != 0)
+    }
+
+    /// Whether a read of the device's memory now gives what is there, if it decodes that.
+    pub(crate) fn answers(&self) -> bool {
+        bus::is_in_d0(self.pci()) && bus::command(self.pci()).is_some()
     }
 
     /// Runs `f` in a callback of a reset, and tells it whether memory decoding stays as it is
@@ -160,16 +169,12 @@ impl CoreDevice {
     /// Takes the device to D0 from where its user has left it. For a device that is about to be
     /// closed: core, which does the same a little later, finds nothing to do.
     pub(crate) fn power_up(&self) {
-        // SAFETY: The device is valid, and the lock initialised with it. core changes the power
-        // state under the lock, too.
-        unsafe {
-            let lock = &raw mut (*self.as_raw()).memory_lock;
-            bindings::down_write(lock);
-            // A device that does not come up is not reached: what is to be done then, who looks at
-            // its power state next finds out.
-            bindings::pci_set_power_state((*self.as_raw()).pdev, POWER_D0);
-            bindings::up_write(lock);
-        }
+        // core changes the power state under the lock, too.
+        let _memory = self.memory_lock_alone();
+        // A device that does not come up is not reached: what is to be done then, who looks at its power
+        // state next finds out.
+        // SAFETY: The device is valid.
+        unsafe { bindings::pci_set_power_state((*self.as_raw()).pdev, bus::D0) };
     }
 
     /// What vfio-pci does for an ioctl.
@@ -246,6 +251,24 @@ impl Drop for MemoryGuard<'_> {
     fn drop(&mut self) {
         // SAFETY: Held by this thread, by the invariant.
         unsafe { bindings::up_read(&raw mut (*self.device.as_raw()).memory_lock) };
+    }
+}
+
+/// Proof that `memory_lock` of a device is held for writing.
+///
+/// # Invariants
+///
+/// The lock is held by this thread.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct AloneMemoryGuard<'a> {
+    device: &'a CoreDevice,
+    _not_send: NotThreadSafe,
+}
+
+impl Drop for AloneMemoryGuard<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Held by this thread, by the invariant.
+        unsafe { bindings::up_write(&raw mut (*self.device.as_raw()).memory_lock) };
     }
 }
 

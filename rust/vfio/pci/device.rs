@@ -436,29 +436,39 @@ impl<T: Driver> Device<T> {
         cmd: c_uint,
         arg: c_ulong,
     ) -> c_long {
+        if !(SET_IRQS..=HOT_RESET).contains(&cmd) {
+            // SAFETY: As the caller has it.
+            return unsafe { bindings::vfio_pci_core_ioctl(vdev, cmd, arg) };
+        }
         // SAFETY: The vfio core calls this for an open device.
         let this = unsafe { Self::from_vfio(vdev) };
-        match cmd {
-            SET_IRQS => this.set_irqs(arg),
-            RESET | HOT_RESET => {
-                let ret = this.core.ioctl(cmd, arg);
-                if ret < 0 {
-                    this.data.reset_failed(this.handle());
-                }
-                ret
-            }
-            _ => this.core.ioctl(cmd, arg),
+        this.ioctl(cmd, arg)
+    }
+
+    // Out of the way of the callback, which then needs no stack.
+    #[cold]
+    #[inline(never)]
+    fn ioctl(&self, cmd: c_uint, arg: c_ulong) -> c_long {
+        if cmd == SET_IRQS {
+            return self.set_irqs(arg);
         }
+        let ret = self.core.ioctl(cmd, arg);
+        if ret < 0 && (cmd == RESET || cmd == HOT_RESET) {
+            self.data.reset_failed(self.handle());
+        }
+        ret
     }
 
     fn set_irqs(&self, arg: c_ulong) -> c_long {
+        if !self.data.tracks_interrupts() {
+            return self.core.ioctl(SET_IRQS, arg);
+        }
         let _alone = match self.handle().alone() {
             Ok(alone) => alone,
             // CAST: widens.
             Err(error) => return error.to_errno() as c_long,
         };
-        // What could not be done after an earlier change is done before this one.
-        self.data.interrupts_changed(self.handle());
+        self.data.interrupts_change(self.handle());
         let ret = self.core.ioctl(SET_IRQS, arg);
         self.data.interrupts_changed(self.handle());
         ret

@@ -70,13 +70,24 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = device;
     }
 
+    /// Whether the two below are of interest while the device is open as it is. If so, one user at a time
+    /// changes interrupts.
+    fn tracks_interrupts(&self) -> bool {
+        false
+    }
+
+    /// Interrupt vectors are about to be allocated or freed.
+    fn interrupts_change(&self, device: Handle<'_, Self>) {
+        let _ = device;
+    }
+
     /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
     fn interrupts_changed(&self, device: Handle<'_, Self>) {
         let _ = device;
     }
 
-    /// A reset that the user has asked for has failed. core has taken the device to D0 for it all the
-    /// same; it is awake.
+    /// A reset that the user has asked for has failed. core may have taken the device to D0 for it all the
+    /// same. It is awake.
     fn reset_failed(&self, device: Handle<'_, Self>) {
         let _ = device;
     }

@@ -3,7 +3,10 @@
 //! The MSI-X table of a device, in its BAR: for the steering tags of vectors that nobody has
 //! allocated. Those of allocated vectors go through the PCI core, which has a copy of the words.
 
-use super::core_device::CoreDevice;
+use super::core_device::{
+    AloneMemoryGuard,
+    CoreDevice, //
+};
 use crate::abstractions::{
     bindings,
     nospec,
@@ -15,8 +18,7 @@ use core::{
 };
 use kernel::{
     io::Io,
-    prelude::*,
-    types::NotThreadSafe, //
+    prelude::*, //
 };
 
 // CAST: a bit of 16.
@@ -63,31 +65,22 @@ impl CoreDevice {
     /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot, or if it
     /// does not answer.
     ///
-    /// Holds `memory_lock` for writing.
-    pub(crate) fn decode_memory(&self) -> Option<Decoding<'_>> {
-        // SAFETY: The lock is initialised with the device.
-        unsafe { bindings::down_write(&raw mut (*self.as_raw()).memory_lock) };
-        self.decode_memory_locked(true)
-    }
-
-    /// As [`Self::decode_memory`]; with `locked`, the caller has taken `memory_lock`, which the
-    /// guard releases, otherwise nobody else has the device.
-    pub(super) fn decode_memory_locked(&self, locked: bool) -> Option<Decoding<'_>> {
-        // INVARIANT: Taken by the caller; the device decodes when the command register says so.
-        let mut decoding = Decoding {
-            device: self,
-            locked,
-            switched_on: false,
-            _not_send: NotThreadSafe,
-        };
-        if !bus::is_powered(self.pci()) {
+    /// Without a `lock`, which is kept as long, the caller sees to it that nobody else changes that.
+    pub(super) fn decode_memory<'a>(
+        &'a self,
+        lock: Option<AloneMemoryGuard<'a>>,
+    ) -> Option<Decoding<'a>> {
+        if !bus::is_in_d0(self.pci()) {
             return None;
         }
-
-        let command = decoding.command()?;
-        if command & MEMORY == 0 {
+        let command = bus::command(self.pci())?;
+        let decoding = Decoding {
+            device: self,
+            switched_on: command & MEMORY == 0,
+            _lock: lock,
+        };
+        if decoding.switched_on {
             decoding.set_command(command | MEMORY);
-            decoding.switched_on = true;
         }
         Some(decoding)
     }
@@ -122,28 +115,15 @@ impl CoreDevice {
 }
 
 /// A device that decodes its memory BARs.
-///
-/// # Invariants
-///
-/// With `locked`, `memory_lock` is held for writing by this thread.
 pub(crate) struct Decoding<'a> {
     device: &'a CoreDevice,
-    locked: bool,
     /// Whether the device did not decode before.
     switched_on: bool,
-    _not_send: NotThreadSafe,
+    // Released when decoding is off again.
+    _lock: Option<AloneMemoryGuard<'a>>,
 }
 
 impl Decoding<'_> {
-    /// The Command register; `None` if the device does not answer.
-    fn command(&self) -> Option<u16> {
-        let config = self.device.pci().config_space();
-        config
-            .try_read16(bindings::PCI_COMMAND as usize)
-            .ok()
-            .filter(|&command| command != u16::MAX)
-    }
-
     fn set_command(&self, command: u16) {
         let config = self.device.pci().config_space();
         // The offset is in range: nothing to fail.
@@ -155,13 +135,9 @@ impl Drop for Decoding<'_> {
     fn drop(&mut self) {
         // Other bits may have changed meanwhile: an INTx handler masks with one of them.
         if self.switched_on {
-            if let Some(command) = self.command() {
+            if let Some(command) = bus::command(self.device.pci()) {
                 self.set_command(command & !MEMORY);
             }
-        }
-        if self.locked {
-            // SAFETY: Held by this thread, by the invariant.
-            unsafe { bindings::up_write(&raw mut (*self.device.as_raw()).memory_lock) };
         }
     }
 }
@@ -187,19 +163,21 @@ impl MsixTable<'_> {
         Some(unsafe { self.base.byte_add(offset as usize) })
     }
 
-    /// Zeroes the tag of a vector that is not allocated, if it has one.
-    pub(crate) fn clear_tag(&mut self, vector: u16) {
+    /// Zeroes the tag of a vector that is not allocated, if it has one. Whether it has none then: a
+    /// device that does not answer has all of them.
+    pub(crate) fn clear_tag(&mut self, vector: u16) -> bool {
         let Some(at) = self.vector_control(vector) else {
-            return;
+            return false;
         };
         // SAFETY: Mapped, by the invariant.
         unsafe {
             let control = bindings::readl(at);
-            if control >> TAG_SHIFT != 0 {
-                bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
-                // Nobody disables memory decoding behind a write that is still on its way.
-                bindings::readl(at);
+            if control >> TAG_SHIFT == 0 {
+                return true;
             }
+            bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
+            // Nobody disables memory decoding behind a write that is still on its way.
+            bindings::readl(at) >> TAG_SHIFT == 0
         }
     }
 }

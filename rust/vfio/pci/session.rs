@@ -42,9 +42,7 @@ impl InReset {
     /// a power state in which it cannot, or if somebody else is about to change that.
     pub(crate) fn decode_memory<'a, T: Driver>(&self, open: &Open<'a, T>) -> Option<Decoding<'a>> {
         // Who asked for the reset has the lock, or we have taken it.
-        self.stable
-            .then(|| open.core.decode_memory_locked(false))
-            .flatten()
+        self.stable.then(|| open.core.decode_memory(None)).flatten()
     }
 }
 
@@ -63,7 +61,7 @@ impl<'a> Opening<'a> {
     /// a power state in which it cannot.
     pub(crate) fn decode_memory(&self) -> Option<Decoding<'a>> {
         // Nobody else has the device yet: there is no need for the lock.
-        self.core.decode_memory_locked(false)
+        self.core.decode_memory(None)
     }
 
     /// The MSI-X table, while memory is decoded.
@@ -230,11 +228,13 @@ impl<'a, T: Driver> Handle<'a, T> {
         self.guard(guard, Some(memory))
     }
 
-    /// As [`Self::lock`], and makes the device decode its memory BARs as
-    /// [`CoreDevice::decode_memory`] does, if it can.
-    pub(crate) fn lock_decoding(&self) -> Result<(Option<Decoding<'a>>, SessionGuard<'a, T>)> {
-        let (decoding, guard) = self.lock_after(|| self.core.decode_memory())?;
-        Ok((decoding, self.guard(guard, None)?))
+    /// As [`Self::lock`], with `memory_lock` held for writing, and makes the device decode its memory BARs
+    /// as [`CoreDevice::decode_memory`] does, if it can. What it decoded before is to be restored while the
+    /// session is locked: a reset must not save, or find, what is so only for the moment.
+    pub(crate) fn lock_decoding(&self) -> Result<(SessionGuard<'a, T>, Option<Decoding<'a>>)> {
+        let (memory, guard) = self.lock_after(|| self.core.memory_lock_alone())?;
+        let guard = self.guard(guard, None)?;
+        Ok((guard, self.core.decode_memory(Some(memory))))
     }
 
     /// Locks the session after what `take` takes, which comes before it, once hardware need not be left
