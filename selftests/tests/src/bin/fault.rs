@@ -123,6 +123,73 @@ fn r41_close_while_gone(bench: &mut Bench) {
     device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
+/// A batch that half came through is not what its user sees, and must not come into use.
+fn r41_back_without_a_reset(bench: &mut Bench) {
+    let sources: Vec<Source> = (1..=7).map(literal).collect();
+    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Standard);
+    endpoint.reset_counters();
+    device.program(1, &sources).expect("TPH_ST");
+    let counters = endpoint.counters();
+    let accesses = counters.config_read + counters.config_write;
+
+    let mut torn = 0;
+    for before_fault in 0..accesses {
+        let what = format!("stopped after {before_fault} of {accesses} accesses");
+        fill(&endpoint, &device);
+        let before = endpoint.entries();
+        endpoint.fault(Fault::StopAfter {
+            accesses: before_fault,
+        });
+        assert_eq!(device.program(1, &sources), Err(Errno::EIO), "{what}");
+        endpoint.fault(Fault::None);
+        torn += u32::from(endpoint.entries() != before);
+        device.set_control(ENABLED);
+        let registers = endpoint.registers();
+        assert_eq!(registers.control, ENABLED, "{what}");
+        assert_eq!(registers.entries, before, "{what}");
+        endpoint.assert_kernel_agrees();
+    }
+    assert_ne!(torn, 0, "no batch came through by half");
+}
+
+/// Nobody can tell whether a write to Control came through before the device stopped.
+fn r41_stops_in_a_control_write(bench: &mut Bench) {
+    let (endpoint, device) = opened(bench, Gate::Safe);
+    endpoint.reset_counters();
+    device.set_control(ENABLED);
+    let counters = endpoint.counters();
+    let accesses = counters.config_read + counters.config_write;
+    for (value, other) in [(ENABLED, 0), (0, ENABLED)] {
+        for before_fault in 0..=accesses {
+            let what = format!("{value:#x}, stopped after {before_fault} of {accesses} accesses");
+            device.set_control(other);
+            assert_eq!(endpoint.control(), other, "{what}");
+            endpoint.fault(Fault::StopAfter {
+                accesses: before_fault,
+            });
+            device.set_control(value);
+            endpoint.fault(Fault::None);
+            // What is seen is what another write, which changes nothing, makes sure of.
+            let seen = device.control();
+            device.set_control(seen);
+            assert_eq!(endpoint.control(), seen, "{what}");
+            endpoint.assert_kernel_agrees();
+        }
+    }
+    // And close does, too, if there is no such write.
+    drop(device);
+    for before_fault in 0..=accesses {
+        let device = endpoint.open();
+        endpoint.fault(Fault::StopAfter {
+            accesses: before_fault,
+        });
+        device.set_control(ENABLED);
+        endpoint.fault(Fault::None);
+        drop(device);
+        endpoint.assert_off(&format!("close, stopped after {before_fault}"));
+    }
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r41_stops_in_a_batch,
@@ -131,5 +198,7 @@ fn main() -> ExitCode {
         r41_all_ones_while_open,
         r41_control_write_to_a_device_that_is_gone,
         r41_close_while_gone,
+        r41_back_without_a_reset,
+        r41_stops_in_a_control_write,
     ])
 }

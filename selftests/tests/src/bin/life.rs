@@ -5,6 +5,7 @@
 //! D3hot and on such as lose it.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -20,6 +21,7 @@ use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::vfio::{cpu, wait_for, Device, Source, StRequest, Vectors};
 use tph_selftests::{harness, skip, tests, Errno};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
+use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 const D0: u16 = 0;
 const D3HOT: u16 = 3;
@@ -478,6 +480,51 @@ fn r48_tag_on_the_wire_after_d3hot(bench: &mut Bench) {
     }
 }
 
+/// The PCI core takes the word of a vector that it allocates from the device, which has all ones for it.
+fn r49_allocated_in_d3hot(bench: &mut Bench) {
+    for kind in &KINDS[2..] {
+        let bed = Bed::new(bench, *kind, Policy::IvSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        let before = bed.in_force();
+        bed.device
+            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
+            .expect("SET_IRQS of none");
+        bed.device.set_msix(0, &[-1]).expect("SET_IRQS of one");
+        bed.device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
+        bed.device.set_power_state(D3HOT);
+        let more = bed.device.set_msix(1, &[-1, -1]);
+        println!("# {kind:?}: vectors in D3hot: {more:?}");
+        // The core's own look at the table.
+        bed.endpoint.clear_violations();
+        bed.device.set_power_state(D0);
+        let tags = |after: &str| {
+            let tags = bed.tags();
+            assert_eq!(tags[0], xst(CPU), "{kind:?}, {after}");
+            assert!(
+                tags[1..].iter().all(|&tag| tag == 0),
+                "{kind:?}, {after}: {tags:x?}"
+            );
+            assert_eq!(
+                bed.endpoint.control(),
+                before.registers.control,
+                "{kind:?}, {after}"
+            );
+        };
+        tags("D0");
+        // Writes the words that the core has.
+        let events = [(); 3].map(|()| EventFd::new().expect("eventfd"));
+        bed.device
+            .set_msix(0, &events.each_ref().map(|event| event.as_raw_fd()))
+            .expect("SET_IRQS of events");
+        tags("events");
+        bed.device.set_power_state(D3HOT);
+        bed.device.set_power_state(D0);
+        tags("D3hot and back");
+        drop(bed);
+        bench.next_round();
+    }
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r45_close_in_d3hot,
@@ -496,6 +543,7 @@ fn main() -> ExitCode {
         r48_access_in_low_power,
         r48_memory_disabled_and_enabled,
         r48_tag_on_the_wire_after_d3hot,
+        r49_allocated_in_d3hot,
         r50_memory_disabled_capability,
         r50_nothing_reaches_a_device_in_d3hot,
     ])

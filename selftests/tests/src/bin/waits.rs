@@ -7,13 +7,14 @@
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 
 use tph_selftests::bench::Bench;
 use tph_selftests::endpoint::{Endpoint, Registers};
 use tph_selftests::hold::{self, Call, Locked, Stuck};
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{control, Requester, StMode};
-use tph_selftests::uapi::pci_regs::{PCI_INTERRUPT_LINE, PCI_TPH_CTRL};
+use tph_selftests::uapi::pci_regs::{PCI_COMMAND, PCI_INTERRUPT_LINE, PCI_TPH_CTRL};
 use tph_selftests::vfio::{cpu, Device, Vectors};
 use tph_selftests::{assert_errno, errno, harness, signal, tests, Errno};
 use tph_tests::{xst, CPU, OTHER_CPU};
@@ -144,7 +145,9 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
             bed.waits("TPH_ST", program);
             bed.waits("Control", write_control);
             bed.waits("PMCSR", write_power);
-            bed.waits("SET_IRQS", set_irqs);
+            if in_msix {
+                bed.waits("SET_IRQS", set_irqs);
+            }
             bed.others_go_on();
             let waiting = signal::waiting(bed.call(program));
             assert!(!waiting.is_finished());
@@ -165,9 +168,18 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
     }
 }
 
+/// Of a device whose vectors may have tags. Otherwise nobody waits, as under vfio-pci.
 fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
-    for (in_msix, loses_state) in [(false, true), (true, false), (true, true)] {
-        let bed = Bed::new(bench, in_msix, loses_state);
+    let bed = Bed::new(bench, false, true);
+    let stuck = Stuck::new(&bed.device, Call::SetIrqs);
+    set_irqs(&bed.device).expect("SET_IRQS");
+    write_power(&bed.device).expect("PMCSR");
+    stuck.go_on();
+    drop(bed);
+    bench.next_round();
+
+    for loses_state in [false, true] {
+        let bed = Bed::new(bench, true, loses_state);
         for kill in [true, false] {
             let stuck = Stuck::new(&bed.device, Call::SetIrqs);
             bed.waits("PMCSR", write_power);
@@ -187,6 +199,37 @@ fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
         drop(bed);
         bench.next_round();
     }
+}
+
+/// A write that has to wait in its middle ends there: what was done is not done again.
+fn r43_interrupted_in_the_middle_of_a_write(bench: &mut Bench) {
+    let bed = Bed::new(bench, false, true);
+    let before = bed.in_force();
+    let power = Call::WriteConfig(bed.device.power_register());
+    let stuck = Stuck::new(&bed.device, power);
+    let capability = bed.device.tph_offset();
+    let written = signal::interrupted(bed.call(move |device| {
+        let bytes = [0; 4 + PCI_TPH_CTRL as usize + 4];
+        device.write_config(capability - 4, &bytes)
+    }));
+    // Up to the register; the capability's other bytes are not core's, and take nothing.
+    assert!(matches!(written, Ok(4)), "{written:?}");
+    stuck.kill();
+    assert_eq!(bed.in_force(), before);
+}
+
+/// A reset that is refused is refused at once, whatever goes on.
+fn r43_reset_beside_another_one(bench: &mut Bench) {
+    each_kind(bench, |bed| {
+        let bdf = bed.endpoint.bdf.clone();
+        let held = hold::next_write(&bdf, PCI_COMMAND as u16);
+        let other = thread::spawn(move || bdf.reset());
+        hold::wait();
+        assert_errno!(bed.device.reset(), EAGAIN);
+        held.release();
+        other.join().expect("who resets").expect("a reset by sysfs");
+        assert_eq!(bed.device.control(), 0);
+    });
 }
 
 /// vfio-pci-core has taken the device to D0 by then.
@@ -232,6 +275,8 @@ fn main() -> ExitCode {
         return code;
     }
     harness::run(tests![
+        r43_interrupted_in_the_middle_of_a_write,
+        r43_reset_beside_another_one,
         r43_set_irqs_that_takes_its_time,
         r43_write_of_the_power_state_that_takes_its_time,
         r48_reset_that_fails_in_d3hot,

@@ -9,14 +9,17 @@ use tph_selftests::assert_errno;
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::memory::PAGE;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::{capability, Traits};
+use tph_selftests::policy::{self, Policy};
+use tph_selftests::protocol::registers::{MSIX_ENTRY, MSIX_VECTOR_CONTROL};
 use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{self, cpu, Device, Vectors};
 use tph_tests::{st, CPU, OTHER_CPU};
-use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
+use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
 
 use super::{pick, Bed, VECTORS};
 
@@ -69,6 +72,47 @@ pub fn r44_open_clears_what_was_left(bench: &mut Bench) {
 
 pub fn r44_open_clears_what_was_left_without_flr(bench: &mut Bench) {
     left_by_an_earlier_driver(&pick_without_reset(bench));
+}
+
+/// Tags that the user has put into the table himself, where the policy, or hidden TPH, lets him map it.
+fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32) {
+    policy::bind(endpoint, policy);
+    let device = endpoint.open();
+    device.decode_memory(true);
+    let vectors =
+        (allocated != 0).then(|| Vectors::allocate(&device, allocated).expect("SET_IRQS"));
+    let tags = endpoint.tags();
+    let table = Traits::of(&endpoint.bdf).expect("TPH").table;
+    let start = table - table % PAGE as u64;
+    let end = (table + tags.len() as u64 * MSIX_ENTRY).next_multiple_of(PAGE as u64);
+    let mapped = device
+        .map_bar(VFIO_PCI_BAR0_REGION_INDEX, start..end)
+        .expect("the table");
+    for vector in 0..tags.len() as u64 {
+        let at = table - start + vector * MSIX_ENTRY + MSIX_VECTOR_CONTROL;
+        mapped.write(at, mapped.read(at) | 0xa5 << 16);
+    }
+    assert!(endpoint.tags().iter().all(|&tag| tag == 0xa5));
+    drop((mapped, vectors, device));
+    endpoint.assert_msix_off(&format!("close at {policy:?}, {allocated} allocated"));
+}
+
+pub fn r45_close_after_a_mapping(bench: &mut Bench) {
+    for without_reset in [false, true] {
+        let endpoint = match without_reset {
+            true => pick_without_reset(bench),
+            false => pick(bench, VECTORS),
+        };
+        for policy in [Policy::DsSt, Policy::Literal] {
+            for allocated in [0, 2] {
+                close_after_a_mapping(&endpoint, policy, allocated);
+            }
+        }
+        // Hidden: the root port takes no tags.
+        endpoint.set_root_port(0);
+        close_after_a_mapping(&endpoint, Policy::IvSt, 2);
+        bench.next_round();
+    }
 }
 
 fn close(endpoint: Rc<Endpoint>) {

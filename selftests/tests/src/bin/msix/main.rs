@@ -158,6 +158,7 @@ fn main() -> ExitCode {
         r44_open_clears_what_was_left,
         r44_open_clears_what_was_left_without_flr,
         r45_close,
+        r45_close_after_a_mapping,
         r45_close_without_flr,
         r45_close_with_memory_disabled,
         r45_close_with_memory_disabled_while_interrupts_are,
