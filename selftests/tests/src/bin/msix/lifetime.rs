@@ -90,7 +90,7 @@ fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32) {
         .expect("the table");
     for vector in 0..tags.len() as u64 {
         let at = table - start + vector * MSIX_ENTRY + MSIX_VECTOR_CONTROL;
-        mapped.write(at, mapped.read(at) | 0xa5 << 16);
+        mapped.write(at, mapped.read(at) | (0xa5 << 16));
     }
     assert!(endpoint.tags().iter().all(|&tag| tag == 0xa5));
     drop((mapped, vectors, device));
