@@ -33,11 +33,9 @@ use crate::{
         capability::MAX_CAPABILITY_ENTRIES,
         control, //
     },
-    table, uapi,
-    vectors::{
-        self,
-        Vectors, //
-    },
+    table,
+    uapi,
+    vectors, //
 };
 use core::ops::Range;
 use kernel::{
@@ -332,8 +330,7 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
         return Ok(());
     };
     // As above, of what could not be cleared.
-    let settled = offered.vectors.as_ref().is_none_or(Vectors::is_settled);
-    if next.enabled() && !settled {
+    if next.enabled() && !offered.is_settled() {
         counters.dropped_writes.count();
         return Ok(());
     }

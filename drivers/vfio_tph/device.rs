@@ -138,7 +138,8 @@ pub(crate) struct Offered {
     pub(crate) vectors: Option<Vectors>,
     /// Whether an entry in the capability was written since the table was last cleared.
     pub(crate) table_written: bool,
-    /// Whether the device has slept since Control and table were in force.
+    /// Whether hardware need not have what is recorded: the device has slept since, or TPH is off in it for
+    /// tags that could not be cleared.
     pub(crate) asleep: bool,
     /// Whether hardware may have something else than [`Self::control`] and [`Self::tags`]: it could not
     /// be reached.
@@ -198,13 +199,18 @@ impl Offered {
         self.out_of_reach = true;
     }
 
+    /// Whether no vector has a tag that it should not have.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.vectors.as_ref().is_none_or(Vectors::is_settled)
+    }
+
     /// Puts in force what could not reach the device, if it can be reached now: of a batch that did not
     /// come through, half may have.
     pub(crate) fn catch_up(&mut self, requester: &Requester<'_>) -> Result {
-        if self.out_of_reach {
+        if self.out_of_reach && !self.asleep {
             table::set_control(requester, table::disabled(self.control))?;
             table::restore(requester, &self.tags)?;
-            if self.control.enabled() {
+            if self.control.enabled() && self.is_settled() {
                 table::set_control(requester, self.control)?;
             }
             self.out_of_reach = table::control(requester)? != Some(self.control);
@@ -435,7 +441,7 @@ impl Driver for VfioTph {
             }
 
             let offer = Offer::new(&hardware, self.policy()).filter(|_| self.allowed);
-            if in_msix && !offer.as_ref().is_some_and(isolation::isolates) {
+            if in_msix {
                 session.open_vectors = hardware.msix_vectors;
             }
             if let Some(offer) = offer {
@@ -459,6 +465,11 @@ impl Driver for VfioTph {
             match capability::expose(map, space, offered.offset, &offered.offer) {
                 Some(range) => session.virtual_bytes.push(range.into(), GFP_KERNEL)?,
                 None => session.offered = None,
+            }
+        }
+        if let Some(offered) = &session.offered {
+            if isolation::isolates(&offered.offer) {
+                session.open_vectors = 0;
             }
         }
         let keep = session.offered.as_ref().map(|offered| offered.offset);
@@ -521,7 +532,7 @@ impl Driver for VfioTph {
 
     fn interrupts_changed(&self, handle: Handle<'_, Self>) {
         // As above.
-        let _ = vectors::changed(handle);
+        let _ = vectors::changed(handle).and_then(|()| power::woken(handle));
     }
 
     fn reset_failed(&self, handle: Handle<'_, Self>) {

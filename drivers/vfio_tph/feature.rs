@@ -303,6 +303,8 @@ fn program(
         }
     }
 
+    // What could not be cleared must not come into use with the batch.
+    vectors::clear_freed(handle)?;
     let mut guard = handle.lock()?;
     write(&mut guard.open()?, batch, &tags)?;
     device.counters().table_writes.count();
@@ -318,12 +320,16 @@ fn program(
 /// Writes the entries of a batch whose tags are known.
 fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<(), Failure> {
     let core = open.core();
-    if bus::is_powered(core.pci()) {
+    let powered = bus::is_powered(core.pci());
+    if powered {
         power::wake(open)?;
     }
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Err(Refusal::Unsupported.into());
     };
+    if powered {
+        offered.catch_up(&requester)?;
+    }
     // Control may have been written meanwhile.
     batch.admit(offered.control, &offered.offer)?;
 
@@ -332,6 +338,11 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
         && vectors.any(|vector| !bus::vector_is_allocated(core.pci(), vector))
     {
         return Err(Refusal::NoVector.into());
+    }
+
+    // What is recorded could not be put in force.
+    if offered.asleep || offered.out_of_reach {
+        return Err(Refusal::DeviceGone.into());
     }
 
     let written = match &mut offered.vectors {

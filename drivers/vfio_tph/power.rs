@@ -41,7 +41,8 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
-    if !offered.asleep {
+    // A tag that a vector should not have must not come into use: it is cleared first, by who comes next.
+    if !offered.asleep || !offered.is_settled() {
         return Ok(());
     }
     table::set_control(&requester, table::disabled(offered.control))?;
@@ -105,6 +106,9 @@ fn never_slept(open: &mut Open<'_, VfioTph>) -> Result<bool> {
         return Ok(true);
     }
     let control = offered.control;
+    if !offered.is_settled() {
+        return Ok(false);
+    }
     // Off is what it has in any case.
     if control == Control::RESET || table::control(&requester)? != Some(control) {
         return Ok(false);
@@ -121,13 +125,7 @@ pub(crate) fn woken(handle: Handle<'_, VfioTph>) -> Result {
         .open()?
         .offered
         .as_ref()
-        .is_some_and(|offered| {
-            offered.asleep
-                || offered
-                    .vectors
-                    .as_ref()
-                    .is_some_and(|vectors| !vectors.is_settled())
-        });
+        .is_some_and(|offered| offered.asleep || !offered.is_settled());
     if !concerned {
         return Ok(());
     }

@@ -65,10 +65,13 @@ impl Vectors {
         next(&self.stale, vector) == Some(vector)
     }
 
-    /// Takes it that vectors that were allocated meanwhile have tags that nobody asked for.
-    fn suspect(&mut self, pdev: &CoreDevice) {
+    /// Finds vectors for which the PCI core has a tag that nobody has programmed.
+    fn find_strays(&mut self, pdev: &CoreDevice) {
         for vector in 0..self.tagged.len() {
-            if next(&self.tagged, vector) != Some(vector) && is_allocated(pdev, vector) {
+            // CAST: at most 2048 vectors.
+            if next(&self.tagged, vector) != Some(vector)
+                && bus::vector_tag(pdev.pci(), vector as u16) != 0
+            {
                 self.tagged.set_bit(vector);
                 self.stale.set_bit(vector);
             }
@@ -146,13 +149,20 @@ fn is_allocated(pdev: &CoreDevice, vector: usize) -> bool {
     bus::vector_is_allocated(pdev.pci(), vector as u16)
 }
 
-/// Changes the table with the requester disabled, and restores what was in force.
-fn quietly(requester: &Requester<'_>, control: Control, change: impl FnOnce()) -> Result {
-    if control.enabled() {
-        table::set_control(requester, table::disabled(control))?;
+/// Changes the table with the requester disabled, and restores what is in force. Where that is not
+/// `certain`, the requester is left disabled.
+fn quietly(
+    requester: &Requester<'_>,
+    control: Control,
+    certain: bool,
+    change: impl FnOnce(),
+) -> Result {
+    let disabled = table::disabled(control);
+    if control.enabled() || !certain {
+        table::set_control(requester, disabled)?;
     }
     change();
-    table::set_control(requester, control)
+    table::set_control(requester, if certain { control } else { disabled })
 }
 
 /// Clears a table that nobody has allocated vectors of, whatever it holds.
@@ -179,7 +189,7 @@ pub(crate) fn clear_at_close(handle: Handle<'_, VfioTph>) {
     // nobody else has the device any more who could be waited for.
     let _ = settle(handle, true);
     if open_vectors != 0 {
-        let _ = clear_unallocated(handle, open_vectors);
+        let _ = clear_all(handle, open_vectors);
     }
 }
 
@@ -188,22 +198,27 @@ fn open_vectors(handle: Handle<'_, VfioTph>) -> u16 {
     count().unwrap_or(0)
 }
 
-/// Clears the tags of vectors that nobody has allocated, for good. Those of allocated vectors are the PCI
-/// core's, which writes what it knows of when it frees them.
-fn clear_unallocated(handle: Handle<'_, VfioTph>, count: u16) -> Result {
+/// Clears whatever tags there are, for good: of vectors that nobody has allocated in the table, of others
+/// in the PCI core's copy, which it writes when it frees them.
+fn clear_all(handle: Handle<'_, VfioTph>, count: u16) -> Result {
     let core = handle.core();
     let (mut guard, decoding) = handle.lock_decoding()?;
     let Some(decoding) = decoding else {
         return Ok(());
     };
     let mut open = guard.open()?;
-    if let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) {
+    let Some(requester) = Requester::new(core.pci()) else {
+        return Ok(());
+    };
+    if let Some(offered) = &mut open.offered {
         turn_off(&requester, offered)?;
     }
     if let Some(mut table) = open.msix_table(&decoding) {
         for vector in 0..count {
             if !is_allocated(core, vector.into()) {
                 table.clear_tag(vector);
+            } else if bus::vector_tag(core.pci(), vector) != 0 {
+                requester.write_msix_tags(vector, &NO_TAGS[..1])?;
             }
         }
     }
@@ -212,7 +227,7 @@ fn clear_unallocated(handle: Handle<'_, VfioTph>, count: u16) -> Result {
 
 /// The user is gone: off for good.
 fn turn_off(requester: &Requester<'_>, offered: &mut Offered) -> Result {
-    if offered.control != Control::RESET {
+    if offered.control != Control::RESET || offered.out_of_reach {
         table::set_control(requester, Control::RESET)?;
         offered.control = Control::RESET;
     }
@@ -236,14 +251,11 @@ pub(crate) fn clear_freed(handle: Handle<'_, VfioTph>) -> Result {
 
 /// A user has allocated or freed vectors. Errors as [`clear_freed`].
 ///
-/// The PCI core reads the word of a vector that it allocates, and writes that one from then on. From a
-/// device that it does not reach it reads all ones, as the tag too.
+/// The PCI core reads the word of a vector that it allocates, and writes that one from then on. In a device
+/// that cannot be reached, in D3hot for one, it finds all ones, and so a tag.
 pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
-    let core = handle.core();
-    if !core.answers() {
-        if let Some(vectors) = vectors(&mut handle.lock_now()?.open()?) {
-            vectors.suspect(core);
-        }
+    if let Some(vectors) = vectors(&mut handle.lock_now()?.open()?) {
+        vectors.find_strays(handle.core());
     }
     clear_freed(handle)
 }
@@ -263,14 +275,9 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
         return Ok(());
     };
-    if decoding.is_some() {
-        offered.catch_up(&requester)?;
-    }
-    // Not in force while the device sleeps, nor before it has got back what it had.
-    let control = match offered.asleep {
-        true => table::disabled(offered.control),
-        false => offered.control,
-    };
+    // What the device has got is not what is recorded while it sleeps, nor before it has got that back.
+    let certain = !offered.asleep && !offered.out_of_reach;
+    let control = offered.control;
     if allocated_too && decoding.is_some() {
         turn_off(&requester, offered)?;
     }
@@ -279,15 +286,22 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     };
     if decoding.is_none() {
         vectors.clear(&requester, core, allocated_too, None, false);
+        if control.enabled() && !vectors.is_settled() {
+            // Before the PCI core restores its copies: config space can be written in any case. What is
+            // recorded is put in force when they are clear.
+            table::set_control(&requester, table::disabled(control))?;
+            offered.asleep = true;
+        }
         return Ok(());
     }
     if allocated_too {
         vectors.clear(&requester, core, true, table, true);
         return Ok(());
     }
-    quietly(&requester, control, || {
+    quietly(&requester, control, certain, || {
         vectors.clear(&requester, core, allocated_too, table, true)
-    })
+    })?;
+    offered.catch_up(&requester)
 }
 
 fn vectors<'a>(open: &'a mut Open<'_, VfioTph>) -> Option<&'a mut Vectors> {

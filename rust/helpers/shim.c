@@ -3,8 +3,11 @@
  * The C side of what Rust cannot reach: static inline functions, macros, and
  * bit fields of structures that it does not own.
  */
+#include <linux/bitfield.h>
 #include <linux/cpumask.h>
+#include <linux/irq.h>
 #include <linux/module.h>
+#include <linux/msi.h>
 #include <linux/nospec.h>
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
@@ -141,6 +144,23 @@ bool tph_helper_write_locked_by_current(struct rw_semaphore *sem)
 bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector)
 {
 	return pdev->msix_enabled && pci_irq_vector(pdev, vector) > 0;
+}
+
+/*
+ * The tag in the PCI core's copy of an allocated vector's control word, which it
+ * writes with the mask bit. It is what the table held when the vector was allocated,
+ * or what was programmed since.
+ */
+u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector)
+{
+	struct msi_desc *desc = NULL;
+	int irq = 0;
+
+	if (pdev->msix_enabled)
+		irq = pci_irq_vector(pdev, vector);
+	if (irq > 0)
+		desc = irq_get_msi_desc(irq);
+	return desc ? FIELD_GET(PCI_MSIX_ENTRY_CTRL_ST, desc->pci.msix_ctrl) : 0;
 }
 
 int tph_helper_pm_get(struct device *dev)

@@ -27,6 +27,7 @@ struct device *tph_helper_host_bridge(struct pci_dev *pdev);
 bool tph_helper_write_locked_by_current(struct rw_semaphore *sem);
 
 bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector);
+u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector);
 
 int tph_helper_pm_get(struct device *dev);
 void tph_helper_pm_put(struct device *dev);

@@ -102,6 +102,13 @@ pub(crate) fn vector_is_allocated(pdev: &pci::Device<Bound>, vector: u16) -> boo
     unsafe { bindings::tph_helper_vector_allocated(as_raw(pdev), vector.into()) }
 }
 
+/// The tag that the PCI core has for an allocated MSI-X vector of a device, and writes to the table with the
+/// vector's mask bit; 0 for one that is not allocated.
+pub(crate) fn vector_tag(pdev: &pci::Device<Bound>, vector: u16) -> u16 {
+    // SAFETY: The device is valid.
+    unsafe { bindings::tph_helper_vector_tag(as_raw(pdev), vector.into()) }
+}
+
 /// What is above a device.
 pub(crate) enum Upstream {
     /// A root port, with its Device Capabilities 2.

@@ -128,11 +128,6 @@ impl CoreDevice {
             .is_none_or(|command| command & bindings::PCI_COMMAND_MEMORY as u16 != 0)
     }
 
-    /// Whether a read of the device's memory now gives what is there, if it decodes that.
-    pub(crate) fn answers(&self) -> bool {
-        bus::is_in_d0(self.pci()) && bus::command(self.pci()).is_some()
-    }
-
     /// Runs `f` in a callback of a reset, and tells it whether memory decoding stays as it is
     /// meanwhile.
     ///
