@@ -17,7 +17,9 @@ use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
 use tph_selftests::pci;
 use tph_selftests::policy::{self, Policy};
+use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
+use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
 use tph_selftests::vfio::{cpu, wait_for, Device, Source, StRequest, Vectors};
 use tph_selftests::{harness, skip, tests, Errno};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
@@ -492,8 +494,12 @@ fn r49_allocated_in_d3hot(bench: &mut Bench) {
         bed.device.set_msix(0, &[-1]).expect("SET_IRQS of one");
         bed.device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
         bed.device.set_power_state(D3HOT);
-        let more = bed.device.set_msix(1, &[-1, -1]);
-        println!("# {kind:?}: vectors in D3hot: {more:?}");
+        // One without an event gets no vector.
+        let events = [(); 3].map(|()| EventFd::new().expect("eventfd"));
+        let fds = events.each_ref().map(|event| event.as_raw_fd());
+        bed.device
+            .set_msix(1, &fds[1..])
+            .expect("SET_IRQS in D3hot");
         // The core's own look at the table.
         bed.endpoint.clear_violations();
         bed.device.set_power_state(D0);
@@ -512,14 +518,64 @@ fn r49_allocated_in_d3hot(bench: &mut Bench) {
         };
         tags("D0");
         // Writes the words that the core has.
-        let events = [(); 3].map(|()| EventFd::new().expect("eventfd"));
-        bed.device
-            .set_msix(0, &events.each_ref().map(|event| event.as_raw_fd()))
-            .expect("SET_IRQS of events");
+        bed.device.set_msix(0, &fds).expect("SET_IRQS of events");
         tags("events");
         bed.device.set_power_state(D3HOT);
         bed.device.set_power_state(D0);
         tags("D3hot and back");
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// And wakes up by other means than its user's write to PMCSR: TPH is not in use with such a tag.
+fn r49_allocated_in_d3hot_before_low_power(bench: &mut Bench) {
+    for kind in &KINDS[2..] {
+        let bed = Bed::new(bench, *kind, Policy::IvSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        bed.device
+            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
+            .expect("SET_IRQS of none");
+        bed.device.set_msix(0, &[-1]).expect("SET_IRQS of one");
+        bed.device.set_power_state(D3HOT);
+        let event = EventFd::new().expect("eventfd");
+        bed.device
+            .set_msix(1, &[event.as_raw_fd()])
+            .expect("SET_IRQS in D3hot");
+        bed.endpoint.clear_violations();
+        low_power_and_back(&bed);
+        let stray = bed.tags()[1..].iter().any(|&tag| tag != 0);
+        let enabled = bed.endpoint.control() & PCI_TPH_CTRL_REQ_EN_MASK != 0;
+        println!("# {kind:?}: a stray tag: {stray}, enabled: {enabled}");
+        assert!(!(stray && enabled), "{kind:?}");
+        bed.device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
+        let tags = bed.tags();
+        assert_eq!(tags[0], xst(CPU), "{kind:?}");
+        assert!(tags[1..].iter().all(|&tag| tag == 0), "{kind:?}: {tags:x?}");
+        let expected = control(StMode::InterruptVector, Requester::Extended);
+        assert_eq!(bed.endpoint.control(), expected, "{kind:?}");
+        assert_eq!(bed.device.control(), expected, "{kind:?}");
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// What is due is cleared with the requester disabled, also where nobody can tell what the device has.
+fn r49_freed_while_gone_before_a_write_of_the_power_state(bench: &mut Bench) {
+    for kind in &KINDS[2..] {
+        let bed = Bed::new(bench, *kind, Policy::IvSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        let expected = bed.endpoint.control();
+        bed.endpoint.fault(Fault::AllOnes);
+        bed.device
+            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
+            .expect("SET_IRQS of none");
+        bed.endpoint.fault(Fault::None);
+        bed.device.set_power_state(D0);
+        let tags = bed.tags();
+        assert!(tags.iter().all(|&tag| tag == 0), "{kind:?}: {tags:x?}");
+        assert_eq!(bed.device.control(), expected, "{kind:?}");
+        assert_eq!(bed.endpoint.control(), expected, "{kind:?}");
         drop(bed);
         bench.next_round();
     }
@@ -544,6 +600,8 @@ fn main() -> ExitCode {
         r48_memory_disabled_and_enabled,
         r48_tag_on_the_wire_after_d3hot,
         r49_allocated_in_d3hot,
+        r49_allocated_in_d3hot_before_low_power,
+        r49_freed_while_gone_before_a_write_of_the_power_state,
         r50_memory_disabled_capability,
         r50_nothing_reaches_a_device_in_d3hot,
     ])

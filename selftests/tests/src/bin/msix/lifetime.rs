@@ -75,12 +75,15 @@ pub fn r44_open_clears_what_was_left_without_flr(bench: &mut Bench) {
 }
 
 /// Tags that the user has put into the table himself, where the policy, or hidden TPH, lets him map it.
-fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32) {
+fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, late: bool) {
     policy::bind(endpoint, policy);
     let device = endpoint.open();
     device.decode_memory(true);
-    let vectors =
-        (allocated != 0).then(|| Vectors::allocate(&device, allocated).expect("SET_IRQS"));
+    let allocate = |now: bool| {
+        let allocate = || Vectors::allocate(&device, allocated).expect("SET_IRQS");
+        (now && allocated != 0).then(allocate)
+    };
+    let before = allocate(!late);
     let tags = endpoint.tags();
     let table = Traits::of(&endpoint.bdf).expect("TPH").table;
     let start = table - table % PAGE as u64;
@@ -93,8 +96,12 @@ fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32) {
         mapped.write(at, mapped.read(at) | (0xa5 << 16));
     }
     assert!(endpoint.tags().iter().all(|&tag| tag == 0xa5));
-    drop((mapped, vectors, device));
-    endpoint.assert_msix_off(&format!("close at {policy:?}, {allocated} allocated"));
+    // The PCI core takes the tags of those over that are allocated now.
+    let after = allocate(late);
+    drop((mapped, before, after));
+    drop(device);
+    let what = format!("close at {policy:?}, {allocated} allocated, late: {late}");
+    endpoint.assert_msix_off(&what);
 }
 
 pub fn r45_close_after_a_mapping(bench: &mut Bench) {
@@ -104,13 +111,15 @@ pub fn r45_close_after_a_mapping(bench: &mut Bench) {
             false => pick(bench, VECTORS),
         };
         for policy in [Policy::DsSt, Policy::Literal] {
-            for allocated in [0, 2] {
-                close_after_a_mapping(&endpoint, policy, allocated);
+            for (allocated, late) in [(0, false), (2, false), (2, true)] {
+                close_after_a_mapping(&endpoint, policy, allocated, late);
             }
         }
         // Hidden: the root port takes no tags.
         endpoint.set_root_port(0);
-        close_after_a_mapping(&endpoint, Policy::IvSt, 2);
+        for late in [false, true] {
+            close_after_a_mapping(&endpoint, Policy::IvSt, 2, late);
+        }
         bench.next_round();
     }
 }
