@@ -58,8 +58,8 @@ u16 tph_helper_cap(struct pci_dev *pdev)
  *
  * tph_enabled shares its byte with other bits of the device, and the PCI core
  * has no lock for any of them. It is written only when it changes; memory_lock,
- * or the device lock, which the caller holds, keeps most other writers out, as far
- * as pcie_enable_tph() itself does.
+ * the device lock, or runtime PM, whose callback the caller is, keeps most other
+ * writers out, as far as pcie_enable_tph() itself does.
  */
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 			  u8 req_type)

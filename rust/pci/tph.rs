@@ -64,7 +64,8 @@ impl<'a> Requester<'a> {
     /// Tells the PCI core what is in force, so that it saves and restores that.
     ///
     /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others who change
-    /// the state of the device out, by `memory_lock` of vfio-pci-core.
+    /// the state of the device out: by `memory_lock` of vfio-pci-core, the device lock, or being a runtime
+    /// PM callback, which nobody who changes hardware lets run.
     pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
         self.set_raw_core_state(requester_enable != 0, st_mode, requester_enable);
     }
