@@ -39,7 +39,8 @@ pub(crate) struct DmaBuf(Opaque<bindings::dma_buf>);
 // SAFETY: References can be taken and put by any thread.
 unsafe impl Send for DmaBuf {}
 
-// SAFETY: What is behind a shared reference is reached under the reservation lock, or never changes.
+// SAFETY: What is behind a shared reference is reached under the reservation lock, or never
+// changes.
 unsafe impl Sync for DmaBuf {}
 
 // SAFETY: The reference count of a dma-buf is that of its file.
@@ -128,8 +129,8 @@ impl Drop for Reserved<'_> {
 }
 
 impl Reserved<'_> {
-    /// Asks the exporter for the tag and the hint of requests to this buffer. Good until the mappings
-    /// are next invalidated, which does not happen while the lock is held.
+    /// Asks the exporter for the tag and the hint of requests to this buffer. Good until the
+    /// mappings are next invalidated, which does not happen while the lock is held.
     ///
     /// EOPNOTSUPP if there is none in this namespace, ENODEV while the buffer is revoked.
     pub(crate) fn tph(&self, extended: bool) -> Result<Tph> {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Numbers that a user or a device chooses, and that say where in memory to go: clamped while the CPU
-//! speculates past the check that found them good (Spectre v1, bounds check bypass).
+//! Numbers that a user or a device chooses, and that say where in memory to go: clamped while the
+//! CPU speculates past the check that found them good (Spectre v1, bounds check bypass).
 //!
-//! A bounds check of Rust is a branch, and a mispredicted branch is followed. What comes out of here
-//! was masked by arithmetic on the number itself, which no prediction gets past.
+//! A bounds check of Rust is a branch, and a mispredicted branch is followed. What comes out of
+//! here was masked by arithmetic on the number itself, which no prediction gets past.
 //!
 //! C header: [`include/linux/nospec.h`](srctree/include/linux/nospec.h)
 

@@ -2,12 +2,23 @@
 
 //! Config space as the user reads and writes it, spec section 3.
 //!
-//! Reads of the capability are core's: it serves them from the virtual config space, where what is
-//! in force is put when it changes. Writes that touch a TPH capability are taken apart here, because
-//! core would store them unfiltered. Every other access goes straight to core.
+//! Reads of the capability are vfio-pci-core's: it serves them from the virtual config space,
+//! where what is in force is put when it changes. Writes that touch a TPH capability are taken
+//! apart here, because vfio-pci-core would store them unfiltered. Every other access goes
+//! straight to vfio-pci-core.
 
 use crate::{
-    abstractions::{
+    device::{
+        Show,
+        TphSession,
+        VfioTph, //
+    },
+    power,
+    rules::{
+        capability::MAX_CAPABILITY_ENTRIES,
+        control, //
+    },
+    rust::{
         nospec,
         pci::{
             self as bus,
@@ -22,16 +33,6 @@ use crate::{
             Open,
             Watch, //
         },
-    },
-    device::{
-        Show,
-        TphSession,
-        VfioTph, //
-    },
-    power,
-    rules::{
-        capability::MAX_CAPABILITY_ENTRIES,
-        control, //
     },
     table,
     uapi,
@@ -87,8 +88,8 @@ pub(crate) struct Spans {
     writes: Watch,
     /// Reads of a visible ST table.
     table: Watch,
-    /// Writes that change the power state, of a device that forgets, or whose vectors cannot be reached
-    /// meanwhile.
+    /// Writes that change the power state, of a device that forgets, or whose vectors cannot be
+    /// reached meanwhile.
     power: Watch,
 }
 
@@ -102,7 +103,7 @@ impl Spans {
     }
 
     /// For a device that is being opened.
-    pub(crate) fn set(&self, core: &CoreDevice, session: &TphSession) {
+    pub(crate) fn set(&self, vdev: &CoreDevice, session: &TphSession) {
         let hull = session
             .virtual_bytes
             .iter()
@@ -120,14 +121,14 @@ impl Spans {
             });
         self.table.set(table);
 
-        // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table that
-        // cannot be reached meanwhile.
-        let start = core.pm_capability() + uapi::PCI_PM_CTRL as u16;
-        let concerned = core.pm_capability() != 0
+        // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table
+        // that cannot be reached meanwhile.
+        let start = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
+        let concerned = vdev.pm_capability() != 0
             && session
                 .offered
                 .as_ref()
-                .is_some_and(|offered| core.loses_state() || offered.vectors.is_some());
+                .is_some_and(|offered| vdev.loses_state() || offered.vectors.is_some());
         self.power
             .set(if concerned { start..start + 1 } else { 0..0 });
     }
@@ -141,13 +142,13 @@ impl Spans {
 }
 
 impl VfioTph {
-    /// Whether a read is not core's alone.
+    /// Whether a read is not vfio-pci-core's alone.
     #[inline(always)]
     pub(crate) fn wants_config_read(&self, position: u64, count: usize) -> bool {
         self.spans.table.meets(position, count)
     }
 
-    /// Whether a write is not core's alone.
+    /// Whether a write is not vfio-pci-core's alone.
     #[inline(always)]
     pub(crate) fn wants_config_write(&self, position: u64, count: usize) -> bool {
         self.spans.writes.meets(position, count) || self.spans.power.meets(position, count)
@@ -161,7 +162,7 @@ impl VfioTph {
     ) -> Result<usize> {
         match access.config_offset() {
             Some(offset) => read_table(handle, access, offset, self.spans.table.range()),
-            None => handle.core().read(access),
+            None => handle.vdev().read(access),
         }
     }
 
@@ -175,20 +176,21 @@ impl VfioTph {
         match access.config_offset() {
             Some(offset) if capability => self.write_parts(handle, access, offset),
             Some(_) => self.write_core(handle, access),
-            None => handle.core().write(access),
+            None => handle.vdev().write(access),
         }
     }
 
-    /// Writes config space with some of a TPH capability in it: core gets the bytes that are not.
+    /// Writes config space with some of a TPH capability in it: vfio-pci-core gets the bytes that
+    /// are not.
     fn write_parts(
         &self,
         handle: Handle<'_, Self>,
         access: Access<'_>,
         offset: usize,
     ) -> Result<usize> {
-        // core refuses what reaches past the end before it writes anything.
-        if offset.saturating_add(access.count) > handle.core().pci().cfg_size().into_raw() {
-            return handle.core().write(access);
+        // vfio-pci-core refuses what reaches past the end before it writes anything.
+        if offset.saturating_add(access.count) > handle.vdev().pci().cfg_size().into_raw() {
+            return handle.vdev().write(access);
         }
 
         let mut done = 0;
@@ -220,18 +222,19 @@ impl VfioTph {
         Ok(done)
     }
 
-    /// Lets core write.
+    /// Lets vfio-pci-core write.
     fn write_core(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
         if self.spans.power.meets(access.position(), access.count) {
             power::write(handle, access)
         } else {
-            handle.core().write(access)
+            handle.vdev().write(access)
         }
     }
 }
 
-/// Reads config space with some of a visible ST table in it: core reads a dword at a time, so that a
-/// batch could come in between. What the user gets of the table is read again in one piece.
+/// Reads config space with some of a visible ST table in it: vfio-pci-core reads a dword at a
+/// time, so that a batch could come in between. What the user gets of the table is read again in
+/// one piece.
 fn read_table(
     handle: Handle<'_, VfioTph>,
     access: Access<'_>,
@@ -239,7 +242,7 @@ fn read_table(
     table: Range<u16>,
 ) -> Result<usize> {
     let buf = access.buf;
-    let done = handle.core().read(access)?;
+    let done = handle.vdev().read(access)?;
 
     let start = offset.max(table.start.into());
     let end = (offset + done).min(table.end.into());
@@ -287,8 +290,8 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
         .reader()
         .read_slice(bytes)?;
 
-    // As core has it for any access to a device that does not wake up.
-    let _awake = Awake::new(handle.core().pci()).map_err(|_| EIO)?;
+    // As vfio-pci-core has it for any access to a device that does not wake up.
+    let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
     // A tag that a vector should not have must not come into use.
     vectors::clear_freed(handle)?;
     write_control(&mut handle.lock()?.open()?, register.start, bytes)
@@ -311,14 +314,14 @@ fn control_bytes(
 }
 
 fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> Result {
-    let core = open.core();
-    if !bus::is_powered(core.pci()) {
+    let vdev = open.vdev();
+    if !bus::is_powered(vdev.pci()) {
         open.visible.counters.dropped_writes.count();
         return Ok(());
     }
     power::wake(open)?;
     let session = &mut **open;
-    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut session.offered)
+    let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut session.offered)
     else {
         return Ok(());
     };
@@ -342,8 +345,8 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
     match table::control(&requester)? {
         // What a device made of it is in force, whatever it was asked for.
         Some(in_force) => offered.control = in_force,
-        // A device that is gone drops the write, or did so after it; one that comes back gets what was in
-        // force before.
+        // A device that is gone drops the write, or did so after it; one that comes back gets
+        // what was in force before.
         None => {
             table::set_control(&requester, offered.control)?;
             offered.out_of_reach = true;
@@ -358,9 +361,9 @@ fn write_control(open: &mut Open<'_, VfioTph>, offset: usize, bytes: &[u8]) -> R
 
     let now = offered.control;
     if now.enabled() {
-        trace::enable(core.pci(), now.st_mode as u8, now.requester_enable as u8);
+        trace::enable(vdev.pci(), now.st_mode as u8, now.requester_enable as u8);
     } else if before.enabled() {
-        trace::disable(core.pci());
+        trace::disable(vdev.pci());
     }
     open.show_control()
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Devices that no user may have: the denylist of drivers/vfio/pci/vfio_pci.c, which variant drivers
-//! would otherwise be a way around. There is no parameter to lift it here.
+//! Devices that no user may have: the denylist of drivers/vfio/pci/vfio_pci.c, which variant
+//! drivers would otherwise be a way around. There is no parameter to lift it here.
 
-use crate::abstractions::bindings::{
+use crate::rust::bindings::{
     PCI_DEVICE_ID_INTEL_DSA_SPR0,
     PCI_DEVICE_ID_INTEL_IAX_SPR0,
     PCI_DEVICE_ID_INTEL_QAT_C3XXX,

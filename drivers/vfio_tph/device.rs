@@ -3,28 +3,6 @@
 //! A device from bind to unbind, and from open to close; spec section 6.
 
 use crate::{
-    abstractions::{
-        dma_buf::Tph,
-        module_param,
-        pci::{
-            self as bus,
-            tph::Requester,
-            Upstream, //
-        },
-        vfio::{
-            feature::Call,
-            pci::{
-                Access,
-                CoreDevice,
-                Driver,
-                Handle,
-                InReset,
-                Open,
-                Opening,
-                Unmappable, //
-            },
-        },
-    },
     config::{
         ByteRange,
         Spans, //
@@ -54,6 +32,28 @@ use crate::{
             Completer,
             Control,
             TableLocation, //
+        },
+    },
+    rust::{
+        dma_buf::Tph,
+        module_param,
+        pci::{
+            self as bus,
+            tph::Requester,
+            Upstream, //
+        },
+        vfio::{
+            feature::Call,
+            pci::{
+                Access,
+                CoreDevice,
+                Driver,
+                Handle,
+                InReset,
+                Open,
+                Opening,
+                Unmappable, //
+            },
         },
     },
     sysfs::TphPolicy,
@@ -92,7 +92,7 @@ pub(crate) struct VfioTph {
     files: Files,
     /// Who knows the tags of CPUs.
     pub(crate) host_bridge: Option<Arc<HostBridge>>,
-    /// Which config space accesses are not core's alone.
+    /// Which config space accesses are not vfio-pci-core's alone.
     pub(crate) spans: Spans,
     warned_of_size: Atomic<bool>,
     /// Whether the kernel lets anyone enable TPH.
@@ -117,7 +117,7 @@ pub(crate) struct TphSession {
     pub(crate) open_vectors: u16,
     /// What the device itself completes, as far as anyone may use it: what its owner may publish.
     pub(crate) completer: Completer,
-    /// The bytes of TPH capabilities, shown or hidden: writes to them never reach core.
+    /// The bytes of TPH capabilities, shown or hidden: writes to them never reach vfio-pci-core.
     pub(crate) virtual_bytes: KVec<ByteRange>,
     /// What the administrator sees.
     pub(crate) visible: Arc<Visible>,
@@ -138,11 +138,11 @@ pub(crate) struct Offered {
     pub(crate) vectors: Option<Vectors>,
     /// Whether an entry in the capability was written since the table was last cleared.
     pub(crate) table_written: bool,
-    /// Whether hardware need not have what is recorded: the device has slept since, or TPH is off in it for
-    /// tags that could not be cleared.
+    /// Whether hardware need not have what is recorded: the device has slept since, or TPH is off
+    /// in it for tags that could not be cleared.
     pub(crate) asleep: bool,
-    /// Whether hardware may have something else than [`Self::control`] and [`Self::tags`]: it could not
-    /// be reached.
+    /// Whether hardware may have something else than [`Self::control`] and [`Self::tags`]: it
+    /// could not be reached.
     pub(crate) out_of_reach: bool,
 }
 
@@ -204,8 +204,8 @@ impl Offered {
         self.vectors.as_ref().is_none_or(Vectors::is_settled)
     }
 
-    /// Puts in force what could not reach the device, if it can be reached now: of a batch that did not
-    /// come through, half may have.
+    /// Puts in force what could not reach the device, if it can be reached now: of a batch that
+    /// did not come through, half may have.
     pub(crate) fn catch_up(&mut self, requester: &Requester<'_>) -> Result {
         if self.out_of_reach && !self.asleep {
             table::set_control(requester, table::disabled(self.control))?;
@@ -221,8 +221,8 @@ impl Offered {
     /// Turns TPH off and clears the table, in hardware as far as it can be reached, and in what
     /// the user sees.
     fn reset(open: &mut Open<'_, VfioTph>, reset: Reset, callback: Option<&InReset>) -> Result {
-        let core = open.core();
-        let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered)
+        let vdev = open.vdev();
+        let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut open.offered)
         else {
             return Ok(());
         };
@@ -283,8 +283,8 @@ impl VfioTph {
         self.policy.store(policy as u32, Relaxed);
     }
 
-    fn completer(core: &CoreDevice) -> Completer {
-        bus::device_capabilities_2(core.pci())
+    fn completer(vdev: &CoreDevice) -> Completer {
+        bus::device_capabilities_2(vdev.pci())
             .map_or(Completer::None, Completer::from_device_capabilities_2)
     }
 
@@ -293,7 +293,7 @@ impl VfioTph {
     /// The capability comes after `completer`: if the device answers then, what it answered before
     /// was no silence.
     fn hardware(
-        core: &CoreDevice,
+        vdev: &CoreDevice,
         requester: &Requester<'_>,
         completer: Completer,
         space: &[u8],
@@ -301,25 +301,25 @@ impl VfioTph {
         let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16)?;
         Ok(Hardware {
             capability: Capability::from_raw(capability),
-            root_port: match bus::upstream(core.pci()) {
+            root_port: match bus::upstream(vdev.pci()) {
                 Upstream::RootComplex => None,
                 Upstream::RootPort(devcap2) => Some(Completer::from_device_capabilities_2(devcap2)),
                 Upstream::Unknown => Some(Completer::None),
             },
             completer,
             room: capability::room(space, requester.offset()),
-            msix_vectors: core.msix().map_or(0, |msix| msix.vectors()),
+            msix_vectors: vdev.msix().map_or(0, |msix| msix.vectors()),
         })
     }
 
-    fn warn_of_size(&self, core: &CoreDevice, hardware: &Hardware) {
+    fn warn_of_size(&self, vdev: &CoreDevice, hardware: &Hardware) {
         let claimed = hardware.capability.table_size();
         if hardware.capability.table_location() == TableLocation::Capability
             && claimed > hardware.room
             && !self.warned_of_size.xchg(true, Relaxed)
         {
             dev_warn!(
-                core.pci(),
+                vdev.pci(),
                 "TPH capability claims {} ST entries and has room for {}\n",
                 claimed,
                 hardware.room
@@ -357,8 +357,8 @@ impl Driver for VfioTph {
             );
             return Err(EINVAL);
         }
-        // What a driver before has left on, the PCI core would restore in its own order, a table under
-        // an enabled requester, when the device wakes up for its first user.
+        // What a driver before has left on, the PCI core would restore in its own order, a table
+        // under an enabled requester, when the device wakes up for its first user.
         if let Some(requester) = Requester::new(pdev) {
             requester.disable();
         }
@@ -376,31 +376,31 @@ impl Driver for VfioTph {
         })
     }
 
-    /// Turns TPH off before core resets the device and takes the snapshot that it restores at close,
-    /// so that neither carries what an earlier driver left behind.
-    fn before_open(&self, core: &CoreDevice) -> Result {
-        let Some(offset) = bus::tph::found_at(core.pci()) else {
+    /// Turns TPH off before vfio-pci-core resets the device and takes the snapshot that it
+    /// restores at close, so that neither carries what an earlier driver left behind.
+    fn before_open(&self, vdev: &CoreDevice) -> Result {
+        let Some(offset) = bus::tph::found_at(vdev.pci()) else {
             return Ok(());
         };
-        let requester = Requester::new(core.pci());
+        let requester = Requester::new(vdev.pci());
         if let Some(requester) = &requester {
             requester.disable();
         }
 
-        // core marks in its map what the device claims. Where it does so without a look at the size
-        // of the map, a device that lies must not get there.
+        // vfio-pci-core marks in its map what the device claims. Where it does so without a look
+        // at the size of the map, a device that lies must not get there.
         if !CoreDevice::BOUNDS_CAPABILITIES {
             let past = match &requester {
                 Some(requester) => capability::reaches_past(
                     Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)?),
                     offset,
-                    core.pci().cfg_size().into_raw(),
+                    vdev.pci().cfg_size().into_raw(),
                 ),
                 None => true,
             };
             if past {
                 dev_err!(
-                    core.pci(),
+                    vdev.pci(),
                     "TPH capability at {:#x} claims ST entries past the end of config space\n",
                     offset
                 );
@@ -411,8 +411,8 @@ impl Driver for VfioTph {
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Result<TphSession> {
-        let core = opening.core();
-        let completer = Self::completer(core);
+        let vdev = opening.vdev();
+        let completer = Self::completer(vdev);
         let mut session = TphSession {
             offered: None,
             open_vectors: 0,
@@ -425,10 +425,10 @@ impl Driver for VfioTph {
             visible: self.files.visible().clone(),
         };
 
-        if let Some(requester) = Requester::new(core.pci()) {
+        if let Some(requester) = Requester::new(vdev.pci()) {
             let (_, space) = opening.config();
-            let hardware = Self::hardware(core, &requester, completer, space)?;
-            self.warn_of_size(core, &hardware);
+            let hardware = Self::hardware(vdev, &requester, completer, space)?;
+            self.warn_of_size(vdev, &hardware);
 
             // Whatever was there before: also what the kernel knows nothing of.
             let mut tags = KVec::new();
@@ -480,7 +480,7 @@ impl Driver for VfioTph {
         if let Some(offered) = &session.offered {
             session.visible.opened(&offered.offer, offered.tags.len())?;
         }
-        self.spans.set(core, &session);
+        self.spans.set(vdev, &session);
         let vectors = |offered: &Offered| offered.vectors.is_some();
         self.tracks_vectors
             .store(session.offered.as_ref().is_some_and(vectors), Relaxed);
@@ -536,14 +536,14 @@ impl Driver for VfioTph {
     }
 
     fn reset_failed(&self, handle: Handle<'_, Self>) {
-        // A user who changes the power state, and is waited for in vain, sees to it himself. There is
-        // nothing else that could fail.
+        // A user who changes the power state, and is waited for in vain, sees to it himself.
+        // There is nothing else that could fail.
         let _ = power::woken(handle);
     }
 
     fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
         let offered = open.offered.as_ref()?;
-        let msix = open.core().msix()?;
+        let msix = open.vdev().msix()?;
         isolation::isolates(&offered.offer).then(|| Unmappable {
             region: msix.bar,
             bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
@@ -560,7 +560,7 @@ impl Driver for VfioTph {
 
     fn resume(&self, open: &mut Open<'_, Self>) {
         // One that did not wake up is still asleep.
-        if bus::is_powered(open.core().pci()) {
+        if bus::is_powered(open.vdev().pci()) {
             // A device that is not there has nothing to put back.
             let _ = power::wake(open);
         }

@@ -4,19 +4,19 @@
 //! for one of somebody else's. Spec sections 4.4 and 5.
 
 use crate::{
-    abstractions::{
-        dma_buf::{
-            DmaBuf,
-            Tph, //
-        },
-        vfio::pci::CoreDevice, //
-    },
     feature::Failure,
     rules::{
         lookup::Hint,
         published::Published,
         refusal::Refusal,
         source::Namespace, //
+    },
+    rust::{
+        dma_buf::{
+            DmaBuf,
+            Tph, //
+        },
+        vfio::pci::CoreDevice, //
     },
 };
 use kernel::{
@@ -38,10 +38,11 @@ pub(crate) fn hint(fd: i32, namespace: Namespace) -> Result<Hint, Failure> {
     }
 }
 
-/// Publishes hints for the dma-buf of the device behind a file descriptor, in place of earlier ones.
-pub(crate) fn publish(core: &CoreDevice, fd: i32, published: Published) -> Result<(), Failure> {
+/// Publishes hints for the dma-buf of the device behind a file descriptor, in place of earlier
+/// ones.
+pub(crate) fn publish(vdev: &CoreDevice, fd: i32, published: Published) -> Result<(), Failure> {
     let dma_buf = from_fd(fd)?;
-    match core.set_dma_buf_word(&dma_buf, published.to_word()) {
+    match vdev.set_dma_buf_word(&dma_buf, published.to_word()) {
         Err(error) if error == EINVAL => Err(Refusal::ForeignDmaBuf.into()),
         done => Ok(done?),
     }

@@ -1,29 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The device features of `include/uapi/linux/vfio_tph.h`, spec section 4: user memory in, checks in
-//! their order, errno out.
+//! The device features of `include/uapi/linux/vfio_tph.h`, spec section 4: user memory in, checks
+//! in their order, errno out.
 
 use crate::{
-    abstractions::{
-        cpu::PresentCpu,
-        nospec,
-        pci::{
-            self as bus,
-            tph::Requester, //
-        },
-        trace,
-        vfio::{
-            feature::{
-                Call,
-                Operation, //
-            },
-            pci::{
-                CoreDevice,
-                Handle,
-                Open, //
-            },
-        },
-    },
     device::{
         Show,
         VfioTph, //
@@ -44,6 +24,26 @@ use crate::{
             Source, //
         },
     },
+    rust::{
+        cpu::PresentCpu,
+        nospec,
+        pci::{
+            self as bus,
+            tph::Requester, //
+        },
+        trace,
+        vfio::{
+            feature::{
+                Call,
+                Operation, //
+            },
+            pci::{
+                CoreDevice,
+                Handle,
+                Open, //
+            },
+        },
+    },
     table,
     uapi,
     vectors, //
@@ -56,8 +56,8 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-/// How many sources are copied from the user at once: some, to save copies, on the stack, to save an
-/// allocation.
+/// How many sources are copied from the user at once: some, to save copies, on the stack, to save
+/// an allocation.
 const SOURCES_AT_ONCE: usize = 16;
 
 /// Why a call fails.
@@ -76,8 +76,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The same of the source at `position`, if a check of the contract it is: then the user is told
-    /// which, at `fault` in the call's data.
+    /// The same of the source at `position`, if a check of the contract it is: then the user is
+    /// told which, at `fault` in the call's data.
     fn of_source(self, position: u32, fault: usize) -> Self {
         match self {
             Self::Refused(refusal) => Self::Source {
@@ -108,14 +108,14 @@ impl From<AllocError> for Failure {
     }
 }
 
-/// Handles a feature that is ours, and leaves others to core.
+/// Handles a feature that is ours, and leaves others to vfio-pci-core.
 pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
     let done = match call.index() {
         uapi::VFIO_DEVICE_FEATURE_TPH => get_tph(handle, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_ST => set_tph_st(device, handle, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE => get_tph_resolve(device, handle, call),
         uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => set_dma_buf_tph(device, handle, call),
-        _ => return handle.core().feature(call),
+        _ => return handle.vdev().feature(call),
     };
     let (refusal, position) = match done {
         Ok(()) => return Ok(0),
@@ -132,7 +132,7 @@ pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call
     };
     device.counters().refused(refusal);
     trace::refusal(
-        handle.core().pci(),
+        handle.vdev().pci(),
         call.index(),
         -refusal.errno(),
         position,
@@ -224,7 +224,7 @@ fn get_tph_resolve(
         .writer()
         .write_slice(entries.as_bytes())?;
     trace::resolve(
-        handle.core().pci(),
+        handle.vdev().pci(),
         lookup.count,
         lookup.namespace == Namespace::Extended,
     );
@@ -251,13 +251,13 @@ fn set_dma_buf_tph(
 
     let raw: Header = call.data(0).reader().read()?;
     let published = Published::from_user(&raw, completer)?;
-    dmabuf::publish(handle.core(), raw.dmabuf_fd, published)?;
+    dmabuf::publish(handle.vdev(), raw.dmabuf_fd, published)?;
     device.counters().published.count();
     Ok(())
 }
 
-/// Keeps a batch within the table under speculation, too: its index and count go on to say where tags
-/// are recorded.
+/// Keeps a batch within the table under speculation, too: its index and count go on to say where
+/// tags are recorded.
 fn confine(batch: Batch, offer: &Offer) -> Batch {
     let start = usize::from(batch.index);
     let entries = nospec::range(
@@ -309,7 +309,7 @@ fn program(
     write(&mut guard.open()?, batch, &tags)?;
     device.counters().table_writes.count();
     trace::table_write(
-        handle.core().pci(),
+        handle.vdev().pci(),
         batch.index,
         batch.count,
         batch.namespace == Namespace::Extended,
@@ -319,12 +319,12 @@ fn program(
 
 /// Writes the entries of a batch whose tags are known.
 fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<(), Failure> {
-    let core = open.core();
-    let powered = bus::is_powered(core.pci());
+    let vdev = open.vdev();
+    let powered = bus::is_powered(vdev.pci());
     if powered {
         power::wake(open)?;
     }
-    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+    let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut open.offered) else {
         return Err(Refusal::Unsupported.into());
     };
     if powered {
@@ -335,7 +335,7 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
 
     let mut vectors = batch.index..batch.index.saturating_add(batch.count);
     if offered.vectors.is_some()
-        && vectors.any(|vector| !bus::vector_is_allocated(core.pci(), vector))
+        && vectors.any(|vector| !bus::vector_is_allocated(vdev.pci(), vector))
     {
         return Err(Refusal::NoVector.into());
     }
@@ -346,10 +346,10 @@ fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<()
     }
 
     let written = match &mut offered.vectors {
-        Some(vectors) if core.decodes_memory() => {
+        Some(vectors) if vdev.decodes_memory() => {
             vectors::program(vectors, &requester, offered.control, batch.index, tags)
         }
-        None if bus::is_powered(core.pci()) => {
+        None if bus::is_powered(vdev.pci()) => {
             offered.table_written = true;
             table::program(&requester, offered.control, batch.index, tags)
                 .and_then(|()| offered.record(batch.index, tags))

@@ -3,20 +3,10 @@
 //! Steering tags of CPUs: asked of firmware once, spec section 8.
 //!
 //! The `_DSM` of a host bridge is slow (it runs in the AML interpreter, under its locks) and its
-//! answer does not change, so all of it is kept, for each host bridge and CPU. A failure is not kept:
-//! there is no telling whether it would be the same next time.
+//! answer does not change, so all of it is kept, for each host bridge and CPU. A failure is not
+//! kept: there is no telling whether it would be the same next time.
 
 use crate::{
-    abstractions::{
-        acpi::dsm::{
-            FunctionSet,
-            Handle, //
-        },
-        cpu::{
-            self,
-            PresentCpu, //
-        },
-    },
     debugfs::Counters,
     feature::Failure,
     rules::{
@@ -26,6 +16,16 @@ use crate::{
         source::{
             MemoryType,
             Namespace, //
+        },
+    },
+    rust::{
+        acpi::dsm::{
+            FunctionSet,
+            Handle, //
+        },
+        cpu::{
+            self,
+            PresentCpu, //
         },
     },
 };

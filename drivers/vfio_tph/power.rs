@@ -4,10 +4,13 @@
 //!
 //! The PCI core restores Control before the ST table, which changes a table under an enabled
 //! requester, and it restores neither of a device that is not enabled. So for as long as a device
-//! sleeps, the core is told that TPH is off; what was in force is put back here, in the right order.
+//! sleeps, the vfio-pci-core is told that TPH is off; what was in force is put back here, in the
+//! right order.
 
 use crate::{
-    abstractions::{
+    device::VfioTph,
+    rules::regs::Control,
+    rust::{
         pci::{
             self as bus,
             tph::Requester,
@@ -19,8 +22,6 @@ use crate::{
             Open, //
         },
     },
-    device::VfioTph,
-    rules::regs::Control,
     table,
     vectors, //
 };
@@ -28,8 +29,8 @@ use kernel::prelude::*;
 
 /// The device loses its state, or may: it is asleep, or about to be.
 pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
-    let core = open.core();
-    if let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) {
+    let vdev = open.vdev();
+    if let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut open.offered) {
         offered.asleep = true;
         requester.set_core_state(0, 0);
     }
@@ -37,11 +38,12 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
 
 /// Puts back what was in force before the device slept, if it did. It must be awake now.
 pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
-    let core = open.core();
-    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+    let vdev = open.vdev();
+    let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut open.offered) else {
         return Ok(());
     };
-    // A tag that a vector should not have must not come into use: it is cleared first, by who comes next.
+    // A tag that a vector should not have must not come into use: it is cleared first, by who
+    // comes next.
     if !offered.asleep || !offered.is_settled() {
         return Ok(());
     }
@@ -52,38 +54,39 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) -> Result {
     Ok(())
 }
 
-/// Lets core write what may be the power state.
+/// Lets vfio-pci-core write what may be the power state.
 ///
-/// A device that loses its state is taken to be asleep before that, not after: on the way to D3hot core
-/// has the PCI core save its state, with as much of an enabled ST table as the device claims by then,
-/// into a buffer for what it claimed when it was found; and a reset that is tried meanwhile, and fails,
-/// leaves the device awake, and empty.
+/// A device that loses its state is taken to be asleep before that, not after: on the way to
+/// D3hot vfio-pci-core has the PCI core save its state, with as much of an enabled ST table as
+/// the device claims by then, into a buffer for what it claimed when it was found; and a reset
+/// that is tried meanwhile, and fails, leaves the device awake, and empty.
 pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
-    let core = handle.core();
-    // As core has it for any access to a device that does not wake up.
-    let _awake = Awake::new(core.pci()).map_err(|_| EIO)?;
+    let vdev = handle.vdev();
+    // As vfio-pci-core has it for any access to a device that does not wake up.
+    let _awake = Awake::new(vdev.pci()).map_err(|_| EIO)?;
     handle.change_power(
         |open| {
-            if core.loses_state() {
+            if vdev.loses_state() {
                 sleep(open);
             }
         },
-        || core.write(access),
+        || vdev.write(access),
         || changed(handle),
     )
 }
 
 /// The power state of a device may have changed, which is awake as far as runtime PM is concerned.
 fn changed(handle: Handle<'_, VfioTph>) -> Result {
-    let core = handle.core();
-    if bus::is_powered(core.pci()) {
-        // What was freed, or allocated, meanwhile could not be reached. It comes before what was in force.
+    let vdev = handle.vdev();
+    if bus::is_powered(vdev.pci()) {
+        // What was freed, or allocated, meanwhile could not be reached. It comes before what was
+        // in force.
         vectors::clear_freed(handle)?;
     }
     let mut guard = handle.lock()?;
     let mut open = guard.open()?;
-    if !bus::is_powered(core.pci()) {
-        if core.loses_state() {
+    if !bus::is_powered(vdev.pci()) {
+        if vdev.loses_state() {
             // A reset may have come between.
             sleep(&mut open);
         }
@@ -95,11 +98,11 @@ fn changed(handle: Handle<'_, VfioTph>) -> Result {
     wake(&mut open)
 }
 
-/// Whether a device that was taken to be asleep still has what was in force, which it does not lose half.
-/// The PCI core is told of it then.
+/// Whether a device that was taken to be asleep still has what was in force, which it does not
+/// lose half. The PCI core is told of it then.
 fn never_slept(open: &mut Open<'_, VfioTph>) -> Result<bool> {
-    let core = open.core();
-    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+    let vdev = open.vdev();
+    let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut open.offered) else {
         return Ok(true);
     };
     if !offered.asleep {

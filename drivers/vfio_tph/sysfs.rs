@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `/sys/bus/pci/devices/<bdf>/tph_policy`, spec section 7: the policy of a bound device, by its name.
+//! `/sys/bus/pci/devices/<bdf>/tph_policy`, spec section 7: the policy of a bound device, by its
+//! name.
 
 use crate::{
-    abstractions::vfio::pci::{
+    device::VfioTph,
+    rules::policy::Policy, //
+    rust::vfio::pci::{
         Attribute,
         Handle, //
     },
-    device::VfioTph,
-    rules::policy::Policy, //
 };
 use kernel::{
     c_str,

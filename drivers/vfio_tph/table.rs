@@ -6,10 +6,6 @@
 //! when it returns.
 
 use crate::{
-    abstractions::{
-        pci::tph::Requester,
-        vfio::pci::VirtualConfig, //
-    },
     rules::{
         refusal::Refusal,
         regs::{
@@ -20,6 +16,10 @@ use crate::{
             Write,
             Writes, //
         },
+    },
+    rust::{
+        pci::tph::Requester,
+        vfio::pci::VirtualConfig, //
     },
     uapi, //
 };

@@ -2,13 +2,22 @@
 
 //! ST entries in the MSI-X table.
 //!
-//! An entry shares its word with the vector's mask bit. The PCI core has a copy of the word of every
-//! allocated vector, which it writes when it masks, unmasks, frees or restores the vector: the tag
-//! goes through the core, or it would be lost. Nobody has a copy for other vectors, and so a tag
-//! must be gone before its vector is allocated again: that is the business of [`Vectors`].
+//! An entry shares its word with the vector's mask bit. The PCI core has a copy of the word of
+//! every allocated vector, which it writes when it masks, unmasks, frees or restores the vector:
+//! the tag goes through the vfio-pci-core, or it would be lost. Nobody has a copy for other
+//! vectors, and so a tag must be gone before its vector is allocated again: that is the business
+//! of [`Vectors`].
 
 use crate::{
-    abstractions::{
+    device::{
+        Offered,
+        VfioTph, //
+    },
+    rules::{
+        refusal::Refusal,
+        regs::Control, //
+    },
+    rust::{
         pci::{
             self as bus,
             tph::Requester, //
@@ -21,14 +30,6 @@ use crate::{
             Open,
             Opening, //
         },
-    },
-    device::{
-        Offered,
-        VfioTph, //
-    },
-    rules::{
-        refusal::Refusal,
-        regs::Control, //
     },
     table, //
 };
@@ -126,8 +127,8 @@ impl Vectors {
         }
     }
 
-    /// The number of vectors from `first` on that are allocated and due, and can be cleared at once;
-    /// see [`Self::next_due`].
+    /// The number of vectors from `first` on that are allocated and due, and can be cleared at
+    /// once; see [`Self::next_due`].
     fn run(&self, pdev: &CoreDevice, first: usize, allocated_too: bool) -> usize {
         (first..)
             .take(NO_TAGS.len())
@@ -177,16 +178,16 @@ pub(crate) fn clear_at_open(opening: &mut Opening<'_>, count: u16) {
     }
 }
 
-/// Clears all tags of a device that is about to be closed, whatever power state its user has left it
-/// in, and whether or not they came from here.
+/// Clears all tags of a device that is about to be closed, whatever power state its user has left
+/// it in, and whether or not they came from here.
 pub(crate) fn clear_at_close(handle: Handle<'_, VfioTph>) {
-    let core = handle.core();
+    let vdev = handle.vdev();
     let open_vectors = open_vectors(handle);
-    if !bus::is_in_d0(core.pci()) && (open_vectors != 0 || has_tags(handle)) {
-        core.power_up();
+    if !bus::is_in_d0(vdev.pci()) && (open_vectors != 0 || has_tags(handle)) {
+        vdev.power_up();
     }
-    // Failing means that the device is not open, or that Control is out of range: neither is so. And
-    // nobody else has the device any more who could be waited for.
+    // Failing means that the device is not open, or that Control is out of range: neither is so.
+    // And nobody else has the device any more who could be waited for.
     let _ = settle(handle, true);
     if open_vectors != 0 {
         let _ = clear_all(handle, open_vectors);
@@ -198,16 +199,16 @@ fn open_vectors(handle: Handle<'_, VfioTph>) -> u16 {
     count().unwrap_or(0)
 }
 
-/// Clears whatever tags there are, for good: of vectors that nobody has allocated in the table, of others
-/// in the PCI core's copy, which it writes when it frees them.
+/// Clears whatever tags there are, for good: of vectors that nobody has allocated in the table,
+/// of others in the PCI core's copy, which it writes when it frees them.
 fn clear_all(handle: Handle<'_, VfioTph>, count: u16) -> Result {
-    let core = handle.core();
+    let vdev = handle.vdev();
     let (mut guard, decoding) = handle.lock_decoding()?;
     let Some(decoding) = decoding else {
         return Ok(());
     };
     let mut open = guard.open()?;
-    let Some(requester) = Requester::new(core.pci()) else {
+    let Some(requester) = Requester::new(vdev.pci()) else {
         return Ok(());
     };
     if let Some(offered) = &mut open.offered {
@@ -215,9 +216,9 @@ fn clear_all(handle: Handle<'_, VfioTph>, count: u16) -> Result {
     }
     if let Some(mut table) = open.msix_table(&decoding) {
         for vector in 0..count {
-            if !is_allocated(core, vector.into()) {
+            if !is_allocated(vdev, vector.into()) {
                 table.clear_tag(vector);
-            } else if bus::vector_tag(core.pci(), vector) != 0 {
+            } else if bus::vector_tag(vdev.pci(), vector) != 0 {
                 requester.write_msix_tags(vector, &NO_TAGS[..1])?;
             }
         }
@@ -235,7 +236,7 @@ fn turn_off(requester: &Requester<'_>, offered: &mut Offered) -> Result {
 }
 
 fn has_tags(handle: Handle<'_, VfioTph>) -> bool {
-    let any = |vectors: &mut Vectors| vectors.next_due(handle.core(), 0, true).is_some();
+    let any = |vectors: &mut Vectors| vectors.next_due(handle.vdev(), 0, true).is_some();
     handle.lock_now().is_ok_and(|mut guard| {
         guard
             .open()
@@ -243,26 +244,27 @@ fn has_tags(handle: Handle<'_, VfioTph>) -> bool {
     })
 }
 
-/// Clears the tags of vectors that have been freed. ERESTARTSYS if a signal comes before another user
-/// has changed the power state; there is none in a change of the interrupts or of that state.
+/// Clears the tags of vectors that have been freed. ERESTARTSYS if a signal comes before another
+/// user has changed the power state; there is none in a change of the interrupts or of that
+/// state.
 pub(crate) fn clear_freed(handle: Handle<'_, VfioTph>) -> Result {
     settle(handle, false)
 }
 
 /// A user has allocated or freed vectors. Errors as [`clear_freed`].
 ///
-/// The PCI core reads the word of a vector that it allocates, and writes that one from then on. In a device
-/// that cannot be reached, in D3hot for one, it finds all ones, and so a tag.
+/// The PCI core reads the word of a vector that it allocates, and writes that one from then on.
+/// In a device that cannot be reached, in D3hot for one, it finds all ones, and so a tag.
 pub(crate) fn changed(handle: Handle<'_, VfioTph>) -> Result {
     if let Some(vectors) = vectors(&mut handle.lock_now()?.open()?) {
-        vectors.find_strays(handle.core());
+        vectors.find_strays(handle.vdev());
     }
     clear_freed(handle)
 }
 
 fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
-    let core = handle.core();
-    let due = |vectors: &mut Vectors| vectors.next_due(core, 0, allocated_too).is_some();
+    let vdev = handle.vdev();
+    let due = |vectors: &mut Vectors| vectors.next_due(vdev, 0, allocated_too).is_some();
     if !vectors(&mut handle.lock_now()?.open()?).is_some_and(due) {
         return Ok(());
     }
@@ -272,10 +274,11 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
     let table = decoding
         .as_ref()
         .and_then(|decoding| open.msix_table(decoding));
-    let (Some(requester), Some(offered)) = (Requester::new(core.pci()), &mut open.offered) else {
+    let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut open.offered) else {
         return Ok(());
     };
-    // What the device has got is not what is recorded while it sleeps, nor before it has got that back.
+    // What the device has got is not what is recorded while it sleeps, nor before it has got that
+    // back.
     let certain = !offered.asleep && !offered.out_of_reach;
     let control = offered.control;
     if allocated_too && decoding.is_some() {
@@ -285,21 +288,21 @@ fn settle(handle: Handle<'_, VfioTph>, allocated_too: bool) -> Result {
         return Ok(());
     };
     if decoding.is_none() {
-        vectors.clear(&requester, core, allocated_too, None, false);
+        vectors.clear(&requester, vdev, allocated_too, None, false);
         if control.enabled() && !vectors.is_settled() {
-            // Before the PCI core restores its copies: config space can be written in any case. What is
-            // recorded is put in force when they are clear.
+            // Before the PCI core restores its copies: config space can be written in any case.
+            // What is recorded is put in force when they are clear.
             table::set_control(&requester, table::disabled(control))?;
             offered.asleep = true;
         }
         return Ok(());
     }
     if allocated_too {
-        vectors.clear(&requester, core, true, table, true);
+        vectors.clear(&requester, vdev, true, table, true);
         return Ok(());
     }
     quietly(&requester, control, certain, || {
-        vectors.clear(&requester, core, allocated_too, table, true)
+        vectors.clear(&requester, vdev, allocated_too, table, true)
     })?;
     offered.catch_up(&requester)
 }
@@ -313,16 +316,16 @@ fn vectors<'a>(open: &'a mut Open<'_, VfioTph>) -> Option<&'a mut Vectors> {
 /// Clears all tags before a reset, so that the PCI core does not restore them, and after it; the
 /// requester is disabled. Without a `reset`, the device cannot be reached.
 pub(crate) fn clear_for_reset(open: &mut Open<'_, VfioTph>, reset: Option<&InReset>) {
-    let core = open.core();
-    if vectors(open).is_none_or(|vectors| vectors.next_due(core, 0, true).is_none()) {
+    let vdev = open.vdev();
+    if vectors(open).is_none_or(|vectors| vectors.next_due(vdev, 0, true).is_none()) {
         return;
     }
     let decoding = reset.and_then(|reset| reset.decode_memory(open));
     let table = decoding
         .as_ref()
         .and_then(|decoding| open.msix_table(decoding));
-    if let (Some(requester), Some(vectors)) = (Requester::new(core.pci()), vectors(open)) {
-        vectors.clear(&requester, core, true, table, decoding.is_some());
+    if let (Some(requester), Some(vectors)) = (Requester::new(vdev.pci()), vectors(open)) {
+        vectors.clear(&requester, vdev, true, table, decoding.is_some());
     }
 }
 

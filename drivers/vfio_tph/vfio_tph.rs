@@ -3,16 +3,14 @@
 //! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
 //!
 //! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
-//! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the tag
-//! of a CPU in firmware ([`lookup`]), puts back after sleep what was in force before ([`power`]),
-//! shows a device to its administrator ([`sysfs`], [`debugfs`]), and answers the device features of
-//! `include/uapi/linux/vfio_tph.h` ([`feature`]). What it decides is decided in [`rules`], which
-//! touches no hardware; what touches hardware decides nothing.
+//! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the
+//! tag of a CPU in firmware ([`lookup`]), puts back after sleep what was in force before
+//! ([`power`]), shows a device to its administrator ([`sysfs`], [`debugfs`]), and answers the
+//! device features of `include/uapi/linux/vfio_tph.h` ([`feature`]). What it decides is decided
+//! in [`rules`], which touches no hardware; what touches hardware decides nothing.
 //!
 //! Limits: hints of dma-bufs ([`dmabuf`]) need a kernel that has `kernel/patches`.
 
-#[path = "../../rust/mod.rs"]
-mod abstractions;
 mod config;
 mod debugfs;
 mod denylist;
@@ -21,20 +19,21 @@ mod dmabuf;
 mod feature;
 mod lookup;
 mod power;
-#[path = "core/mod.rs"]
 mod rules;
+#[path = "../../rust/mod.rs"]
+mod rust;
 mod sysfs;
 mod table;
 mod vectors;
 
-pub(crate) use abstractions::uapi;
+pub(crate) use rust::uapi;
 
-use abstractions::vfio::pci::{
+use device::VfioTph;
+use kernel::prelude::*;
+use rust::vfio::pci::{
     Driver,
     Registration, //
 };
-use device::VfioTph;
-use kernel::prelude::*;
 
 module! {
     type: Module,

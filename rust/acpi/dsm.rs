@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/acpi/acpi_bus.h`](srctree/include/acpi/acpi_bus.h)
 
-use crate::abstractions::bindings;
+use crate::rust::bindings;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
@@ -120,8 +120,8 @@ impl FunctionSet {
             length: bindings::acpi_size::MAX,
             pointer: core::ptr::null_mut(),
         };
-        // SAFETY: The handle is valid by its invariant. The parameters, and what they point to, live
-        // until the call returns, and are only read. ACPICA allocates the result.
+        // SAFETY: The handle is valid by its invariant. The parameters, and what they point to,
+        // live until the call returns, and are only read. ACPICA allocates the result.
         let status = unsafe {
             bindings::acpi_evaluate_object(
                 handle.0.as_ptr(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The numbers and structs that the rules in `drivers/vfio_tph/core/` are written in: our user
+//! The numbers and structs that the rules in `drivers/vfio_tph/rules/` are written in: our user
 //! ABI, PCI registers and errnos. And how the structs travel to and from user memory.
 
 pub(crate) use super::bindings::{

@@ -3,8 +3,9 @@
 //! The importer's side of a dma-buf: a device that is attached to it, mappings for that device, and
 //! the exporter's word that they have become invalid.
 //!
-//! Importers are dynamic ones with peer-to-peer: they do not pin the memory, and take addresses that
-//! have no pages behind them, such as a BAR's. A driver that only asks for hints needs none of this.
+//! Importers are dynamic ones with peer-to-peer: they do not pin the memory, and take addresses
+//! that have no pages behind them, such as a BAR's. A driver that only asks for hints needs none
+//! of this.
 
 use super::{
     DmaBuf,
@@ -28,8 +29,8 @@ pub(crate) trait Importer: Send + Sync + Sized {
     /// The exporter moves or withdraws the memory: mappings and hints are void. The attachment's
     /// mapping, if there was one, has been unmapped.
     ///
-    /// Runs under the reservation lock, which is what `reserved` stands for, and under whatever lock
-    /// the exporter holds besides: vfio-pci-core its `memory_lock`.
+    /// Runs under the reservation lock, which is what `reserved` stands for, and under whatever
+    /// lock the exporter holds besides: vfio-pci-core its `memory_lock`.
     fn invalidated(&self, reserved: &Reserved<'_>);
 }
 
@@ -55,8 +56,8 @@ pub(crate) struct Attachment<T: Importer> {
     _device: ARef<Device>,
 }
 
-// SAFETY: An attachment may be used and detached by any thread; `mapping` is under the lock, and the
-// importer is `Send`.
+// SAFETY: An attachment may be used and detached by any thread; `mapping` is under the lock, and
+// the importer is `Send`.
 unsafe impl<T: Importer> Send for Attachment<T> {}
 
 // SAFETY: As above; the importer is `Sync`.
@@ -142,8 +143,8 @@ impl<T: Importer> Attachment<T> {
     ///
     /// Called by dma-buf only, for an attachment of ours, under the reservation lock.
     unsafe extern "C" fn invalidated_callback(attachment: *mut bindings::dma_buf_attachment) {
-        // SAFETY: dma-buf calls with a valid attachment, whose private data is a `Shared` that lives
-        // until it is detached.
+        // SAFETY: dma-buf calls with a valid attachment, whose private data is a `Shared` that
+        // lives until it is detached.
         let shared = unsafe { &*(*attachment).importer_priv.cast::<Shared<T>>() };
         let Some(raw) = NonNull::new(attachment) else {
             return;

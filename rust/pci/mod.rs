@@ -4,7 +4,7 @@
 
 pub(crate) mod tph;
 
-use crate::abstractions::{
+use crate::rust::{
     acpi::dsm::Handle,
     bindings, //
 };
@@ -102,11 +102,12 @@ pub(crate) fn vector_is_allocated(pdev: &pci::Device<Bound>, vector: u16) -> boo
     unsafe { bindings::tph_helper_vector_allocated(as_raw(pdev), vector.into()) }
 }
 
-/// The tag that the PCI core has for an allocated MSI-X vector of a device, and writes to the table with the
-/// vector's mask bit; 0 for one that is not allocated. To be asked where no user frees vectors meanwhile.
+/// The tag that the PCI core has for an allocated MSI-X vector of a device, and writes to the
+/// table with the vector's mask bit; 0 for one that is not allocated. To be asked where no user
+/// frees vectors meanwhile.
 pub(crate) fn vector_tag(pdev: &pci::Device<Bound>, vector: u16) -> u16 {
-    // SAFETY: The device is valid. vfio-pci-core, which has its vectors, frees them in SET_IRQS and at close:
-    // the caller is in either.
+    // SAFETY: The device is valid. vfio-pci-core, which has its vectors, frees them in SET_IRQS
+    // and at close: the caller is in either.
     unsafe { bindings::tph_helper_vector_tag(as_raw(pdev), vector.into()) }
 }
 

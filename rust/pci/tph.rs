@@ -5,7 +5,7 @@
 //! C header: [`include/linux/pci-tph.h`](srctree/include/linux/pci-tph.h)
 
 use super::as_raw;
-use crate::abstractions::bindings;
+use crate::rust::bindings;
 use kernel::{
     device::Bound,
     error::to_result,
@@ -63,9 +63,9 @@ impl<'a> Requester<'a> {
 
     /// Tells the PCI core what is in force, so that it saves and restores that.
     ///
-    /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others who change
-    /// the state of the device out: by `memory_lock` of vfio-pci-core, the device lock, or being a runtime
-    /// PM callback, which nobody who changes hardware lets run.
+    /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others who
+    /// change the state of the device out: by `memory_lock` of vfio-pci-core, the device lock, or
+    /// being a runtime PM callback, which nobody who changes hardware lets run.
     pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
         self.set_raw_core_state(requester_enable != 0, st_mode, requester_enable);
     }
@@ -79,7 +79,7 @@ impl<'a> Requester<'a> {
 
     /// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps
     /// its copy of the vectors' control words in step. The requester is disabled; as far as the PCI
-    /// core is concerned, TPH is off afterwards.
+    /// vfio-pci-core is concerned, TPH is off afterwards.
     ///
     /// ENXIO if a vector is not allocated: those before it are written.
     ///
@@ -88,7 +88,8 @@ impl<'a> Requester<'a> {
         write_msix_tags(self, first, tags)
     }
 
-    /// Disables TPH, if the PCI core thinks that it is enabled, in hardware and in the core.
+    /// Disables TPH, if the PCI core thinks that it is enabled, in hardware and in the
+    /// vfio-pci-core.
     pub(crate) fn disable(&self) {
         // SAFETY: The device is valid.
         unsafe { bindings::tph_helper_disable(as_raw(self.pdev)) };
@@ -104,10 +105,10 @@ pub(crate) fn found_at(pdev: &pci::Device<Bound>) -> Option<u16> {
 
 /// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.
 ///
-/// The PCI core keeps the parameter to itself, but pcie_enable_tph() looks at it before all else, and
-/// next at whether there is a capability and TPH is enabled already, before it touches hardware. So
-/// it can be asked about a device that passes for enabled. To be called while the device is being
-/// probed: the device lock keeps others who look at its state away.
+/// The PCI core keeps the parameter to itself, but pcie_enable_tph() looks at it before all else,
+/// and next at whether there is a capability and TPH is enabled already, before it touches
+/// hardware. So it can be asked about a device that passes for enabled. To be called while the
+/// device is being probed: the device lock keeps others who look at its state away.
 pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
     // SAFETY: The device is valid.
     unsafe { bindings::tph_helper_allowed(as_raw(pdev)) }
@@ -130,8 +131,8 @@ fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Resul
 /// As above, on a kernel that writes one entry at a time.
 #[cfg(not(VFIO_TPH_MSIX_TAGS))]
 fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Result {
-    // The core writes entries only while it thinks that tags are in use, and enables again what it
-    // thinks was enabled: a requester type of 0 keeps it disabled.
+    // The vfio-pci-core writes entries only while it thinks that tags are in use, and enables
+    // again what it thinks was enabled: a requester type of 0 keeps it disabled.
     requester.set_raw_core_state(true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
     let written = (u32::from(first)..)
         .zip(tags)

@@ -2,7 +2,7 @@
 
 //! A `VFIO_DEVICE_FEATURE` ioctl on its way to a driver.
 
-use crate::abstractions::bindings;
+use crate::rust::bindings;
 use kernel::{
     prelude::*,
     uaccess::{

@@ -9,7 +9,7 @@ use super::{
     driver::Driver,
     session::Handle, //
 };
-use crate::abstractions::bindings;
+use crate::rust::bindings;
 use core::marker::PhantomData;
 use kernel::prelude::*;
 

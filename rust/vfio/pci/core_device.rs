@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The vfio-pci-core part of a device, and what core does for a driver by default.
+//! The vfio-pci-core part of a device, and what vfio-pci-core does for a driver by default.
 
-use crate::abstractions::{
+use crate::rust::{
     bindings,
     pci as bus,
     vfio::feature::Call, //
@@ -52,9 +52,9 @@ impl Access<'_> {
 ///
 /// # Invariants
 ///
-/// The device is initialised by vfio_pci_core_init_dev(), and the PCI device is bound to the driver
-/// for as long as a reference exists: references are handed to callbacks, which core no longer calls
-/// when vfio_pci_core_unregister_device() has returned.
+/// The device is initialised by vfio_pci_core_init_dev(), and the PCI device is bound to the
+/// driver for as long as a reference exists: references are handed to callbacks, which
+/// vfio-pci-core no longer calls when vfio_pci_core_unregister_device() has returned.
 #[repr(transparent)]
 pub(crate) struct CoreDevice(Opaque<bindings::vfio_pci_core_device>);
 
@@ -62,7 +62,8 @@ pub(crate) struct CoreDevice(Opaque<bindings::vfio_pci_core_device>);
 unsafe impl Sync for CoreDevice {}
 
 impl CoreDevice {
-    /// Whether core cuts capabilities off at the end of config space, whatever the device claims.
+    /// Whether vfio-pci-core cuts capabilities off at the end of config space, whatever the
+    /// device claims.
     pub(crate) const BOUNDS_CAPABILITIES: bool = cfg!(VFIO_TPH_BOUNDED_CAPABILITIES);
 
     /// The C side.
@@ -110,18 +111,21 @@ impl CoreDevice {
 
     /// Whether the device, which is open, decodes its memory BARs. Stays so under `memory_lock`.
     ///
-    /// core goes by what the user has written. A device that was reset in a power state in which
-    /// it loses what it has comes back without Memory Space Enable, whatever the user sees.
+    /// vfio-pci-core goes by what the user has written. A device that was reset in a power state
+    /// in which it loses what it has comes back without Memory Space Enable, whatever the user
+    /// sees.
     pub(crate) fn decodes_memory(&self) -> bool {
         let pdev = bus::as_raw(self.pci());
-        // SAFETY: core's virtual config space, which this looks into, exists while the device is open.
+        // SAFETY: vfio-pci-core's virtual config space, which this looks into, exists while the
+        // device is open.
         let allowed = unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) };
         // SAFETY: The device is valid; the bit is set when it is found, and never changed.
         let always = unsafe { bindings::pci_dev::no_command_memory_raw(pdev) != 0 };
         allowed && bus::is_in_d0(self.pci()) && (always || self.has_memory_space())
     }
 
-    /// Memory Space Enable in hardware. One that does not answer has it, as who goes on will find out.
+    /// Memory Space Enable in hardware. One that does not answer has it, as who goes on will find
+    /// out.
     fn has_memory_space(&self) -> bool {
         // CAST: a bit of 16.
         bus::command(self.pci())
@@ -162,26 +166,25 @@ impl CoreDevice {
     }
 
     /// Takes the device to D0 from where its user has left it. For a device that is about to be
-    /// closed: core, which does the same a little later, finds nothing to do.
+    /// closed: vfio-pci-core, which does the same a little later, finds nothing to do.
     pub(crate) fn power_up(&self) {
-        // core changes the power state under the lock, too.
+        // vfio-pci-core changes the power state under the lock, too.
         let _memory = self.memory_lock_alone();
-        // A device that does not come up is not reached: what is to be done then, who looks at its power
-        // state next finds out.
-        // SAFETY: The device is valid.
+        // A device that does not come up is not reached: what is to be done then, who looks at
+        // its power state next finds out. SAFETY: The device is valid.
         unsafe { bindings::pci_set_power_state((*self.as_raw()).pdev, bus::D0) };
     }
 
     /// What vfio-pci does for an ioctl.
     pub(super) fn ioctl(&self, cmd: c_uint, arg: c_ulong) -> c_long {
-        // SAFETY: The device is valid, and core handles any argument.
+        // SAFETY: The device is valid, and vfio-pci-core handles any argument.
         unsafe { bindings::vfio_pci_core_ioctl(self.as_vfio(), cmd, arg) }
     }
 
     /// What vfio-pci does for a read. Returns the number of bytes.
     #[inline]
     pub(crate) fn read(&self, access: Access<'_>) -> Result<usize> {
-        // SAFETY: The device is valid, and core handles any user pointer and length.
+        // SAFETY: The device is valid, and vfio-pci-core handles any user pointer and length.
         let done = unsafe {
             bindings::vfio_pci_core_read(
                 self.as_vfio(),
@@ -196,7 +199,7 @@ impl CoreDevice {
     /// What vfio-pci does for a write. Returns the number of bytes.
     #[inline]
     pub(crate) fn write(&self, access: Access<'_>) -> Result<usize> {
-        // SAFETY: The device is valid, and core handles any user pointer and length.
+        // SAFETY: The device is valid, and vfio-pci-core handles any user pointer and length.
         let done = unsafe {
             bindings::vfio_pci_core_write(
                 self.as_vfio(),
@@ -210,7 +213,7 @@ impl CoreDevice {
 
     /// What vfio-pci does for a feature.
     pub(crate) fn feature(&self, call: Call) -> Result<i32> {
-        // SAFETY: The device is valid, and core handles any user pointer and length.
+        // SAFETY: The device is valid, and vfio-pci-core handles any user pointer and length.
         let ret = unsafe {
             bindings::vfio_pci_core_ioctl_feature(
                 self.as_vfio(),
@@ -269,12 +272,12 @@ impl Drop for AloneMemoryGuard<'_> {
 
 /// The config space that the user of an open device sees in place of hardware's.
 ///
-/// core reads it without a lock, a dword at the most at a time, and so dwords are what is written
-/// here.
+/// vfio-pci-core reads it without a lock, a dword at the most at a time, and so dwords are what
+/// is written here.
 ///
 /// # Invariants
 ///
-/// `base` points to `len` bytes of core's `vconfig`, dword aligned, valid for `'a`.
+/// `base` points to `len` bytes of vfio-pci-core's `vconfig`, dword aligned, valid for `'a`.
 pub(crate) struct VirtualConfig<'a> {
     base: *mut u8,
     len: usize,
@@ -288,7 +291,7 @@ impl<'a> VirtualConfig<'a> {
     ///
     /// The device is open, and stays so for `'a`.
     pub(super) unsafe fn new(device: &'a CoreDevice) -> Self {
-        // SAFETY: The device is valid. INVARIANT: core allocates `cfg_size` bytes at open.
+        // SAFETY: The device is valid. INVARIANT: vfio-pci-core allocates `cfg_size` bytes at open.
         unsafe {
             Self {
                 base: (*device.as_raw()).vconfig,
@@ -301,7 +304,8 @@ impl<'a> VirtualConfig<'a> {
     /// Replaces the dword at `offset`, which is aligned.
     pub(crate) fn write_dword(&mut self, offset: usize, value: u32) -> Result {
         let at = self.check(offset, size_of::<u32>(), align_of::<u32>())?;
-        // SAFETY: In range and aligned. core reads at the same time, as with its own writers.
+        // SAFETY: In range and aligned. vfio-pci-core reads at the same time, as with its own
+        // writers.
         unsafe { at.cast::<u32>().write_volatile(value.to_le()) };
         Ok(())
     }
@@ -309,7 +313,8 @@ impl<'a> VirtualConfig<'a> {
     /// Replaces the word at `offset`, which is aligned.
     pub(crate) fn write_word(&mut self, offset: usize, value: u16) -> Result {
         let at = self.check(offset, size_of::<u16>(), align_of::<u16>())?;
-        // SAFETY: In range and aligned. core reads at the same time, as with its own writers.
+        // SAFETY: In range and aligned. vfio-pci-core reads at the same time, as with its own
+        // writers.
         unsafe { at.cast::<u16>().write_volatile(value.to_le()) };
         Ok(())
     }

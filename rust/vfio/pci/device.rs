@@ -19,7 +19,7 @@ use super::{
     },
     watch::Hole, //
 };
-use crate::abstractions::{
+use crate::rust::{
     bindings,
     pci::Awake,
     vfio::feature::Call, //
@@ -50,13 +50,13 @@ const HOT_RESET: c_uint = number(13);
 ///
 /// # Invariants
 ///
-/// Allocated by the vfio core, which owns it and zeroed it; `core` is at offset 0, so that a pointer
-/// to the device is a pointer to the `struct vfio_device` in it. `session` and `data` are
+/// Allocated by the vfio core, which owns it and zeroed it; `core` is at offset 0, so that a
+/// pointer to the device is a pointer to the `struct vfio_device` in it. `session` and `data` are
 /// initialised by [`Device::init_callback`] and dropped by [`Device::release_callback`].
 #[repr(C)]
 #[pin_data]
 pub(super) struct Device<T: Driver> {
-    pub(super) core: CoreDevice,
+    pub(super) vdev: CoreDevice,
     #[pin]
     pub(super) session: Session<T>,
     pub(super) hole: Hole,
@@ -73,7 +73,7 @@ impl<T: Driver> Device<T> {
     #[inline]
     pub(super) unsafe fn from_vfio<'a>(vdev: *mut bindings::vfio_device) -> &'a Self {
         const_assert!(
-            core::mem::offset_of!(Self, core) == 0
+            core::mem::offset_of!(Self, vdev) == 0
                 && core::mem::offset_of!(bindings::vfio_pci_core_device, vdev) == 0,
             "struct vfio_device must be at offset 0"
         );
@@ -90,7 +90,8 @@ impl<T: Driver> Device<T> {
     ///
     /// # Safety
     ///
-    /// `pdev` is being probed by the driver, so that [`super::registration`] can tell what is shared.
+    /// `pdev` is being probed by the driver, so that [`super::registration`] can tell what is
+    /// shared.
     pub(super) unsafe fn new(pdev: *mut bindings::pci_dev) -> Result<NonNull<Self>> {
         // SAFETY: The size covers the whole of `Self`, and the tables are static.
         let raw = unsafe {
@@ -102,7 +103,7 @@ impl<T: Driver> Device<T> {
         };
         let vdev = kernel::error::from_err_ptr(raw)?.cast::<Self>();
         // SAFETY: The device is valid, and nobody else has it.
-        unsafe { (*(*vdev).core.as_raw()).pci_ops = Self::PCI_OPS };
+        unsafe { (*(*vdev).vdev.as_raw()).pci_ops = Self::PCI_OPS };
         NonNull::new(vdev).ok_or(ENOMEM)
     }
 
@@ -113,7 +114,7 @@ impl<T: Driver> Device<T> {
     /// `this` is valid.
     pub(super) unsafe fn as_core(this: NonNull<Self>) -> *mut bindings::vfio_pci_core_device {
         // SAFETY: By the safety requirement.
-        unsafe { this.as_ref().core.as_raw() }
+        unsafe { this.as_ref().vdev.as_raw() }
     }
 
     /// Gives the reference of [`Device::new`] back.
@@ -123,7 +124,7 @@ impl<T: Driver> Device<T> {
     /// The caller owns that reference.
     pub(super) unsafe fn put(this: NonNull<Self>) {
         // SAFETY: By the safety requirement.
-        unsafe { bindings::put_device(&raw mut (*this.as_ref().core.as_vfio()).device) };
+        unsafe { bindings::put_device(&raw mut (*this.as_ref().vdev.as_vfio()).device) };
     }
 
     /// Borrows the device that is bound to `dev`.
@@ -153,7 +154,7 @@ impl<T: Driver> Device<T> {
 
     pub(super) fn handle(&self) -> Handle<'_, T> {
         Handle {
-            core: &self.core,
+            vdev: &self.vdev,
             session: &self.session,
         }
     }
@@ -164,9 +165,9 @@ impl<T: Driver> Device<T> {
         f: impl FnOnce(&T, &mut Open<'_, T>, &InReset),
         count: impl FnOnce(&mut Locked<T>),
     ) {
-        self.core.in_reset(|stable| {
+        self.vdev.in_reset(|stable| {
             let mut guard = self.session.locked.lock();
-            Session::locked_with_open(&mut guard, &self.core, |open| {
+            Session::locked_with_open(&mut guard, &self.vdev, |open| {
                 f(&self.data, open, &InReset { stable })
             });
             count(&mut guard);
@@ -212,7 +213,7 @@ impl<T: Driver> Device<T> {
         state: bindings::pci_channel_state_t,
     ) -> bindings::pci_ers_result_t {
         // SAFETY: The PCI core calls this under the device lock of a bound device, which is what
-        // core's own handler expects.
+        // vfio-pci-core's own handler expects.
         unsafe {
             Self::with_bound(pdev, |this| {
                 let accessible = state == bindings::pci_channel_io_normal;
@@ -235,7 +236,7 @@ impl<T: Driver> Device<T> {
         unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error_resume, |_| {})) };
     }
 
-    /// `dev_pm_ops.runtime_suspend`, before core's.
+    /// `dev_pm_ops.runtime_suspend`, before vfio-pci-core's.
     ///
     /// # Safety
     ///
@@ -244,10 +245,10 @@ impl<T: Driver> Device<T> {
         // SAFETY: By the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
         this.session
-            .with_open(&this.core, |open| this.data.suspend(open));
+            .with_open(&this.vdev, |open| this.data.suspend(open));
     }
 
-    /// `dev_pm_ops.runtime_resume`, after core's.
+    /// `dev_pm_ops.runtime_resume`, after vfio-pci-core's.
     ///
     /// # Safety
     ///
@@ -256,7 +257,7 @@ impl<T: Driver> Device<T> {
         // SAFETY: By the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
         this.session
-            .with_open(&this.core, |open| this.data.resume(open));
+            .with_open(&this.vdev, |open| this.data.resume(open));
     }
 
     // References, so that the borrow checker proves that the tables are static.
@@ -324,7 +325,7 @@ impl<T: Driver> Device<T> {
                 unsafe { core::ptr::drop_in_place(&raw mut (*this).session) };
                 return Err(error);
             }
-            // SAFETY: The vfio device is what core expects.
+            // SAFETY: The vfio device is what vfio-pci-core expects.
             if let Err(error) = to_result(unsafe { bindings::vfio_pci_core_init_dev(vdev) }) {
                 // SAFETY: Initialised above, and not used after this.
                 unsafe {
@@ -366,18 +367,18 @@ impl<T: Driver> Device<T> {
             this.session.locked.lock().opening = false;
             enabled?;
             // SAFETY: The second half of vfio_pci_core_enable().
-            unsafe { bindings::vfio_pci_core_finish_enable(this.core.as_raw()) };
+            unsafe { bindings::vfio_pci_core_finish_enable(this.vdev.as_raw()) };
             Ok(0)
         })
     }
 
     /// Enables the device and makes a session for its user.
     fn enable(&self) -> Result {
-        let _awake = Awake::new(self.core.pci())?;
-        self.data.before_open(&self.core)?;
+        let _awake = Awake::new(self.vdev.pci())?;
+        self.data.before_open(&self.vdev)?;
         // SAFETY: The vfio core is opening the device for the first user, under the device set's
         // lock.
-        to_result(unsafe { bindings::vfio_pci_core_enable(self.core.as_raw()) })?;
+        to_result(unsafe { bindings::vfio_pci_core_enable(self.vdev.as_raw()) })?;
 
         // A reset that comes through sysfs waits, or is waited for: what it makes of the device
         // must be neither looked at nor lost.
@@ -385,20 +386,20 @@ impl<T: Driver> Device<T> {
         while guard.resetting {
             self.session.over.wait(&mut guard);
         }
-        match self.data.open(&mut Opening { core: &self.core }) {
+        match self.data.open(&mut Opening { vdev: &self.vdev }) {
             Ok(session) => {
-                // INVARIANT: core has enabled the device.
+                // INVARIANT: vfio-pci-core has enabled the device.
                 let session = guard.session.insert(session);
                 self.hole.set(self.data.unmappable(&Open {
                     session,
-                    core: &self.core,
+                    vdev: &self.vdev,
                 }));
                 Ok(())
             }
             Err(error) => {
                 drop(guard);
                 // SAFETY: Undoes vfio_pci_core_enable(), under the same lock.
-                unsafe { bindings::vfio_pci_core_disable(self.core.as_raw()) };
+                unsafe { bindings::vfio_pci_core_disable(self.vdev.as_raw()) };
                 Err(error)
             }
         }
@@ -413,12 +414,12 @@ impl<T: Driver> Device<T> {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
         // A device that does not wake up is closed all the same.
-        let _awake = Awake::new(this.core.pci());
+        let _awake = Awake::new(this.vdev.pci());
         this.data.before_close(this.handle());
         {
             let mut guard = this.session.locked.lock();
-            Session::locked_with_open(&mut guard, &this.core, |open| this.data.close(open));
-            // INVARIANT: core is about to free what belongs to the open device.
+            Session::locked_with_open(&mut guard, &this.vdev, |open| this.data.close(open));
+            // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
             guard.session = None;
             this.hole.set(None);
         }
@@ -452,7 +453,7 @@ impl<T: Driver> Device<T> {
         if cmd == SET_IRQS {
             return self.set_irqs(arg);
         }
-        let ret = self.core.ioctl(cmd, arg);
+        let ret = self.vdev.ioctl(cmd, arg);
         if ret < 0 && (cmd == RESET || cmd == HOT_RESET) {
             self.data.reset_failed(self.handle());
         }
@@ -461,7 +462,7 @@ impl<T: Driver> Device<T> {
 
     fn set_irqs(&self, arg: c_ulong) -> c_long {
         if !self.data.tracks_interrupts() {
-            return self.core.ioctl(SET_IRQS, arg);
+            return self.vdev.ioctl(SET_IRQS, arg);
         }
         let _alone = match self.handle().alone() {
             Ok(alone) => alone,
@@ -469,7 +470,7 @@ impl<T: Driver> Device<T> {
             Err(error) => return error.to_errno() as c_long,
         };
         self.data.interrupts_change(self.handle());
-        let ret = self.core.ioctl(SET_IRQS, arg);
+        let ret = self.vdev.ioctl(SET_IRQS, arg);
         self.data.interrupts_changed(self.handle());
         ret
     }
@@ -582,7 +583,7 @@ impl<T: Driver> Device<T> {
 #[inline]
 fn from_count(count: Result<usize>) -> isize {
     match count {
-        // CAST: core returns what fits.
+        // CAST: vfio-pci-core returns what fits.
         Ok(count) => count as isize,
         // CAST: widens.
         Err(error) => error.to_errno() as isize,

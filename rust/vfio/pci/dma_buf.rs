@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Dma-bufs of a device's BARs, as far as TPH goes: core exports and revokes them, keeps a word with
-//! each, and asks the driver what that word means.
+//! Dma-bufs of a device's BARs, as far as TPH goes: vfio-pci-core exports and revokes them, keeps
+//! a word with each, and asks the driver what that word means.
 //!
-//! On a kernel whose core does not, no word can be kept.
+//! On a kernel whose vfio-pci-core does not, no word can be kept.
 
 use super::{
     core_device::CoreDevice,
     device::Device,
     driver::Driver, //
 };
-use crate::abstractions::{
+use crate::rust::{
     bindings,
     dma_buf::DmaBuf, //
 };
@@ -64,7 +64,7 @@ const fn set_callback(ops: &mut bindings::vfio_pci_device_ops, callback: Callbac
 const fn set_callback(_: &mut bindings::vfio_pci_device_ops, _: Callback) {}
 
 impl<T: Driver> Device<T> {
-    /// Has core ask the driver.
+    /// Has vfio-pci-core ask the driver.
     pub(super) const fn answer_for_dma_bufs(ops: &mut bindings::vfio_pci_device_ops) {
         set_callback(ops, Self::dma_buf_tph_callback);
     }
@@ -73,17 +73,17 @@ impl<T: Driver> Device<T> {
     ///
     /// # Safety
     ///
-    /// Called by core only, by way of the table, for an open device of ours, with outputs that are
-    /// valid for writes.
+    /// Called by vfio-pci-core only, by way of the table, for an open device of ours, with
+    /// outputs that are valid for writes.
     unsafe extern "C" fn dma_buf_tph_callback(
-        core: *mut bindings::vfio_pci_core_device,
+        vdev: *mut bindings::vfio_pci_core_device,
         word: u64,
         extended: bool,
         steering_tag: *mut u16,
         ph: *mut u8,
     ) -> c_int {
-        // SAFETY: core calls this for an open device.
-        let this = unsafe { Self::from_vfio(core.cast()) };
+        // SAFETY: vfio-pci-core calls this for an open device.
+        let this = unsafe { Self::from_vfio(vdev.cast()) };
         from_result(|| {
             let tph = this.data.dma_buf_tph(word, extended)?;
             // SAFETY: By the safety requirement.

@@ -16,7 +16,7 @@ use super::{
     },
     watch::Unmappable,
 };
-use crate::abstractions::{
+use crate::rust::{
     dma_buf::Tph,
     vfio::feature::Call, //
 };
@@ -41,10 +41,11 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// The attribute that a bound device has in sysfs.
     type Attribute: Attribute<Self>;
 
-    /// The indices of the features that [`Driver::feature`] handles; all others are core's.
+    /// The indices of the features that [`Driver::feature`] handles; all others are
+    /// vfio-pci-core's.
     const FEATURES: RangeInclusive<u32>;
 
-    /// The driver's name; also that of its vfio devices, as SR-IOV in core wants it.
+    /// The driver's name; also that of its vfio devices, as SR-IOV in vfio-pci-core wants it.
     const NAME: &'static CStr;
 
     /// Makes what all devices share.
@@ -56,13 +57,14 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     /// A device is bound.
     fn probe(pdev: &pci::Device<Bound>, shared: &Self::Shared) -> Result<Self>;
 
-    /// A user is about to open the device, which is awake; core has not touched it yet.
-    fn before_open(&self, core: &CoreDevice) -> Result {
-        let _ = core;
+    /// A user is about to open the device, which is awake; vfio-pci-core has not touched it yet.
+    fn before_open(&self, vdev: &CoreDevice) -> Result {
+        let _ = vdev;
         Ok(())
     }
 
-    /// A user opens the device: core has enabled and reset it, and the user cannot reach it yet.
+    /// A user opens the device: vfio-pci-core has enabled and reset it, and the user cannot reach
+    /// it yet.
     fn open(&self, opening: &mut Opening<'_>) -> Result<Self::Session>;
 
     /// The last user is gone; no lock is held yet.
@@ -70,8 +72,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = device;
     }
 
-    /// Whether the two below are of interest while the device is open as it is. If so, one user at a time
-    /// changes interrupts.
+    /// Whether the two below are of interest while the device is open as it is. If so, one user
+    /// at a time changes interrupts.
     fn tracks_interrupts(&self) -> bool {
         false
     }
@@ -86,17 +88,18 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = device;
     }
 
-    /// A reset that the user has asked for has failed. core may have taken the device to D0 for it all the
-    /// same. It is awake.
+    /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to
+    /// D0 for it all the same. It is awake.
     fn reset_failed(&self, device: Handle<'_, Self>) {
         let _ = device;
     }
 
-    /// The last user is gone; core will disable the device. A reset may still be under way.
+    /// The last user is gone; vfio-pci-core will disable the device. A reset may still be under
+    /// way.
     fn close(&self, open: &mut Open<'_, Self>);
 
     /// Whether [`Driver::read`] is wanted for a read of `count` bytes at a position in the device's
-    /// file; all others are core's.
+    /// file; all others are vfio-pci-core's.
     fn wants_read(&self, position: u64, count: usize) -> bool {
         let _ = (position, count);
         false
@@ -110,17 +113,17 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 
     /// Reads a region. Returns the number of bytes.
     fn read(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
-        device.core().read(access)
+        device.vdev().read(access)
     }
 
     /// Writes a region. Returns the number of bytes.
     fn write(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
-        device.core().write(access)
+        device.vdev().write(access)
     }
 
     /// Handles a feature.
     fn feature(&self, device: Handle<'_, Self>, call: Call) -> Result<i32> {
-        device.core().feature(call)
+        device.vdev().feature(call)
     }
 
     /// What no user of the device, which is being opened, may map or export, if anything.
@@ -148,15 +151,15 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = open;
     }
 
-    /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions cannot
-    /// be locked by [`Handle::lock`].
+    /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions
+    /// cannot be locked by [`Handle::lock`].
     fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset);
 
     /// The device, which is open, has been reset.
     fn reset_done(&self, open: &mut Open<'_, Self>, reset: &InReset);
 
-    /// An error was reported; the device, which is open, will be reset, or has been disturbed. Unless
-    /// `accessible`, it cannot be reached.
+    /// An error was reported; the device, which is open, will be reset, or has been disturbed.
+    /// Unless `accessible`, it cannot be reached.
     fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &InReset);
 
     /// Recovery from an error is over; the device, which is open, may have lost its state.

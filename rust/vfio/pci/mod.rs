@@ -2,8 +2,8 @@
 
 //! vfio-pci variant drivers.
 //!
-//! A variant driver is vfio-pci-core with some callbacks wrapped. [`Driver`] has one method for each
-//! callback that can be wrapped here, with what vfio-pci does as its default.
+//! A variant driver is vfio-pci-core with some callbacks wrapped. [`Driver`] has one method for
+//! each callback that can be wrapped here, with what vfio-pci does as its default.
 //!
 //! `kernel::pci::Driver` cannot carry such a driver: vfio-pci-core expects its own device behind
 //! dev_get_drvdata(), and `kernel::pci::DeviceId` knows no override-only entries.

@@ -7,7 +7,7 @@ use super::core_device::{
     AloneMemoryGuard,
     CoreDevice, //
 };
-use crate::abstractions::{
+use crate::rust::{
     bindings,
     nospec,
     pci as bus, //
@@ -62,10 +62,11 @@ impl CoreDevice {
     }
 
     /// Makes the device decode its memory BARs for as long as the guard lives, whatever the user
-    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot, or if it
-    /// does not answer.
+    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot, or
+    /// if it does not answer.
     ///
-    /// Without a `lock`, which is kept as long, the caller sees to it that nobody else changes that.
+    /// Without a `lock`, which is kept as long, the caller sees to it that nobody else changes
+    /// that.
     pub(super) fn decode_memory<'a>(
         &'a self,
         lock: Option<AloneMemoryGuard<'a>>,
@@ -96,8 +97,8 @@ impl CoreDevice {
         if u64::from(msix.offset) + u64::from(msix.size) > len {
             return None;
         }
-        // SAFETY: The device is open, by the safety requirement: core has mapped what it could, and
-        // has an error pointer for the rest. CAST: widen.
+        // SAFETY: The device is open, by the safety requirement: vfio-pci-core has mapped what it
+        // could, and has an error pointer for the rest. CAST: widen.
         let base = unsafe {
             let barmap = &(*self.as_raw()).barmap;
             let base = *barmap.get(nospec::index(msix.bar as usize, barmap.len()))?;

@@ -7,7 +7,7 @@ use super::{
     device::Device,
     driver::Driver, //
 };
-use crate::abstractions::bindings;
+use crate::rust::bindings;
 use core::ops::Range;
 use kernel::{
     error::{
@@ -30,8 +30,8 @@ fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
 }
 
 impl<T: Driver> Device<T> {
-    /// `vfio_device_ops.get_region_info_caps`: as core, but a region with a hole says so instead of
-    /// that its MSI-X table may be mapped.
+    /// `vfio_device_ops.get_region_info_caps`: as vfio-pci-core, but a region with a hole says so
+    /// instead of that its MSI-X table may be mapped.
     ///
     /// # Safety
     ///
@@ -82,8 +82,8 @@ impl<T: Driver> Device<T> {
         })
     }
 
-    /// `vfio_device_ops.mmap`: as core, but EINVAL for what touches a hole. No page of a hole is ever
-    /// in a mapping: one cannot grow (VM_DONTEXPAND) or move to another offset.
+    /// `vfio_device_ops.mmap`: as vfio-pci-core, but EINVAL for what touches a hole. No page of a
+    /// hole is ever in a mapping: one cannot grow (VM_DONTEXPAND) or move to another offset.
     ///
     /// # Safety
     ///
@@ -116,23 +116,23 @@ impl<T: Driver> Device<T> {
         })
     }
 
-    /// `vfio_pci_device_ops.get_dmabuf_phys`: as core, but EPERM for what touches a hole.
+    /// `vfio_pci_device_ops.get_dmabuf_phys`: as vfio-pci-core, but EPERM for what touches a hole.
     ///
     /// # Safety
     ///
     /// Called by the vfio core only, by way of the table, for an open device of ours.
     pub(super) unsafe extern "C" fn dmabuf_callback(
-        core: *mut bindings::vfio_pci_core_device,
+        vdev: *mut bindings::vfio_pci_core_device,
         provider: *mut *mut bindings::p2pdma_provider,
         region: c_uint,
         phys_vec: *mut bindings::phys_vec,
         dma_ranges: *mut bindings::vfio_region_dma_range,
         nr_ranges: usize,
     ) -> c_int {
-        // SAFETY: core calls this for an open device, with `nr_ranges` ranges.
+        // SAFETY: vfio-pci-core calls this for an open device, with `nr_ranges` ranges.
         let (this, ranges) = unsafe {
             (
-                Self::from_vfio(core.cast()),
+                Self::from_vfio(vdev.cast()),
                 core::slice::from_raw_parts(dma_ranges, nr_ranges),
             )
         };
@@ -149,7 +149,7 @@ impl<T: Driver> Device<T> {
             }
             // SAFETY: As the caller has it.
             let ret =
-                unsafe { get_dmabuf_phys(core, provider, region, phys_vec, dma_ranges, nr_ranges) };
+                unsafe { get_dmabuf_phys(vdev, provider, region, phys_vec, dma_ranges, nr_ranges) };
             to_result(ret).map(|()| 0)
         })
     }

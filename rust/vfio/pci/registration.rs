@@ -7,7 +7,7 @@ use super::{
     device::Device,
     driver::Driver, //
 };
-use crate::abstractions::bindings;
+use crate::rust::bindings;
 use core::{
     marker::PhantomData,
     ptr::NonNull, //
@@ -39,8 +39,8 @@ pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
 ///
 /// # Invariants
 ///
-/// `shared` points to what [`Driver::shared`] made, from before the driver is registered until after
-/// it is unregistered.
+/// `shared` points to what [`Driver::shared`] made, from before the driver is registered until
+/// after it is unregistered.
 #[repr(C)]
 pub(crate) struct PciDriver<T: Driver> {
     pci: bindings::pci_driver,
@@ -48,12 +48,12 @@ pub(crate) struct PciDriver<T: Driver> {
     pm: SetOnce<PmOps>,
 }
 
-/// core's power management callbacks, and the same with ours around two of them.
+/// vfio-pci-core's power management callbacks, and the same with ours around two of them.
 ///
-/// core sets `driver->pm` when a device is registered, without `kernel/patches` each time, and
-/// exports neither.
+/// vfio-pci-core sets `driver->pm` when a device is registered, without `kernel/patches` each
+/// time, and exports neither.
 struct PmOps {
-    core: bindings::dev_pm_ops,
+    inner: bindings::dev_pm_ops,
     wrapped: bindings::dev_pm_ops,
 }
 
@@ -82,8 +82,8 @@ impl<T: Driver> Default for PciDriver<T> {
     }
 }
 
-// SAFETY: `PciDriver` is `repr(C)` and has a `struct device_driver` at that offset. `DriverData` has
-// no size: the driver core, which drops it after unbind, frees nothing, and drvdata is
+// SAFETY: `PciDriver` is `repr(C)` and has a `struct device_driver` at that offset. `DriverData`
+// has no size: the driver core, which drops it after unbind, frees nothing, and drvdata is
 // vfio-pci-core's device.
 unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
     type DriverType = PciDriver<T>;
@@ -154,8 +154,8 @@ static OVERRIDE_ONLY: [bindings::pci_device_id; 2] = {
 pub(super) unsafe fn probed<'a, T: Driver>(
     dev: *mut bindings::device,
 ) -> Result<(&'a pci::Device<Bound>, &'a T::Shared)> {
-    // SAFETY: By the safety requirement the driver is ours, and by the invariant of `PciDriver` what
-    // is shared lives.
+    // SAFETY: By the safety requirement the driver is ours, and by the invariant of `PciDriver`
+    // what is shared lives.
     unsafe {
         let pdev = container_of!(dev, bindings::pci_dev, dev);
         let driver = PciDriver::<T>::from_driver((*dev).driver);
@@ -188,11 +188,11 @@ impl<T: Driver> Adapter<T> {
         from_result(|| {
             // SAFETY: The PCI bus is probing the device.
             let device = unsafe { Device::<T>::new(pdev)? };
-            // SAFETY: The device is valid until put; core wants it behind drvdata.
+            // SAFETY: The device is valid until put; vfio-pci-core wants it behind drvdata.
             let ret = unsafe {
-                let core = Device::as_core(device);
-                bindings::dev_set_drvdata(&raw mut (*pdev).dev, core.cast());
-                bindings::vfio_pci_core_register_device(core)
+                let vdev = Device::as_core(device);
+                bindings::dev_set_drvdata(&raw mut (*pdev).dev, vdev.cast());
+                bindings::vfio_pci_core_register_device(vdev)
             };
             if let Err(error) = to_result(ret) {
                 // SAFETY: The reference is ours, and the device was not registered.
@@ -202,39 +202,39 @@ impl<T: Driver> Adapter<T> {
                 }
                 return Err(error);
             }
-            // SAFETY: The device is registered: core has set `pm` of our driver.
+            // SAFETY: The device is registered: vfio-pci-core has set `pm` of our driver.
             unsafe { Self::wrap_pm(pdev) };
             Ok(0)
         })
     }
 
-    /// Puts our power management callbacks around core's.
+    /// Puts our power management callbacks around vfio-pci-core's.
     ///
     /// # Safety
     ///
-    /// `pdev` is bound to this driver, and registered with core.
+    /// `pdev` is bound to this driver, and registered with vfio-pci-core.
     unsafe fn wrap_pm(pdev: *mut bindings::pci_dev) {
         // SAFETY: By the safety requirement.
         unsafe {
             let driver = (*pdev).dev.driver;
             let this = PciDriver::<T>::from_driver(driver);
-            let Some(&core) = (*driver).pm.as_ref() else {
+            let Some(&inner) = (*driver).pm.as_ref() else {
                 return;
             };
             let wrapped = bindings::dev_pm_ops {
                 runtime_suspend: Some(Self::runtime_suspend_callback),
                 runtime_resume: Some(Self::runtime_resume_callback),
-                ..core
+                ..inner
             };
             // Another device may have been first.
-            (*this).pm.populate(PmOps { core, wrapped });
+            (*this).pm.populate(PmOps { inner, wrapped });
             if let Some(pm) = (*this).pm.as_ref() {
                 (*driver).pm = &pm.wrapped;
             }
         }
     }
 
-    /// core's power management callbacks.
+    /// vfio-pci-core's power management callbacks.
     ///
     /// # Safety
     ///
@@ -242,7 +242,9 @@ impl<T: Driver> Adapter<T> {
     unsafe fn core_pm(dev: *mut bindings::device) -> bindings::dev_pm_ops {
         // SAFETY: By the safety requirement.
         let this = unsafe { &*PciDriver::<T>::from_driver((*dev).driver) };
-        this.pm.as_ref().map_or_else(Default::default, |pm| pm.core)
+        this.pm
+            .as_ref()
+            .map_or_else(Default::default, |pm| pm.inner)
     }
 
     /// The `runtime_suspend` callback.
@@ -251,12 +253,12 @@ impl<T: Driver> Adapter<T> {
     ///
     /// Called by runtime PM only, by way of the table, for a bound device.
     unsafe extern "C" fn runtime_suspend_callback(dev: *mut bindings::device) -> c_int {
-        // SAFETY: Runtime PM calls this for a bound device, and core's callback like it.
+        // SAFETY: Runtime PM calls this for a bound device, and vfio-pci-core's callback like it.
         unsafe {
             Device::<T>::suspend(dev);
             Self::core_pm(dev)
                 .runtime_suspend
-                .map_or(0, |core| core(dev))
+                .map_or(0, |inner| inner(dev))
         }
     }
 
@@ -266,11 +268,11 @@ impl<T: Driver> Adapter<T> {
     ///
     /// Called by runtime PM only, by way of the table, for a bound device.
     unsafe extern "C" fn runtime_resume_callback(dev: *mut bindings::device) -> c_int {
-        // SAFETY: Runtime PM calls this for a bound device, and core's callback like it.
+        // SAFETY: Runtime PM calls this for a bound device, and vfio-pci-core's callback like it.
         unsafe {
             let ret = Self::core_pm(dev)
                 .runtime_resume
-                .map_or(0, |core| core(dev));
+                .map_or(0, |inner| inner(dev));
             Device::<T>::resume(dev);
             ret
         }
@@ -285,9 +287,9 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: The PCI bus removes a device that was probed: drvdata is ours, and the reference
         // of probe too.
         unsafe {
-            let core = bindings::dev_get_drvdata(&raw const (*pdev).dev);
-            bindings::vfio_pci_core_unregister_device(core.cast());
-            if let Some(device) = NonNull::new(core.cast::<Device<T>>()) {
+            let vdev = bindings::dev_get_drvdata(&raw const (*pdev).dev);
+            bindings::vfio_pci_core_unregister_device(vdev.cast());
+            if let Some(device) = NonNull::new(vdev.cast::<Device<T>>()) {
                 Device::put(device);
             }
         }
@@ -307,8 +309,8 @@ impl<T: Driver> Adapter<T> {
         }
         // SAFETY: The device is bound: drvdata is ours.
         unsafe {
-            let core = bindings::dev_get_drvdata(&raw const (*pdev).dev);
-            bindings::vfio_pci_core_sriov_configure(core.cast(), vfs)
+            let vdev = bindings::dev_get_drvdata(&raw const (*pdev).dev);
+            bindings::vfio_pci_core_sriov_configure(vdev.cast(), vfs)
         }
     }
 }

@@ -42,26 +42,26 @@ impl InReset {
     /// a power state in which it cannot, or if somebody else is about to change that.
     pub(crate) fn decode_memory<'a, T: Driver>(&self, open: &Open<'a, T>) -> Option<Decoding<'a>> {
         // Who asked for the reset has the lock, or we have taken it.
-        self.stable.then(|| open.core.decode_memory(None)).flatten()
+        self.stable.then(|| open.vdev.decode_memory(None)).flatten()
     }
 }
 
 /// What a driver may edit while a device is being opened.
 pub(crate) struct Opening<'a> {
-    pub(super) core: &'a CoreDevice,
+    pub(super) vdev: &'a CoreDevice,
 }
 
 impl<'a> Opening<'a> {
     /// The device.
-    pub(crate) fn core(&self) -> &'a CoreDevice {
-        self.core
+    pub(crate) fn vdev(&self) -> &'a CoreDevice {
+        self.vdev
     }
 
     /// Makes the device decode its memory BARs for as long as the guard lives. `None` if it is in
     /// a power state in which it cannot.
     pub(crate) fn decode_memory(&self) -> Option<Decoding<'a>> {
         // Nobody else has the device yet: there is no need for the lock.
-        self.core.decode_memory(None)
+        self.vdev.decode_memory(None)
     }
 
     /// The MSI-X table, while memory is decoded.
@@ -69,17 +69,19 @@ impl<'a> Opening<'a> {
     where
         'a: 'b,
     {
-        // SAFETY: core has enabled the device, and it decodes while `Decoding` lives.
-        unsafe { self.core.msix_table() }
+        // SAFETY: vfio-pci-core has enabled the device, and it decodes while `Decoding` lives.
+        unsafe { self.vdev.msix_table() }
     }
 
-    /// core's map of config space, and the virtual config space: one byte each for every byte.
+    /// vfio-pci-core's map of config space, and the virtual config space: one byte each for every
+    /// byte.
     pub(crate) fn config(&mut self) -> (&mut [u8], &mut [u8]) {
-        let raw = self.core.as_raw();
+        let raw = self.vdev.as_raw();
         // SAFETY: The device is open, so that both arrays exist, with `cfg_size` bytes each. The
-        // user cannot reach them yet, and nothing else in core does (runtime PM would, and a
-        // reference keeps it away): they are exclusively ours. core fills the map, and of the virtual
-        // space what belongs to a capability; the rest is zeroed here, and never read by core.
+        // user cannot reach them yet, and nothing else in vfio-pci-core does (runtime PM would,
+        // and a reference keeps it away): they are exclusively ours. vfio-pci-core fills the map,
+        // and of the virtual space what belongs to a capability; the rest is zeroed here, and
+        // never read by vfio-pci-core.
         unsafe {
             let len = (*(*raw).pdev).cfg_size as usize;
             for at in 0..len {
@@ -105,14 +107,15 @@ pub(crate) struct Session<T: Driver> {
     pub(super) over: CondVar,
 }
 
-/// What only one user does to a device at a time, and during which core reads his memory: he decides
-/// how long it takes. So who waits for it can be interrupted, and no lock is held meanwhile.
+/// What only one user does to a device at a time, and during which vfio-pci-core reads his
+/// memory: he decides how long it takes. So who waits for it can be interrupted, and no lock is
+/// held meanwhile.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(super) enum Change {
     /// Nothing.
     None,
-    /// Hardware can be reached: interrupt vectors are allocated or freed, or the power state has been
-    /// changed.
+    /// Hardware can be reached: interrupt vectors are allocated or freed, or the power state has
+    /// been changed.
     Reachable,
     /// The power state is about to be changed.
     Power,
@@ -150,8 +153,8 @@ impl<T: Driver> Session<T> {
         })
     }
 
-    /// Waits until hardware need not be left alone. ERESTARTSYS if a signal comes first: only a user
-    /// who changes the power state can be waited for so long, which a reset is not.
+    /// Waits until hardware need not be left alone. ERESTARTSYS if a signal comes first: only a
+    /// user who changes the power state can be waited for so long, which a reset is not.
     fn wait_for_transit(&self, guard: &mut MutexGuard<'_, Locked<T>>) -> Result {
         while guard.is_in_transit() {
             if guard.resetting {
@@ -168,25 +171,26 @@ impl<T: Driver> Session<T> {
         self.over.notify_all();
     }
 
-    pub(super) fn with_open(&self, core: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
+    pub(super) fn with_open(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
         let mut guard = self.locked.lock();
-        Self::locked_with_open(&mut guard, core, f);
+        Self::locked_with_open(&mut guard, vdev, f);
     }
 
     pub(super) fn locked_with_open(
         guard: &mut MutexGuard<'_, Locked<T>>,
-        core: &CoreDevice,
+        vdev: &CoreDevice,
         f: impl FnOnce(&mut Open<'_, T>),
     ) {
         if let Some(session) = guard.session.as_mut() {
-            f(&mut Open { session, core });
+            f(&mut Open { session, vdev });
         }
     }
 }
 
-/// A device as a callback gets it: core's part, and the way to the session that belongs to it.
+/// A device as a callback gets it: vfio-pci-core's part, and the way to the session that belongs
+/// to it.
 pub(crate) struct Handle<'a, T: Driver> {
-    pub(super) core: &'a CoreDevice,
+    pub(super) vdev: &'a CoreDevice,
     pub(super) session: &'a Session<T>,
 }
 
@@ -199,10 +203,10 @@ impl<T: Driver> Clone for Handle<'_, T> {
 impl<T: Driver> Copy for Handle<'_, T> {}
 
 impl<'a, T: Driver> Handle<'a, T> {
-    /// core's part of the device.
+    /// vfio-pci-core's part of the device.
     #[inline]
-    pub(crate) fn core(&self) -> &'a CoreDevice {
-        self.core
+    pub(crate) fn vdev(&self) -> &'a CoreDevice {
+        self.vdev
     }
 
     /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
@@ -221,24 +225,25 @@ impl<'a, T: Driver> Handle<'a, T> {
     }
 
     /// Locks the session with `memory_lock` held for reading, and no reset or change of power
-    /// under way: hardware can be changed. ENODEV if the device is not open; ERESTARTSYS if a signal
-    /// comes before another user has changed the power state. The device is awake.
+    /// under way: hardware can be changed. ENODEV if the device is not open; ERESTARTSYS if a
+    /// signal comes before another user has changed the power state. The device is awake.
     pub(crate) fn lock(&self) -> Result<SessionGuard<'a, T>> {
-        let (memory, guard) = self.lock_after(|| self.core.memory_lock())?;
+        let (memory, guard) = self.lock_after(|| self.vdev.memory_lock())?;
         self.guard(guard, Some(memory))
     }
 
-    /// As [`Self::lock`], with `memory_lock` held for writing, and makes the device decode its memory BARs
-    /// as [`CoreDevice::decode_memory`] does, if it can. What it decoded before is to be restored while the
-    /// session is locked: a reset must not save, or find, what is so only for the moment.
+    /// As [`Self::lock`], with `memory_lock` held for writing, and makes the device decode its
+    /// memory BARs as [`CoreDevice::decode_memory`] does, if it can. What it decoded before is to
+    /// be restored while the session is locked: a reset must not save, or find, what is so only
+    /// for the moment.
     pub(crate) fn lock_decoding(&self) -> Result<(SessionGuard<'a, T>, Option<Decoding<'a>>)> {
-        let (memory, guard) = self.lock_after(|| self.core.memory_lock_alone())?;
+        let (memory, guard) = self.lock_after(|| self.vdev.memory_lock_alone())?;
         let guard = self.guard(guard, None)?;
-        Ok((guard, self.core.decode_memory(Some(memory))))
+        Ok((guard, self.vdev.decode_memory(Some(memory))))
     }
 
-    /// Locks the session after what `take` takes, which comes before it, once hardware need not be left
-    /// alone.
+    /// Locks the session after what `take` takes, which comes before it, once hardware need not
+    /// be left alone.
     fn lock_after<G>(&self, take: impl Fn() -> G) -> Result<(G, MutexGuard<'a, Locked<T>>)> {
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
@@ -270,10 +275,10 @@ impl<'a, T: Driver> Handle<'a, T> {
         })
     }
 
-    /// Has core change the power state, alone: `before` is called first, then `change`, and at last
-    /// `after`, whatever came of it. From `before` to the end of `change` [`Self::lock`] waits, and who
-    /// changes hardware by it: what `before` did stays so. `after` does not wait for users. ERESTARTSYS
-    /// if a signal comes before `before`.
+    /// Has vfio-pci-core change the power state, alone: `before` is called first, then `change`,
+    /// and at last `after`, whatever came of it. From `before` to the end of `change`
+    /// [`Self::lock`] waits, and who changes hardware by it: what `before` did stays so. `after`
+    /// does not wait for users. ERESTARTSYS if a signal comes before `before`.
     ///
     /// The device is awake.
     pub(crate) fn change_power<R>(
@@ -284,10 +289,10 @@ impl<'a, T: Driver> Handle<'a, T> {
     ) -> Result<R> {
         let alone = self.alone()?;
         {
-            let _memory = self.core.memory_lock();
+            let _memory = self.vdev.memory_lock();
             let mut guard = self.session.locked.lock();
             guard.change = Change::Power;
-            Session::locked_with_open(&mut guard, self.core, before);
+            Session::locked_with_open(&mut guard, self.vdev, before);
         }
         let changed = change();
         alone.session.set_change(Change::Reachable);
@@ -307,7 +312,7 @@ impl<'a, T: Driver> Handle<'a, T> {
         Ok(SessionGuard {
             guard,
             _memory: memory,
-            core: self.core,
+            vdev: self.vdev,
         })
     }
 }
@@ -333,7 +338,7 @@ pub(crate) struct SessionGuard<'a, T: Driver> {
     // Dropped in this order: the reverse of how they are taken.
     guard: MutexGuard<'a, Locked<T>>,
     _memory: Option<MemoryGuard<'a>>,
-    core: &'a CoreDevice,
+    vdev: &'a CoreDevice,
 }
 
 impl<T: Driver> SessionGuard<'_, T> {
@@ -341,7 +346,7 @@ impl<T: Driver> SessionGuard<'_, T> {
     pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
         Ok(Open {
             session: self.guard.session.as_mut().ok_or(ENODEV)?,
-            core: self.core,
+            vdev: self.vdev,
         })
     }
 }
@@ -353,13 +358,13 @@ impl<T: Driver> SessionGuard<'_, T> {
 /// The device is open, and cannot be closed while this exists.
 pub(crate) struct Open<'a, T: Driver> {
     pub(super) session: &'a mut T::Session,
-    pub(super) core: &'a CoreDevice,
+    pub(super) vdev: &'a CoreDevice,
 }
 
 impl<'a, T: Driver> Open<'a, T> {
     /// The device.
-    pub(crate) fn core(&self) -> &'a CoreDevice {
-        self.core
+    pub(crate) fn vdev(&self) -> &'a CoreDevice {
+        self.vdev
     }
 
     /// The MSI-X table, while memory is decoded.
@@ -368,13 +373,13 @@ impl<'a, T: Driver> Open<'a, T> {
         'a: 'b,
     {
         // SAFETY: The device is open by the invariant, and decodes while `Decoding` lives.
-        unsafe { self.core.msix_table() }
+        unsafe { self.vdev.msix_table() }
     }
 
     /// The session, and the config space that the user sees.
     pub(crate) fn split(&mut self) -> (&mut T::Session, VirtualConfig<'_>) {
         // SAFETY: The device is open by the invariant, which lasts as long as `self`.
-        (self.session, unsafe { VirtualConfig::new(self.core) })
+        (self.session, unsafe { VirtualConfig::new(self.vdev) })
     }
 
     /// The config space that the user sees.

@@ -2,10 +2,10 @@
 
 //! What a driver wants to see of the accesses to an open device.
 //!
-//! Both are looked at on calls that are vfio-pci-core's business nearly always, and have to cost next
-//! to nothing there: plain words, which change only while no user can reach the device.
+//! Both are looked at on calls that are vfio-pci-core's business nearly always, and have to cost
+//! next to nothing there: plain words, which change only while no user can reach the device.
 
-use crate::abstractions::bindings;
+use crate::rust::bindings;
 use core::{
     cell::UnsafeCell,
     ops::Range, //

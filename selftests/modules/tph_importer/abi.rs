@@ -3,9 +3,9 @@
 //! The ioctls of `/dev/tph_importer`. Compiled into the module and into the tests, so that each is
 //! defined once.
 //!
-//! An open file is one importer: it takes a reference to a dma-buf, may attach a device to it, map it
-//! and ask it for hints. All requests but [`HOLD`] and [`WAIT_HELD`] return at once, as far as the
-//! reservation lock is free.
+//! An open file is one importer: it takes a reference to a dma-buf, may attach a device to it,
+//! map it and ask it for hints. All requests but [`HOLD`] and [`WAIT_HELD`] return at once, as
+//! far as the reservation lock is free.
 
 /// Name of the device in /dev.
 pub const NAME: &str = "tph_importer";

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! dma_buf_get_tph() as C sees it: with outputs that keep what they had, and, because a test wants to
-//! see lockdep complain, without the lock. Everything else asks through [`Reserved::tph`].
+//! dma_buf_get_tph() as C sees it: with outputs that keep what they had, and, because a test
+//! wants to see lockdep complain, without the lock. Everything else asks through
+//! [`Reserved::tph`].
 
 use crate::{
     abi::{
         Answer,
         Question, //
     },
-    abstractions::dma_buf::DmaBuf, //
+    rust::dma_buf::DmaBuf, //
 };
 use kernel::prelude::*;
 

@@ -9,10 +9,10 @@
 #[allow(dead_code, unreachable_pub)]
 #[path = "abi.rs"]
 mod abi;
-#[path = "abstractions.rs"]
-mod abstractions;
 #[path = "ask.rs"]
 mod ask;
+#[path = "rust.rs"]
+mod rust;
 
 use abi::{
     Answer,
@@ -20,17 +20,6 @@ use abi::{
     Attach,
     Question,
     Report, //
-};
-use abstractions::{
-    dma_buf::{
-        attachment::{
-            Attachment,
-            Importer, //
-        },
-        DmaBuf,
-        Reserved, //
-    },
-    pci, //
 };
 use kernel::{
     error::code::EINTR,
@@ -52,6 +41,17 @@ use kernel::{
         UserPtr,
         UserSlice, //
     },
+};
+use rust::{
+    dma_buf::{
+        attachment::{
+            Attachment,
+            Importer, //
+        },
+        DmaBuf,
+        Reserved, //
+    },
+    pci, //
 };
 
 module! {

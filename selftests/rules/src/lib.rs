@@ -26,7 +26,7 @@ mod uapi {
 
 // The module uses more of the rules than the tests name, and without tests nothing uses them.
 #[allow(dead_code)]
-#[path = "../../../drivers/vfio_tph/core/mod.rs"]
+#[path = "../../../drivers/vfio_tph/rules/mod.rs"]
 mod rules;
 
 #[cfg(any(test, feature = "fuzz"))]

@@ -9,7 +9,8 @@ use super::{
 };
 use core::ops::Range;
 
-/// The pages of `page_size` bytes that hold a table of `size` bytes at `offset`, as a range of bytes.
+/// The pages of `page_size` bytes that hold a table of `size` bytes at `offset`, as a range of
+/// bytes.
 pub(crate) fn pages(offset: u32, size: u32, page_size: u64) -> Range<u64> {
     let start = u64::from(offset);
     let end = start + u64::from(size);

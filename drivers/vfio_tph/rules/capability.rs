@@ -161,9 +161,9 @@ impl Offer {
 
 /// The chain of extended capabilities in a config space, as (offset, header) pairs.
 ///
-/// Ends at a pointer that leads nowhere, and after as many steps as there is room for headers (the
-/// bound of core's own walk, so that what core found is found), so that a loop in the chain
-/// is no loop here.
+/// Ends at a pointer that leads nowhere, and after as many steps as there is room for headers
+/// (the bound of vfio-pci-core's own walk, so that what vfio-pci-core found is found), so that a
+/// loop in the chain is no loop here.
 struct Chain<'a> {
     space: &'a [u8],
     next: usize,
@@ -246,11 +246,11 @@ fn limit(space: &[u8], offset: usize) -> usize {
 }
 
 /// Takes a capability away from hardware and zeroes it: the registers, and behind them all that
-/// core took for a part of it, which is what the device claims, not what a capability can have.
-/// The last dword is taken whole.
+/// vfio-pci-core took for a part of it, which is what the device claims, not what a capability
+/// can have. The last dword is taken whole.
 fn take(map: &mut [u8], space: &mut [u8], offset: usize) -> Range<usize> {
     let limit = limit(space, offset).min(map.len());
-    // CAST: the id has eight significant bits, as core's map assumes too.
+    // CAST: the id has eight significant bits, as vfio-pci-core's map assumes too.
     let id = uapi::PCI_EXT_CAP_ID_TPH as u8;
     let registers = offset.saturating_add(BASE).min(limit);
     let table = map[registers..limit]

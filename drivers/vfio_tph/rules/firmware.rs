@@ -13,8 +13,8 @@ use super::{
 
 /// What firmware says of one CPU: tags of both namespaces for either memory type.
 ///
-/// The layout is that of `union st_info` in drivers/pci/tph.c: one 32-bit half for each memory type,
-/// volatile first.
+/// The layout is that of `union st_info` in drivers/pci/tph.c: one 32-bit half for each memory
+/// type, volatile first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct CpuTags(u64);
 

@@ -12,8 +12,8 @@ use core::ffi::CStr;
 /// The policy of a device; each includes all that the ones before it allow.
 ///
 /// The line that matters is the one below [`Policy::DsSt`]: below it a user neither sees nor
-/// chooses the value of a steering tag. A tag acts on caches that are shared with other tenants, and
-/// no IOMMU checks it.
+/// chooses the value of a steering tag. A tag acts on caches that are shared with other tenants,
+/// and no IOMMU checks it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub(crate) enum Policy {
