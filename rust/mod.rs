@@ -9,6 +9,7 @@ pub(crate) mod dma_buf;
 pub(crate) mod module_param;
 pub(crate) mod nospec;
 pub(crate) mod pci;
+pub(crate) mod ratelimit;
 pub(crate) mod trace;
 #[path = "bindings/uapi.rs"]
 pub(crate) mod uapi;

@@ -4,7 +4,7 @@
 //! for one of somebody else's. Spec sections 4.4 and 5.
 
 use crate::{
-    feature::Failure,
+    failure::Failure,
     rules::{
         lookup::Hint,
         published::Published,

@@ -4,12 +4,10 @@
 //! in their order, errno out.
 
 use crate::{
-    device::{
-        Show,
-        VfioTph, //
-    },
+    device::VfioTph,
     dmabuf,
-    power,
+    failure::Failure,
+    hardware,
     rules::{
         batch::Batch,
         capability::Offer,
@@ -26,12 +24,7 @@ use crate::{
     },
     rust::{
         cpu::PresentCpu,
-        nospec,
-        pci::{
-            self as bus,
-            tph::Requester, //
-        },
-        trace,
+        nospec, trace,
         vfio::{
             feature::{
                 Call,
@@ -39,18 +32,14 @@ use crate::{
             },
             pci::{
                 CoreDevice,
-                Handle,
-                Open, //
+                Handle, //
             },
         },
     },
-    table,
-    uapi,
-    vectors, //
+    uapi, //
 };
 use core::mem::offset_of;
 use kernel::{
-    alloc::AllocError,
     prelude::*,
     transmute::AsBytes,
     uaccess::UserSliceReader, //
@@ -59,54 +48,6 @@ use kernel::{
 /// How many sources are copied from the user at once: some, to save copies, on the stack, to save
 /// an allocation.
 const SOURCES_AT_ONCE: usize = 16;
-
-/// Why a call fails.
-pub(crate) enum Failure {
-    /// A check of the contract.
-    Refused(Refusal),
-    /// A check of the contract, for the source at a position; and where in the call's data the user
-    /// wants to know which.
-    Source {
-        position: u32,
-        refusal: Refusal,
-        fault: usize,
-    },
-    /// Anything else.
-    Other(Error),
-}
-
-impl Failure {
-    /// The same of the source at `position`, if a check of the contract it is: then the user is
-    /// told which, at `fault` in the call's data.
-    fn of_source(self, position: u32, fault: usize) -> Self {
-        match self {
-            Self::Refused(refusal) => Self::Source {
-                position,
-                refusal,
-                fault,
-            },
-            failure => failure,
-        }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Other(error)
-    }
-}
-
-impl From<AllocError> for Failure {
-    fn from(error: AllocError) -> Self {
-        Self::Other(error.into())
-    }
-}
 
 /// Handles a feature that is ours, and leaves others to vfio-pci-core.
 pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
@@ -280,8 +221,23 @@ fn program(
     batch: &Batch,
     mut reader: UserSliceReader,
 ) -> Result<(), Failure> {
-    if let Some(offered) = &handle.lock_now()?.open()?.offered {
-        batch.admit(offered.control, offer)?;
+    let mut pending = false;
+    {
+        let mut guard = handle.lock_now()?;
+        let open = guard.open()?;
+        if let Some(tph) = &open.tph {
+            pending = tph.is_pending();
+            if !pending {
+                batch.admit(tph.control(), offer)?;
+            }
+        }
+    }
+    if pending {
+        // What was not in force may be in a moment.
+        hardware::catch_up(handle)?;
+        if let Some(tph) = &handle.lock_now()?.open()?.tph {
+            batch.admit(tph.control(), offer)?;
+        }
     }
 
     // Firmware may take its time: no lock is held.
@@ -303,10 +259,7 @@ fn program(
         }
     }
 
-    // What could not be cleared must not come into use with the batch.
-    vectors::clear_freed(handle)?;
-    let mut guard = handle.lock()?;
-    write(&mut guard.open()?, batch, &tags)?;
+    hardware::program(handle, batch, &mut tags)?;
     device.counters().table_writes.count();
     trace::table_write(
         handle.vdev().pci(),
@@ -314,54 +267,6 @@ fn program(
         batch.count,
         batch.namespace == Namespace::Extended,
     );
-    Ok(())
-}
-
-/// Writes the entries of a batch whose tags are known.
-fn write(open: &mut Open<'_, VfioTph>, batch: &Batch, tags: &[u16]) -> Result<(), Failure> {
-    let vdev = open.vdev();
-    let powered = bus::is_powered(vdev.pci());
-    if powered {
-        power::wake(open)?;
-    }
-    let (Some(requester), Some(offered)) = (Requester::new(vdev.pci()), &mut open.offered) else {
-        return Err(Refusal::Unsupported.into());
-    };
-    if powered {
-        offered.catch_up(&requester)?;
-    }
-    // Control may have been written meanwhile.
-    batch.admit(offered.control, &offered.offer)?;
-
-    let mut vectors = batch.index..batch.index.saturating_add(batch.count);
-    if offered.vectors.is_some()
-        && vectors.any(|vector| !bus::vector_is_allocated(vdev.pci(), vector))
-    {
-        return Err(Refusal::NoVector.into());
-    }
-
-    // What is recorded could not be put in force.
-    if offered.asleep || offered.out_of_reach {
-        return Err(Refusal::DeviceGone.into());
-    }
-
-    let written = match &mut offered.vectors {
-        Some(vectors) if vdev.decodes_memory() => {
-            vectors::program(vectors, &requester, offered.control, batch.index, tags)
-        }
-        None if bus::is_powered(vdev.pci()) => {
-            offered.table_written = true;
-            table::program(&requester, offered.control, batch.index, tags)
-                .and_then(|()| offered.record(batch.index, tags))
-        }
-        _ => return Err(Refusal::DeviceGone.into()),
-    };
-    if written.is_err() {
-        offered.lost();
-    }
-    open.show_control()?;
-    written?;
-    open.show_table(batch.entries())?;
     Ok(())
 }
 

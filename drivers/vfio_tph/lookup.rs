@@ -8,7 +8,7 @@
 
 use crate::{
     debugfs::Counters,
-    feature::Failure,
+    failure::Failure,
     rules::{
         firmware::CpuTags,
         lookup::Hint,

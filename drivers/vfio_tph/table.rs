@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is written to a TPH capability in hardware: the Control register and the ST table.
+//! The ST table of an open device: what each entry is to have, and which entries are *due*:
+//! hardware may have something else there.
 //!
-//! There is no shadow that would be written later: what a function here was asked for is in force
-//! when it returns.
+//! An entry in the MSI-X table shares its word with the vector's mask bit. The PCI core has a copy
+//! of the word of every allocated vector, which it writes when it masks, unmasks, frees or restores
+//! the vector: a tag goes through the PCI core, or it would be lost. Nobody has a copy for other
+//! vectors, and so a tag must be gone before its vector is allocated again.
 
 use crate::{
+    hardware::Access,
     rules::{
-        refusal::Refusal,
-        regs::{
-            Control,
-            RequesterEnable, //
+        reconcile::{
+            Entries,
+            Place, //
         },
         table::{
             Write,
@@ -18,104 +21,223 @@ use crate::{
         },
     },
     rust::{
-        pci::tph::Requester,
-        vfio::pci::VirtualConfig, //
+        pci::{
+            self as bus,
+            tph::Requester, //
+        },
+        vfio::pci::CoreDevice, //
     },
-    uapi, //
 };
-use kernel::prelude::*;
+use core::ops::Range;
+use kernel::{
+    bitmap::BitmapVec,
+    prelude::*, //
+};
 
-const CONTROL: u16 = uapi::PCI_TPH_CTRL as u16;
-
-/// Writes Control, and tells the PCI core.
-pub(crate) fn set_control(requester: &Requester<'_>, control: Control) -> Result {
-    requester.write_dword(CONTROL, control.raw())?;
-    requester.set_core_state(control.st_mode as u8, control.requester_enable as u8);
-    Ok(())
+/// The ST table.
+pub(crate) struct Table {
+    place: Place,
+    wanted: KVec<u16>,
+    due: BitmapVec,
+    /// Whether a user is about to allocate or free vectors, of which nobody has told yet.
+    vectors_change: bool,
 }
 
-/// Reads the Control register in force; `None` if the device does not answer, or has a value there
-/// that nobody wrote.
-pub(crate) fn control(requester: &Requester<'_>) -> Result<Option<Control>> {
-    let raw = requester.read_dword(CONTROL)?;
-    Ok((raw != u32::MAX).then(|| Control::from_raw(raw)).flatten())
-}
-
-/// Writes all entries of the table in the capability. The requester is disabled.
-pub(crate) fn restore(requester: &Requester<'_>, tags: &[u16]) -> Result {
-    write(requester, 0, tags)
-}
-
-/// Writes `tags` to the table in the capability, from `index` on, with the requester disabled
-/// once around all of them (PCIe r6.2 6.17.3), and `control` in force again afterwards.
-///
-/// `DeviceGone` if the device has stopped answering meanwhile: then TPH is off.
-pub(crate) fn program(
-    requester: &Requester<'_>,
-    control: Control,
-    index: u16,
-    tags: &[u16],
-) -> Result<(), Refusal> {
-    let written = disable(requester, control).and_then(|()| write(requester, index, tags));
-    finish(requester, control, written)
-}
-
-/// Disables the requester for a change of the table: [`finish`] ends that.
-pub(crate) fn disable(requester: &Requester<'_>, control: Control) -> Result {
-    requester.write_dword(CONTROL, disabled(control).raw())
-}
-
-/// The value that disables the requester, and changes nothing else.
-pub(crate) fn disabled(control: Control) -> Control {
-    Control {
-        requester_enable: RequesterEnable::Disabled,
-        ..control
+impl Table {
+    /// A table of `count` entries that are to be 0, of which nothing is known.
+    pub(crate) fn new(place: Place, count: u16) -> Result<Self> {
+        let mut wanted = KVec::new();
+        wanted.resize(count.into(), 0, GFP_KERNEL)?;
+        let mut table = Self {
+            place,
+            due: BitmapVec::new(wanted.len(), GFP_KERNEL)?,
+            wanted,
+            vectors_change: false,
+        };
+        table.all_due();
+        Ok(table)
     }
-}
 
-/// Puts `control` in force after a table was written, or turns TPH off if it was not.
-pub(crate) fn finish(
-    requester: &Requester<'_>,
-    control: Control,
-    written: Result,
-) -> Result<(), Refusal> {
-    let in_force = written
-        .and_then(|()| set_control(requester, control))
-        .and_then(|()| self::control(requester));
-
-    // Posted or not, a write to a device that is gone succeeds: only a read tells.
-    if in_force == Ok(Some(control)) {
-        return Ok(());
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        self.place
     }
-    // As above; and if it gets there, so much the better.
-    let _ = set_control(requester, Control::RESET);
-    Err(Refusal::DeviceGone)
-}
 
-fn write(requester: &Requester<'_>, index: u16, tags: &[u16]) -> Result {
-    for (offset, write) in Writes::new(index, tags) {
-        match write {
-            Write::Word(value) => requester.write_word(offset, value)?,
-            Write::Dword(value) => requester.write_dword(offset, value)?,
+    /// What each entry is to have.
+    pub(crate) fn wanted(&self) -> &[u16] {
+        &self.wanted
+    }
+
+    /// How it compares with hardware.
+    pub(crate) fn entries(&self) -> Entries {
+        Entries {
+            place: self.place,
+            due: self.next_due(0).is_some(),
         }
     }
-    Ok(())
-}
 
-/// Shows the user `tags` in the table of a capability at `offset`, from entry `index` on.
-pub(crate) fn show(
-    config: &mut VirtualConfig<'_>,
-    offset: u16,
-    index: usize,
-    tags: &[u16],
-) -> Result {
-    // CAST: at most 64 entries.
-    for (at, write) in Writes::new(index as u16, tags) {
-        let at = usize::from(offset + at);
-        match write {
-            Write::Word(value) => config.write_word(at, value)?,
-            Write::Dword(value) => config.write_dword(at, value)?,
+    /// An entry that hardware is recorded to have something else than 0 in, if there is one.
+    pub(crate) fn witness(&self) -> Option<usize> {
+        (0..self.wanted.len()).find(|&entry| self.wanted[entry] != 0 && !self.is_due(entry))
+    }
+
+    /// All entries are due.
+    pub(crate) fn all_due(&mut self) {
+        self.make_due(0..self.wanted.len());
+    }
+
+    /// All entries are to be 0. Whether one was not.
+    pub(crate) fn clear(&mut self) -> bool {
+        let mut changed = false;
+        for entry in 0..self.wanted.len() {
+            if self.wanted[entry] != 0 {
+                self.wanted[entry] = 0;
+                self.due.set_bit(entry);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Exchanges what the entries from `index` on are to have with `tags`; they are due then.
+    pub(crate) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
+        if let Some(wanted) = self.wanted.get_mut(entries.clone()) {
+            wanted.swap_with_slice(tags);
+            self.make_due(entries);
         }
     }
-    Ok(())
+
+    /// A user is about to allocate or free vectors.
+    pub(crate) fn vectors_change(&mut self) {
+        self.vectors_change = self.place == Place::Msix;
+    }
+
+    /// A user has allocated or freed vectors.
+    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice) {
+        self.find_changes(vdev);
+        self.vectors_change = false;
+    }
+
+    /// Finds vectors that were freed, and whose entries are to be 0 for that. And such as the PCI
+    /// core has a tag for that nobody has programmed: it reads the word of a vector that it
+    /// allocates, and finds all ones in a device that cannot be reached.
+    pub(crate) fn find_changes(&mut self, vdev: &CoreDevice) {
+        if !self.vectors_change {
+            return;
+        }
+        for vector in 0..self.wanted.len() {
+            let allocated = is_allocated(vdev, vector);
+            if self.wanted[vector] != 0 && !allocated {
+                self.wanted[vector] = 0;
+                self.due.set_bit(vector);
+            } else if self.wanted[vector] == 0 && allocated {
+                // CAST: at most 2048 vectors.
+                if bus::vector_tag(vdev.pci(), vector as u16) != 0 {
+                    self.due.set_bit(vector);
+                }
+            }
+        }
+    }
+
+    /// Whether each of these entries can be written: a vector without an interrupt cannot.
+    pub(crate) fn can_write(&self, vdev: &CoreDevice, entries: Range<usize>) -> bool {
+        self.place != Place::Msix || entries.clone().all(|vector| is_allocated(vdev, vector))
+    }
+
+    /// Whether hardware has what it is recorded to have in [`Self::witness`].
+    pub(crate) fn is_as_recorded(&self, at: &Access<'_>) -> bool {
+        let Some(entry) = self.witness() else {
+            return true;
+        };
+        // CAST: at most 2048 entries.
+        let found = match self.place {
+            Place::Msix => at.msix_table().and_then(|table| table.tag(entry as u16)),
+            _ => Some(at.requester().read_word(Writes::offset(entry as u16))),
+        };
+        found == Some(self.wanted[entry])
+    }
+
+    /// Writes the entries that are due; the requester is disabled. Whether the table took them
+    /// all. What it did not take stays due.
+    pub(crate) fn write_due(&mut self, at: &Access<'_>) -> bool {
+        while let Some(first) = self.next_due(0) {
+            let run = self.run(at.vdev(), first);
+            if !self.write(at, run.clone()) {
+                return false;
+            }
+            for entry in run {
+                self.due.clear_bit(entry);
+            }
+        }
+        true
+    }
+
+    fn write(&self, at: &Access<'_>, run: Range<usize>) -> bool {
+        let tags = &self.wanted[run.clone()];
+        // CAST: at most 2048 entries.
+        let first = run.start as u16;
+        match self.place {
+            Place::None => true,
+            Place::Capability => {
+                write_capability(at.requester(), first, tags);
+                true
+            }
+            Place::Msix => {
+                let Some(table) = at.msix_table() else {
+                    return false;
+                };
+                if !is_allocated(at.vdev(), run.start) {
+                    return run.clone().all(|vector| table.clear_tag(vector as u16));
+                }
+                if at.requester().write_msix_tags(first, tags).is_err() {
+                    return false;
+                }
+                // Posted or not, a write to a device that is gone succeeds: only a read tells.
+                let last = run.end - 1;
+                Requester::SEES_MSIX_TAGS || table.tag(last as u16) == Some(self.wanted[last])
+            }
+        }
+    }
+
+    /// The entries from `first` on that are due and can be written in one go.
+    fn run(&self, vdev: &CoreDevice, first: usize) -> Range<usize> {
+        let in_msix = self.place == Place::Msix;
+        let allocated = in_msix && is_allocated(vdev, first);
+        let alike = |entry: usize| !in_msix || is_allocated(vdev, entry) == allocated;
+        let len = (first..self.wanted.len())
+            .take_while(|&entry| self.is_due(entry) && alike(entry))
+            .count();
+        first..first + len
+    }
+
+    fn is_due(&self, entry: usize) -> bool {
+        self.next_due(entry) == Some(entry)
+    }
+
+    /// The first entry from `from` on that is due. There may be no entry at all.
+    fn next_due(&self, from: usize) -> Option<usize> {
+        (from < self.due.len())
+            .then(|| self.due.next_bit(from))
+            .flatten()
+    }
+
+    fn make_due(&mut self, entries: Range<usize>) {
+        for entry in entries {
+            self.due.set_bit(entry);
+        }
+    }
+}
+
+fn is_allocated(vdev: &CoreDevice, vector: usize) -> bool {
+    // CAST: at most 2048 vectors.
+    bus::vector_is_allocated(vdev.pci(), vector as u16)
+}
+
+fn write_capability(requester: &Requester<'_>, first: u16, tags: &[u16]) {
+    for (offset, write) in Writes::new(first, tags) {
+        match write {
+            Write::Word(value) => requester.write_word(offset, value),
+            Write::Dword(value) => requester.write_dword(offset, value),
+        }
+    }
 }

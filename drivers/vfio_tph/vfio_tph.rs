@@ -2,12 +2,12 @@
 
 //! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
 //!
-//! The driver is vfio-pci in everything but TPH: it virtualizes the TPH Requester capability
-//! ([`config`]), writes steering tags through to the ST table ([`table`], [`vectors`]), finds the
-//! tag of a CPU in firmware ([`lookup`]), puts back after sleep what was in force before
-//! ([`power`]), shows a device to its administrator ([`sysfs`], [`debugfs`]), and answers the
-//! device features of `include/uapi/linux/vfio_tph.h` ([`feature`]). What it decides is decided
-//! in [`rules`], which touches no hardware; what touches hardware decides nothing.
+//! The driver is vfio-pci in everything but TPH. What happens to a device is in [`driver`], what is
+//! wanted of hardware and what it holds in [`hardware`], which alone changes it. Calls of the user
+//! come in by [`config`] (the TPH Requester capability) and [`feature`] (the device features of
+//! `include/uapi/linux/vfio_tph.h`), those of an administrator by [`sysfs`] and [`debugfs`]. The tag
+//! of a CPU comes from firmware ([`lookup`]). What the driver decides it decides in [`rules`], which
+//! touch no hardware; what touches hardware decides nothing.
 //!
 //! Limits: hints of dma-bufs ([`dmabuf`]) need a kernel that has `kernel/patches`.
 
@@ -16,15 +16,17 @@ mod debugfs;
 mod denylist;
 mod device;
 mod dmabuf;
+mod driver;
+mod failure;
 mod feature;
+mod hardware;
 mod lookup;
-mod power;
 mod rules;
 #[path = "../../rust/mod.rs"]
 mod rust;
+mod spans;
 mod sysfs;
 mod table;
-mod vectors;
 
 pub(crate) use rust::uapi;
 

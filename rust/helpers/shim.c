@@ -12,6 +12,7 @@
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
 #include <linux/pm_runtime.h>
+#include <linux/ratelimit.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 
@@ -161,6 +162,14 @@ u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector)
 	if (irq > 0)
 		desc = irq_get_msi_desc(irq);
 	return desc ? FIELD_GET(PCI_MSIX_ENTRY_CTRL_ST, desc->pci.msix_ctrl) : 0;
+}
+
+bool tph_helper_ratelimit(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
 }
 
 int tph_helper_pm_get(struct device *dev)

@@ -29,6 +29,8 @@ bool tph_helper_write_locked_by_current(struct rw_semaphore *sem);
 bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector);
 u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector);
 
+bool tph_helper_ratelimit(void);
+
 int tph_helper_pm_get(struct device *dev);
 void tph_helper_pm_put(struct device *dev);
 

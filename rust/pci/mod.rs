@@ -66,6 +66,11 @@ pub(crate) fn is_powered(pdev: &pci::Device<Bound>) -> bool {
     power_state(pdev) < D3HOT
 }
 
+/// Whether the device is in D3hot.
+pub(crate) fn is_in_d3hot(pdev: &pci::Device<Bound>) -> bool {
+    power_state(pdev) == D3HOT
+}
+
 /// Whether the device is in D0: only there does it take memory requests (PCIe r6.2 5.3.1).
 pub(crate) fn is_in_d0(pdev: &pci::Device<Bound>) -> bool {
     power_state(pdev) == D0

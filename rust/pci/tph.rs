@@ -23,6 +23,7 @@ use kernel::{
 #[derive(Clone, Copy)]
 pub(crate) struct Requester<'a> {
     pdev: &'a pci::Device<Bound>,
+    config: pci::ConfigSpace<'a>,
     offset: u16,
 }
 
@@ -31,8 +32,13 @@ impl<'a> Requester<'a> {
     pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Option<Self> {
         let offset = found_at(pdev)?;
         let end = usize::from(offset) + bindings::PCI_TPH_BASE_SIZEOF as usize;
+        let config = pdev.config_space_extended().ok()?;
         // INVARIANT: The PCI core found the capability there.
-        (end <= pdev.cfg_size().into_raw()).then_some(Self { pdev, offset })
+        (end <= pdev.cfg_size().into_raw()).then_some(Self {
+            pdev,
+            config,
+            offset,
+        })
     }
 
     /// The capability's offset in config space, in bytes.
@@ -40,25 +46,34 @@ impl<'a> Requester<'a> {
         self.offset
     }
 
-    /// Reads the dword at `register` of the capability. All ones if the device does not answer.
-    pub(crate) fn read_dword(&self, register: u16) -> Result<u32> {
-        self.pdev
-            .config_space_extended()?
-            .try_read32(usize::from(self.offset + register))
+    /// Reads the dword at `register` of the capability: all ones if the device does not answer, or
+    /// if there is no such register.
+    pub(crate) fn read_dword(&self, register: u16) -> u32 {
+        self.config
+            .try_read32(self.at(register))
+            .unwrap_or(u32::MAX)
     }
 
-    /// Writes the dword at `register` of the capability.
-    pub(crate) fn write_dword(&self, register: u16, value: u32) -> Result {
-        self.pdev
-            .config_space_extended()?
-            .try_write32(value, usize::from(self.offset + register))
+    /// Reads the word at `register` of the capability, likewise.
+    pub(crate) fn read_word(&self, register: u16) -> u16 {
+        self.config
+            .try_read16(self.at(register))
+            .unwrap_or(u16::MAX)
     }
 
-    /// Writes the word at `register` of the capability.
-    pub(crate) fn write_word(&self, register: u16, value: u16) -> Result {
-        self.pdev
-            .config_space_extended()?
-            .try_write16(value, usize::from(self.offset + register))
+    /// Writes the dword at `register` of the capability. A device that is gone does not get it, and
+    /// nothing is written past the end of config space.
+    pub(crate) fn write_dword(&self, register: u16, value: u32) {
+        let _ = self.config.try_write32(value, self.at(register));
+    }
+
+    /// Writes the word at `register` of the capability, likewise.
+    pub(crate) fn write_word(&self, register: u16, value: u16) {
+        let _ = self.config.try_write16(value, self.at(register));
+    }
+
+    fn at(&self, register: u16) -> usize {
+        usize::from(self.offset) + usize::from(register)
     }
 
     /// Tells the PCI core what is in force, so that it saves and restores that.
@@ -76,6 +91,9 @@ impl<'a> Requester<'a> {
             bindings::tph_helper_set_state(as_raw(self.pdev), enabled, st_mode, requester_enable)
         };
     }
+
+    /// Whether [`Self::write_msix_tags`] fails if the table does not have the last tag afterwards.
+    pub(crate) const SEES_MSIX_TAGS: bool = cfg!(VFIO_TPH_MSIX_TAGS);
 
     /// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps
     /// its copy of the vectors' control words in step. The requester is disabled; as far as the PCI

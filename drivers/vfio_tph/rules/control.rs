@@ -38,17 +38,6 @@ pub(crate) fn judge(
     Some(next)
 }
 
-/// The values that take hardware from `current` to `next`, in their order: a mode change while
-/// enabled goes through "disabled".
-pub(crate) fn steps(current: Control, next: Control) -> impl Iterator<Item = Control> {
-    let through = current.enabled() && current.st_mode != next.st_mode;
-    let disabled = Control {
-        requester_enable: RequesterEnable::Disabled,
-        ..current
-    };
-    through.then_some(disabled).into_iter().chain([next])
-}
-
 /// What a write of `count` bytes at `offset` of a capability does to Control: the bytes of the
 /// register that are written, and where they are in the write.
 ///

@@ -15,6 +15,7 @@ pub(crate) mod isolation;
 pub(crate) mod lookup;
 pub(crate) mod policy;
 pub(crate) mod published;
+pub(crate) mod reconcile;
 pub(crate) mod refusal;
 pub(crate) mod regs;
 pub(crate) mod source;

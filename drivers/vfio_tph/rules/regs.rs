@@ -225,6 +225,14 @@ impl Control {
         self.st_mode as u32 | ((self.requester_enable as u32) << Self::REQ_EN_SHIFT)
     }
 
+    /// The same mode, with the requester disabled.
+    pub(crate) const fn disabled(self) -> Self {
+        Self {
+            requester_enable: RequesterEnable::Disabled,
+            ..self
+        }
+    }
+
     /// Whether hints are sent.
     pub(crate) fn enabled(self) -> bool {
         self.requester_enable != RequesterEnable::Disabled

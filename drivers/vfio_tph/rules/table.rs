@@ -22,6 +22,12 @@ pub(crate) struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
+    /// The offset of an entry in the capability, in bytes.
+    pub(crate) const fn offset(index: u16) -> u16 {
+        // CAST: 0xc.
+        index * 2 + uapi::PCI_TPH_BASE_SIZEOF as u16
+    }
+
     /// Plans the writes; `index + tags.len()` is within the table.
     pub(crate) fn new(index: u16, tags: &'a [u16]) -> Self {
         Self { index, tags }
@@ -32,8 +38,7 @@ impl Iterator for Writes<'_> {
     type Item = (u16, Write);
 
     fn next(&mut self) -> Option<Self::Item> {
-        // CAST: 0xc.
-        let offset = self.index * 2 + uapi::PCI_TPH_BASE_SIZEOF as u16;
+        let offset = Self::offset(self.index);
         let (write, rest, entries) = match *self.tags {
             [] => return None,
             [low, high, ref rest @ ..] if self.index % 2 == 0 => (

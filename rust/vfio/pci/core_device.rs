@@ -301,22 +301,21 @@ impl<'a> VirtualConfig<'a> {
         }
     }
 
-    /// Replaces the dword at `offset`, which is aligned.
-    pub(crate) fn write_dword(&mut self, offset: usize, value: u32) -> Result {
-        let at = self.check(offset, size_of::<u32>(), align_of::<u32>())?;
-        // SAFETY: In range and aligned. vfio-pci-core reads at the same time, as with its own
-        // writers.
-        unsafe { at.cast::<u32>().write_volatile(value.to_le()) };
-        Ok(())
+    /// Replaces the dword at `offset`, if one is there: in range, and aligned.
+    pub(crate) fn write_dword(&mut self, offset: u16, value: u32) {
+        if let Ok(at) = self.check(offset.into(), size_of::<u32>(), align_of::<u32>()) {
+            // SAFETY: In range and aligned. vfio-pci-core reads at the same time, as with its own
+            // writers.
+            unsafe { at.cast::<u32>().write_volatile(value.to_le()) };
+        }
     }
 
-    /// Replaces the word at `offset`, which is aligned.
-    pub(crate) fn write_word(&mut self, offset: usize, value: u16) -> Result {
-        let at = self.check(offset, size_of::<u16>(), align_of::<u16>())?;
-        // SAFETY: In range and aligned. vfio-pci-core reads at the same time, as with its own
-        // writers.
-        unsafe { at.cast::<u16>().write_volatile(value.to_le()) };
-        Ok(())
+    /// Replaces the word at `offset`, likewise.
+    pub(crate) fn write_word(&mut self, offset: u16, value: u16) {
+        if let Ok(at) = self.check(offset.into(), size_of::<u16>(), align_of::<u16>()) {
+            // SAFETY: As above.
+            unsafe { at.cast::<u16>().write_volatile(value.to_le()) };
+        }
     }
 
     /// Copies bytes out.

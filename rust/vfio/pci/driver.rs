@@ -152,7 +152,7 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     }
 
     /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions
-    /// cannot be locked by [`Handle::lock`].
+    /// cannot be locked by [`Handle::lock_hardware`].
     fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset);
 
     /// The device, which is open, has been reset.

@@ -23,15 +23,18 @@ pub(crate) use self::{
     attribute::Attribute,
     core_device::{
         Access,
-        CoreDevice,
-        VirtualConfig, //
+        CoreDevice, //
     },
     driver::Driver,
-    msix::MsixTable,
+    msix::{
+        Decoding,
+        MsixTable, //
+    },
     registration::Registration,
     session::{
         Handle,
         InReset,
+        Memory,
         Open,
         Opening, //
     },

@@ -86,6 +86,15 @@ impl CoreDevice {
         Some(decoding)
     }
 
+    /// The device, as one that decodes its memory BARs, if it does. The caller keeps it so.
+    pub(super) fn decoding(&self) -> Option<Decoding<'_>> {
+        self.decodes_memory().then_some(Decoding {
+            device: self,
+            switched_on: false,
+            _lock: None,
+        })
+    }
+
     /// The MSI-X table, if the device decodes it.
     ///
     /// # Safety
@@ -164,9 +173,18 @@ impl MsixTable<'_> {
         Some(unsafe { self.base.byte_add(offset as usize) })
     }
 
+    /// The tag of a vector. `None` if the device does not answer: some bits of the word that has it
+    /// are reserved, and 0.
+    pub(crate) fn tag(&self, vector: u16) -> Option<u16> {
+        // SAFETY: Mapped, by the invariant.
+        let control = unsafe { bindings::readl(self.vector_control(vector)?) };
+        // CAST: 16 bits are left.
+        (control != u32::MAX).then_some((control >> TAG_SHIFT) as u16)
+    }
+
     /// Zeroes the tag of a vector that is not allocated, if it has one. Whether it has none then: a
     /// device that does not answer has all of them.
-    pub(crate) fn clear_tag(&mut self, vector: u16) -> bool {
+    pub(crate) fn clear_tag(&self, vector: u16) -> bool {
         let Some(at) = self.vector_control(vector) else {
             return false;
         };

@@ -97,6 +97,17 @@ impl<'a> Opening<'a> {
     }
 }
 
+/// What somebody who changes hardware wants of the memory BARs of the device.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) enum Memory {
+    /// Nothing.
+    Unused,
+    /// To reach them, if the device decodes them as its user has it.
+    AsItIs,
+    /// To reach them, if the power state allows it: the device is made to decode them.
+    Needed,
+}
+
 /// The state of a device between open and close, behind a lock.
 #[pin_data]
 pub(crate) struct Session<T: Driver> {
@@ -224,37 +235,44 @@ impl<'a, T: Driver> Handle<'a, T> {
         self.guard(self.session.locked.lock(), None)
     }
 
-    /// Locks the session with `memory_lock` held for reading, and no reset or change of power
-    /// under way: hardware can be changed. ENODEV if the device is not open; ERESTARTSYS if a
-    /// signal comes before another user has changed the power state. The device is awake.
-    pub(crate) fn lock(&self) -> Result<SessionGuard<'a, T>> {
-        let (memory, guard) = self.lock_after(|| self.vdev.memory_lock())?;
-        self.guard(guard, Some(memory))
-    }
-
-    /// As [`Self::lock`], with `memory_lock` held for writing, and makes the device decode its
-    /// memory BARs as [`CoreDevice::decode_memory`] does, if it can. What it decoded before is to
-    /// be restored while the session is locked: a reset must not save, or find, what is so only
-    /// for the moment.
-    pub(crate) fn lock_decoding(&self) -> Result<(SessionGuard<'a, T>, Option<Decoding<'a>>)> {
-        let (memory, guard) = self.lock_after(|| self.vdev.memory_lock_alone())?;
-        let guard = self.guard(guard, None)?;
-        Ok((guard, self.vdev.decode_memory(Some(memory))))
-    }
-
-    /// Locks the session after what `take` takes, which comes before it, once hardware need not
-    /// be left alone.
-    fn lock_after<G>(&self, take: impl Fn() -> G) -> Result<(G, MutexGuard<'a, Locked<T>>)> {
+    /// Locks the session with no reset or change of power under way: hardware can be changed. What
+    /// `memory` says of the session, of the memory BARs, is so while the guards live: nobody resets
+    /// the device through vfio, or changes its power state, Memory Space Enable or interrupt
+    /// vectors.
+    ///
+    /// ENODEV if the device is not open; ERESTARTSYS if a signal comes before another user has
+    /// changed the power state. The device is awake.
+    ///
+    /// Memory decoding is restored while the session is locked: a reset must not save, or find,
+    /// what is so only for the moment.
+    pub(crate) fn lock_hardware(
+        &self,
+        memory: impl Fn(&T::Session) -> Memory,
+    ) -> Result<(SessionGuard<'a, T>, Option<Decoding<'a>>)> {
+        let memory = |locked: &Locked<T>| locked.session.as_ref().map_or(Memory::Unused, &memory);
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
             let mut guard = self.session.locked.lock();
             self.session.wait_for_transit(&mut guard)?;
+            let wanted = memory(&guard);
             drop(guard);
 
-            let taken = take();
-            let guard = self.session.locked.lock();
-            if !guard.is_in_transit() {
-                return Ok((taken, guard));
+            if wanted == Memory::Needed {
+                let lock = self.vdev.memory_lock_alone();
+                let guard = self.session.locked.lock();
+                if !guard.is_in_transit() {
+                    let guard = self.guard(guard, None)?;
+                    return Ok((guard, self.vdev.decode_memory(Some(lock))));
+                }
+            } else {
+                let lock = self.vdev.memory_lock();
+                let guard = self.session.locked.lock();
+                if !guard.is_in_transit() && memory(&guard) == wanted {
+                    let decoding = (wanted == Memory::AsItIs)
+                        .then(|| self.vdev.decoding())
+                        .flatten();
+                    return Ok((self.guard(guard, Some(lock))?, decoding));
+                }
             }
         }
     }
@@ -277,7 +295,7 @@ impl<'a, T: Driver> Handle<'a, T> {
 
     /// Has vfio-pci-core change the power state, alone: `before` is called first, then `change`,
     /// and at last `after`, whatever came of it. From `before` to the end of `change`
-    /// [`Self::lock`] waits, and who changes hardware by it: what `before` did stays so. `after`
+    /// [`Self::lock_hardware`] waits, and who changes hardware by it: what `before` did stays so. `after`
     /// does not wait for users. ERESTARTSYS if a signal comes before `before`.
     ///
     /// The device is awake.

@@ -2,7 +2,7 @@
 
 //! The hardware-free rules of the driver, compiled for the host and enumerated.
 //!
-//! There is no library in here, only tests and fuzz targets: `rules` is `drivers/vfio_tph/core` to the
+//! There is no library in here, only tests and fuzz targets: `rules` is `drivers/vfio_tph/rules` to the
 //! letter, and `tests` compares it with `oracle`, a model of its own, written from the contract in plain
 //! integers. The name of a test carries the number of the requirement that it proves.
 
@@ -37,3 +37,6 @@ pub mod fuzz;
 mod oracle;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "fuzz"))]
+#[cfg_attr(not(test), allow(dead_code))]
+mod walk;

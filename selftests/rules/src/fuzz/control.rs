@@ -12,11 +12,11 @@ use crate::{
     rules::{
         control::{
             judge,
-            overlap,
-            steps, //
+            overlap, //
         },
         regs::Control,
     },
+    walk::states,
 };
 use arbitrary::{
     Result,
@@ -43,7 +43,7 @@ fn after(current: u32, seen: u32, offset: usize, bytes: &[u8]) -> u32 {
 /// Each value that hardware gets is one that it may have, and no mode changes while enabled.
 fn check_steps(current: Control, next: Control, seen: u32) {
     let mut before = current.raw();
-    for step in steps(current, next).map(Control::raw) {
+    for step in states(current, next).into_iter().map(Control::raw) {
         let (mode, enable) = (step & 7, step >> 8);
         assert_eq!(step & !0x307, 0, "reserved bits");
         assert_ne!(enable, 0b10);

@@ -12,6 +12,7 @@ mod layout;
 mod lookup;
 mod offer;
 mod published;
+mod reconcile;
 mod registers;
 mod source;
 mod table;

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What happens to a device, and who sees to it.
+
+use crate::{
+    config,
+    debugfs::Files,
+    denylist,
+    device::{
+        Offered,
+        Shared,
+        TphSession,
+        VfioTph, //
+    },
+    dmabuf,
+    feature,
+    hardware::{
+        self,
+        Tph, //
+    },
+    lookup::HostBridges,
+    rules::{
+        capability::{
+            self,
+            Hardware,
+            Offer, //
+        },
+        isolation,
+        policy::Policy,
+        reconcile::Place,
+        regs::{
+            Capability,
+            Completer,
+            TableLocation, //
+        },
+    },
+    rust::{
+        dma_buf::Tph as DmaBufTph,
+        module_param,
+        pci::{
+            self as bus,
+            tph::Requester,
+            Upstream, //
+        },
+        ratelimit,
+        vfio::{
+            feature::Call,
+            pci::{
+                Access,
+                CoreDevice,
+                Driver,
+                Handle,
+                InReset,
+                Open,
+                Opening,
+                Unmappable, //
+            },
+        },
+    },
+    sysfs::TphPolicy,
+    uapi, //
+};
+use core::ops::RangeInclusive;
+use kernel::{
+    debugfs::Dir,
+    device::Bound,
+    page::PAGE_SIZE,
+    pci,
+    prelude::*,
+    sync::atomic::Relaxed, //
+};
+
+impl Driver for VfioTph {
+    type Shared = Shared;
+    type Session = TphSession;
+    type Attribute = TphPolicy;
+
+    const FEATURES: RangeInclusive<u32> =
+        uapi::VFIO_DEVICE_FEATURE_TPH..=uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
+    const NAME: &'static CStr = c"vfio_tph";
+
+    fn shared() -> impl PinInit<Shared, Error> {
+        try_pin_init!(Shared {
+            host_bridges <- HostBridges::new(),
+            debugfs: Dir::new(c"vfio_tph"),
+        })
+    }
+
+    fn sriov_enabled() -> bool {
+        module_param::enable_sriov()
+    }
+
+    fn probe(pdev: &pci::Device<Bound>, shared: &Shared) -> Result<Self> {
+        if denylist::lists(pdev) {
+            dev_warn!(
+                pdev,
+                "device {:#06x} is in vfio-pci's device denylist\n",
+                pdev.device_id()
+            );
+            return Err(EINVAL);
+        }
+        // What a driver before has left on, the PCI core would restore in its own order, a table
+        // under an enabled requester, when the device wakes up for its first user.
+        if let Some(requester) = Requester::new(pdev) {
+            requester.disable();
+        }
+        let gate = module_param::enable_unsafe_tph();
+        let host_bridge = bus::host_bridge(pdev).map(|node| shared.host_bridges.get(node));
+        Ok(Self::new(
+            gate,
+            Policy::default_for(gate),
+            Files::new(&shared.debugfs, pdev.as_ref().name())?,
+            host_bridge.transpose()?,
+            bus::tph::allowed(pdev),
+        ))
+    }
+
+    /// Turns TPH off before vfio-pci-core resets the device and takes the snapshot that it restores
+    /// at close, so that neither carries what an earlier driver left behind.
+    fn before_open(&self, vdev: &CoreDevice) -> Result {
+        let Some(offset) = bus::tph::found_at(vdev.pci()) else {
+            return Ok(());
+        };
+        let requester = Requester::new(vdev.pci());
+        if let Some(requester) = &requester {
+            requester.disable();
+        }
+        refuse_past_the_end(vdev, offset, requester)
+    }
+
+    fn open(&self, opening: &mut Opening<'_>) -> Result<TphSession> {
+        let vdev = opening.vdev();
+        let completer = completer(vdev);
+        let mut session = TphSession {
+            offered: None,
+            tph: None,
+            completer: if self.allowed {
+                completer
+            } else {
+                Completer::None
+            },
+            virtual_bytes: KVec::new(),
+            visible: self.files.visible().clone(),
+        };
+
+        if let Some(requester) = Requester::new(vdev.pci()) {
+            let (_, space) = opening.config();
+            let found = read_hardware(vdev, &requester, completer, space);
+            self.warn_of_size(vdev, &found);
+            let (place, entries) = match found.capability.table_location() {
+                TableLocation::None => (Place::None, 0),
+                TableLocation::Capability => (Place::Capability, found.entries_in_capability()),
+                TableLocation::Msix => (Place::Msix, found.msix_vectors),
+            };
+            // Whatever was there before: also what the kernel knows nothing of.
+            let tph = session.tph.insert(Tph::new(place, entries)?);
+            hardware::open(tph, opening, requester);
+
+            session.offered = Offer::new(&found, self.policy())
+                .filter(|_| self.allowed)
+                .map(|offer| Offered {
+                    offer,
+                    offset: requester.offset(),
+                });
+        }
+
+        show(&mut session, opening)?;
+        self.spans.set(vdev, &session);
+        let in_msix = session
+            .tph
+            .as_ref()
+            .is_some_and(|tph| tph.place() == Place::Msix);
+        self.tracks_vectors
+            .store(session.offered.is_some() && in_msix, Relaxed);
+        Ok(session)
+    }
+
+    fn before_close(&self, handle: Handle<'_, Self>) {
+        // Nobody else has the device any more who could be waited for.
+        let _ = hardware::before_close(handle);
+    }
+
+    fn close(&self, open: &mut Open<'_, Self>) {
+        self.spans.clear();
+        self.tracks_vectors.store(false, Relaxed);
+        hardware::close(open);
+        open.visible.closed();
+    }
+
+    #[inline(always)]
+    fn wants_read(&self, position: u64, count: usize) -> bool {
+        self.spans.concern_read(position, count)
+    }
+
+    #[inline(always)]
+    fn wants_write(&self, position: u64, count: usize) -> bool {
+        self.spans.concern_write(position, count)
+    }
+
+    fn read(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        config::read(self, handle, access)
+    }
+
+    fn write(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        config::write(self, handle, access)
+    }
+
+    fn feature(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
+        feature::dispatch(self, handle, call)
+    }
+
+    fn tracks_interrupts(&self) -> bool {
+        self.tracks_vectors.load(Relaxed)
+    }
+
+    fn interrupts_change(&self, handle: Handle<'_, Self>) {
+        // Only a user who changes the power state could be waited for in vain; there is none now.
+        let _ = hardware::vectors_change(handle);
+    }
+
+    fn interrupts_changed(&self, handle: Handle<'_, Self>) {
+        // As above.
+        let _ = hardware::vectors_changed(handle);
+    }
+
+    fn reset_failed(&self, handle: Handle<'_, Self>) {
+        // A user who changes the power state, and is waited for in vain, sees to it.
+        let _ = hardware::reset_failed(handle);
+    }
+
+    fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
+        let offered = open.offered.as_ref()?;
+        let msix = open.vdev().msix()?;
+        isolation::isolates(&offered.offer).then(|| Unmappable {
+            region: msix.bar,
+            bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
+        })
+    }
+
+    fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<DmaBufTph> {
+        dmabuf::answer(word, extended)
+    }
+
+    fn suspend(&self, open: &mut Open<'_, Self>) {
+        hardware::sleep(open);
+    }
+
+    fn resume(&self, open: &mut Open<'_, Self>) {
+        hardware::wake(open);
+    }
+
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset) {
+        hardware::before_reset(open, reset);
+    }
+
+    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &InReset) {
+        hardware::after_reset(open, reset);
+    }
+
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &InReset) {
+        if accessible {
+            hardware::doubt(open, reset);
+        } else {
+            hardware::lose(open);
+        }
+    }
+
+    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &InReset) {
+        hardware::settle(open, reset);
+    }
+}
+
+impl VfioTph {
+    fn warn_of_size(&self, vdev: &CoreDevice, found: &Hardware) {
+        let claimed = found.capability.table_size();
+        if found.capability.table_location() == TableLocation::Capability
+            && claimed > found.room
+            && !self.warned_of_size.xchg(true, Relaxed)
+        {
+            dev_warn!(
+                vdev.pci(),
+                "TPH capability claims {} ST entries and has room for {}\n",
+                claimed,
+                found.room
+            );
+        }
+    }
+}
+
+/// vfio-pci-core marks in its map what the device claims. Where it does so without a look at the
+/// size of the map, a device that lies must not get there: EIO.
+fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Requester<'_>>) -> Result {
+    if CoreDevice::BOUNDS_CAPABILITIES {
+        return Ok(());
+    }
+    let past = requester.is_none_or(|requester| {
+        capability::reaches_past(
+            Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)),
+            offset,
+            vdev.pci().cfg_size().into_raw(),
+        )
+    });
+    if !past {
+        return Ok(());
+    }
+    if ratelimit::allows() {
+        dev_err!(
+            vdev.pci(),
+            "TPH capability at {:#x} claims ST entries past the end of config space\n",
+            offset
+        );
+    }
+    Err(EIO)
+}
+
+fn completer(vdev: &CoreDevice) -> Completer {
+    bus::device_capabilities_2(vdev.pci())
+        .map_or(Completer::None, Completer::from_device_capabilities_2)
+}
+
+/// Reads what the hardware says of itself, but for what it is as a completer, and of its path.
+///
+/// The capability comes after `completer`: if the device answers then, what it answered before was
+/// no silence.
+fn read_hardware(
+    vdev: &CoreDevice,
+    requester: &Requester<'_>,
+    completer: Completer,
+    space: &[u8],
+) -> Hardware {
+    let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16);
+    Hardware {
+        capability: Capability::from_raw(capability),
+        root_port: match bus::upstream(vdev.pci()) {
+            Upstream::RootComplex => None,
+            Upstream::RootPort(devcap2) => Some(Completer::from_device_capabilities_2(devcap2)),
+            Upstream::Unknown => Some(Completer::None),
+        },
+        completer,
+        room: capability::room(space, requester.offset()),
+        msix_vectors: vdev.msix().map_or(0, |msix| msix.vectors()),
+    }
+}
+
+/// Shows the capability to the user, or hides it.
+fn show(session: &mut TphSession, opening: &mut Opening<'_>) -> Result {
+    let (map, space) = opening.config();
+    if let Some(offered) = &session.offered {
+        match capability::expose(map, space, offered.offset, &offered.offer) {
+            Some(range) => session.virtual_bytes.push(range.into(), GFP_KERNEL)?,
+            None => session.offered = None,
+        }
+    }
+    let keep = session.offered.as_ref().map(|offered| offered.offset);
+    while let Some(range) = capability::hide_one(map, space, keep) {
+        session.virtual_bytes.push(range.into(), GFP_KERNEL)?;
+    }
+
+    if let Some(tph) = &mut session.tph {
+        let isolated = session
+            .offered
+            .as_ref()
+            .is_some_and(|offered| isolation::isolates(&offered.offer));
+        if tph.place() == Place::Msix && !isolated {
+            tph.set_mappable();
+        }
+        if let Some(offered) = &session.offered {
+            let entries = match tph.place() {
+                Place::Capability => tph.tags().len(),
+                Place::None | Place::Msix => 0,
+            };
+            session.visible.opened(&offered.offer, entries)?;
+        }
+    }
+    Ok(())
+}

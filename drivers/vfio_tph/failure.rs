@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Why a call fails: a check of the contract, or an error of the kernel.
+
+use crate::rules::refusal::Refusal;
+use kernel::{
+    alloc::AllocError,
+    prelude::*, //
+};
+
+/// Why a call fails.
+pub(crate) enum Failure {
+    /// A check of the contract.
+    Refused(Refusal),
+    /// A check of the contract, for the source at a position; and where in the call's data the user
+    /// wants to know which.
+    Source {
+        position: u32,
+        refusal: Refusal,
+        fault: usize,
+    },
+    /// Anything else.
+    Other(Error),
+}
+
+impl Failure {
+    /// The same of the source at `position`, if a check of the contract it is: then the user is
+    /// told which, at `fault` in the call's data.
+    pub(crate) fn of_source(self, position: u32, fault: usize) -> Self {
+        match self {
+            Self::Refused(refusal) => Self::Source {
+                position,
+                refusal,
+                fault,
+            },
+            failure => failure,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<AllocError> for Failure {
+    fn from(error: AllocError) -> Self {
+        Self::Other(error.into())
+    }
+}

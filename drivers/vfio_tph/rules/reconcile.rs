@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The next access that takes hardware to what is wanted of it.
+//!
+//! *Wanted* is what the user of a device has asked for, *held* what hardware has, as far as is
+//! known. An event (a write of the user, a reset, sleep) changes one or both; then [`next`] names
+//! one step at a time until there is nothing left to do, or nothing that can be done. Whatever the
+//! state, the ST table changes only while the requester is known to be disabled, and the requester
+//! is not enabled beside an entry that need not be what is wanted.
+
+use super::regs::Control;
+
+/// How much of a device can be reached.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Reach {
+    /// Nothing: it sleeps, or must be left alone.
+    Nothing,
+    /// Config space.
+    Config,
+    /// Config space, and its memory BARs.
+    Memory,
+}
+
+/// Why what is recorded as held may not be what hardware has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Doubt {
+    /// It is: nothing has happened since it was looked at.
+    None,
+    /// The device may have slept, and lost what it had. The PCI core puts a table in MSI-X back.
+    Slept,
+    /// The device may have lost all that it had, behind everybody's back.
+    Behind,
+    /// Control is as recorded, and is so after a reset, too. An entry that is recorded as not 0
+    /// tells: a reset clears them all.
+    Entries,
+}
+
+/// Where the ST table is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// Nowhere.
+    None,
+    /// In the capability.
+    Capability,
+    /// In the MSI-X table.
+    Msix,
+}
+
+impl Place {
+    /// What has to be reached for an access to the table.
+    pub(crate) const fn reach(self) -> Reach {
+        match self {
+            Self::None | Self::Capability => Reach::Config,
+            Self::Msix => Reach::Memory,
+        }
+    }
+}
+
+/// The entries of the table, compared with what is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Entries {
+    /// Where they are.
+    pub(crate) place: Place,
+    /// Whether hardware may have something else than is wanted in one of them.
+    pub(crate) due: bool,
+}
+
+/// What hardware has, as far as is known, but for its entries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Held {
+    /// Control; `None` if nothing is known of it. Then all entries are due, but for those that
+    /// somebody else puts back.
+    pub(crate) control: Option<Control>,
+    /// Whether `control` was read, and not only written.
+    pub(crate) seen: bool,
+    /// Whether what is recorded is to be doubted.
+    pub(crate) doubt: Doubt,
+    /// Whether the table did not take what was written: it is not tried again before the next
+    /// event.
+    pub(crate) stuck: bool,
+}
+
+/// One access, or the accesses that write the entries that are due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    /// Read Control: [`Held::looked`].
+    Look,
+    /// Read an entry that is recorded as not 0: [`Held::looked_at_entry`].
+    LookAtEntry,
+    /// Write Control: [`Held::wrote`].
+    Control(Control),
+    /// Write the entries that are due: [`Held::stuck`] if the table does not take them.
+    Entries,
+}
+
+impl Held {
+    /// Nothing is known: all entries are due.
+    pub(crate) const UNKNOWN: Self = Self {
+        control: None,
+        seen: false,
+        doubt: Doubt::None,
+        stuck: false,
+    };
+
+    /// The device may have lost what it had. What is in doubt already stays so for its own reason.
+    pub(crate) fn doubt(&mut self, doubt: Doubt) {
+        if self.control.is_some() && matches!(self.doubt, Doubt::None | Doubt::Entries) {
+            self.doubt = doubt;
+        }
+    }
+
+    /// Control was written.
+    pub(crate) fn wrote(&mut self, control: Control) {
+        self.control = Some(control);
+        self.seen = false;
+    }
+
+    /// The requester is about to be enabled. `witness`: whether an entry is recorded as not 0; it
+    /// is looked at first.
+    pub(crate) fn before_enable(&mut self, witness: bool) {
+        let disabled = self.control.is_some_and(|control| !control.enabled());
+        if self.doubt == Doubt::None && disabled && witness {
+            self.doubt = Doubt::Entries;
+        }
+    }
+
+    /// Control was read, which has `found`. Whether all entries are due now: the device has lost
+    /// what it had. `witness` as for [`Self::before_enable`].
+    pub(crate) fn looked(&mut self, place: Place, witness: bool, found: Control) -> bool {
+        let slept = self.doubt == Doubt::Slept;
+        let lost = self.doubt != Doubt::None && self.control != Some(found);
+        let put_back = slept && place == Place::Msix;
+        let ask = slept && !put_back && witness && found == Control::RESET;
+        let asked = self.doubt == Doubt::Entries;
+
+        self.control = Some(found);
+        self.seen = true;
+        self.doubt = if !lost && (ask || asked) {
+            Doubt::Entries
+        } else {
+            Doubt::None
+        };
+        lost && !put_back
+    }
+
+    /// An entry was read that is recorded as not 0. Whether all entries are due now.
+    pub(crate) fn looked_at_entry(&mut self, as_recorded: bool) -> bool {
+        self.doubt = Doubt::None;
+        !as_recorded
+    }
+
+    /// What is in force, if that is known.
+    pub(crate) fn in_force(&self) -> Option<Control> {
+        match self.doubt {
+            Doubt::Slept => None,
+            _ => self.control,
+        }
+    }
+}
+
+/// What hardware may have of what is wanted: TPH is not used beside an entry that need not be what
+/// is wanted.
+pub(crate) fn permitted(wanted: Control, held: &Held, entries: Entries) -> Control {
+    if entries.due || held.doubt == Doubt::Entries {
+        wanted.disabled()
+    } else {
+        wanted
+    }
+}
+
+/// The next step; `None` if there is nothing to do, or nothing that can be done with this `reach`.
+/// With `confirm`, Control is read at the end, whether or not it was written.
+pub(crate) fn next(
+    wanted: Control,
+    held: &Held,
+    entries: Entries,
+    reach: Reach,
+    confirm: bool,
+) -> Option<Step> {
+    if reach == Reach::Nothing {
+        return None;
+    }
+    let reaches_table = reach >= entries.place.reach();
+    match held.doubt {
+        Doubt::None => (),
+        Doubt::Slept | Doubt::Behind => return Some(Step::Look),
+        Doubt::Entries if reaches_table => return Some(Step::LookAtEntry),
+        Doubt::Entries => (),
+    }
+
+    if entries.due && reaches_table && !held.stuck {
+        return Some(match held.control {
+            Some(control) if !control.enabled() => Step::Entries,
+            Some(control) => Step::Control(control.disabled()),
+            None => Step::Control(wanted.disabled()),
+        });
+    }
+
+    let target = permitted(wanted, held, entries);
+    match held.control {
+        Some(control) if control == target => (confirm && !held.seen).then_some(Step::Look),
+        // A change of the mode goes through "disabled".
+        Some(control) if control.enabled() && control.st_mode != target.st_mode => {
+            Some(Step::Control(control.disabled()))
+        }
+        _ => Some(Step::Control(target)),
+    }
+}
