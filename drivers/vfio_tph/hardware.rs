@@ -629,7 +629,7 @@ pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &InReset) {
         // After the reset, nothing of what is known now counts.
         let _ = tph.sync(at, false);
         if !in_msix {
-            changed = tph.table.clear();
+            changed = tph.table.leave_to_reset();
         }
         // A device that sleeps is woken up, and saved, after this.
         if tph.held.control != Some(Control::RESET) {

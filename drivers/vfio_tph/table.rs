@@ -99,6 +99,14 @@ impl Table {
         changed
     }
 
+    /// All entries are to be 0, which a reset sees to that is about to come: nobody looks at what
+    /// is due before it is over, and then all are. Whether one was not.
+    pub(crate) fn leave_to_reset(&mut self) -> bool {
+        let changed = self.wanted.iter().any(|&tag| tag != 0);
+        self.wanted.fill(0);
+        changed
+    }
+
     /// Exchanges what the entries from `index` on are to have with `tags`; they are due then.
     pub(crate) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
         if let Some(wanted) = self.wanted.get_mut(entries.clone()) {
