@@ -6,6 +6,7 @@ pub(crate) mod acpi;
 pub(crate) mod bindings;
 pub(crate) mod cpu;
 pub(crate) mod dma_buf;
+pub(crate) mod iommu;
 pub(crate) mod module_param;
 pub(crate) mod nospec;
 pub(crate) mod pci;

@@ -336,9 +336,11 @@ fn read_hardware(
             Upstream::RootPort(devcap2) => Some(Completer::from_device_capabilities_2(devcap2)),
             Upstream::Unknown => Some(Completer::None),
         },
+        path_carries_extended: bus::carries_extended_tags(vdev.pci()),
         completer,
         room: capability::room(space, requester.offset()),
         msix_vectors: vdev.msix().map_or(0, |msix| msix.vectors()),
+        alone_in_group: bus::is_alone_in_group(vdev.pci()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     rules::{
         batch::Batch,
         capability::Offer,
-        control,
+        control, isolation,
         reconcile::{
             self,
             Doubt,
@@ -313,6 +313,12 @@ impl Tph {
         };
         // What is due must not come into use.
         if next.enabled() && self.is_pending() {
+            return Written::Dropped;
+        }
+        // Another function may have come into the group since the device was opened.
+        if isolation::must_be_alone(offer, self.control(), next)
+            && !bus::is_alone_in_group(at.pci())
+        {
             return Written::Dropped;
         }
         if next.enabled() {

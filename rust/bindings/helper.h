@@ -6,6 +6,7 @@
 
 #include <linux/acpi.h>
 #include <linux/eventfd.h>
+#include <linux/iommu.h>
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
 #include <linux/pm_runtime.h>

@@ -125,6 +125,42 @@ struct device *tph_helper_host_bridge(struct pci_dev *pdev)
 	return bus->bridge;
 }
 
+/* Whether all links from @pdev up to the root complex are in flit mode. */
+bool tph_helper_flit_path(struct pci_dev *pdev)
+{
+	struct pci_bus *bus;
+
+	/* Virtual functions may have a bus of their own, which has no link. */
+	for (bus = pci_physfn(pdev)->bus; !pci_is_root_bus(bus); bus = bus->parent)
+		if (!bus->flit_mode)
+			return false;
+	return true;
+}
+
+/*
+ * Whether @dev is a port of a root complex or of a switch. What says so of itself and
+ * has the header of an endpoint is none: a driver could get it.
+ */
+bool tph_helper_is_pcie_port(struct device *dev)
+{
+	struct pci_dev *pdev;
+
+	if (!dev_is_pci(dev))
+		return false;
+	pdev = to_pci_dev(dev);
+	if (!pci_is_bridge(pdev) || !pci_is_pcie(pdev))
+		return false;
+
+	switch (pci_pcie_type(pdev)) {
+	case PCI_EXP_TYPE_ROOT_PORT:
+	case PCI_EXP_TYPE_UPSTREAM:
+	case PCI_EXP_TYPE_DOWNSTREAM:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /*
  * Whether the caller itself holds @sem for writing. An RT kernel does not tell:
  * there the answer is that it does not.

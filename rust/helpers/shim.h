@@ -23,6 +23,8 @@ bool tph_helper_allowed(struct pci_dev *pdev);
 int tph_helper_pcie_type(struct pci_dev *pdev);
 struct pci_dev *tph_helper_root_port(struct pci_dev *pdev);
 struct device *tph_helper_host_bridge(struct pci_dev *pdev);
+bool tph_helper_flit_path(struct pci_dev *pdev);
+bool tph_helper_is_pcie_port(struct device *dev);
 
 bool tph_helper_write_locked_by_current(struct rw_semaphore *sem);
 

@@ -6,11 +6,17 @@ pub(crate) mod tph;
 
 use crate::rust::{
     acpi::dsm::Handle,
-    bindings, //
+    bindings,
+    iommu::{
+        self,
+        Group, //
+    },
 };
+use core::ptr;
 use kernel::{
     device::{
         Bound,
+        Device,
         DeviceContext, //
     },
     error::to_result,
@@ -142,6 +148,30 @@ pub(crate) fn upstream(pdev: &pci::Device<Bound>) -> Upstream {
     // SAFETY: A bound device keeps those above it.
     let root_port = unsafe { &*root_port.cast_const().cast::<pci::Device>() };
     device_capabilities_2(root_port).map_or(Upstream::Unknown, Upstream::RootPort)
+}
+
+/// Whether the path from a device to its root port carries the tags that do not fit into the
+/// header of a request (PCIe r6.2 2.2.7.1): in End-End TLP prefixes, which the device and all
+/// ports of the path then support, or on links in flit mode, whose headers have the room.
+pub(crate) fn carries_extended_tags(pdev: &pci::Device<Bound>) -> bool {
+    let pdev = as_raw(pdev);
+    // SAFETY: The device is valid; the field is set when it is found, and never changed.
+    let prefixes = unsafe { bindings::pci_dev::eetlp_prefix_max_raw(pdev) };
+    // SAFETY: The device is valid, and so are the buses above it.
+    prefixes != 0 || unsafe { bindings::tph_helper_flit_path(pdev) }
+}
+
+/// Whether a device is the only one in its IOMMU group, but for the ports above it: no other
+/// one's DMA can reach it past the IOMMU.
+///
+/// True without an IOMMU, where nothing bounds anybody's DMA. Sleeps.
+pub(crate) fn is_alone_in_group(pdev: &pci::Device<Bound>) -> bool {
+    let this: &Device = pdev.as_ref();
+    let is_other = |dev: &Device| {
+        // SAFETY: The device is valid.
+        !ptr::eq(dev, this) && !unsafe { bindings::tph_helper_is_pcie_port(iommu::as_raw(dev)) }
+    };
+    Group::of(this).is_none_or(|group| !group.any(is_other))
 }
 
 /// The ACPI node of the host bridge above a device.

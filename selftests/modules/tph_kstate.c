@@ -8,9 +8,10 @@
  *   exec 3<>/sys/kernel/debug/tph_kstate/device
  *   echo 0000:01:00.0 >&3
  *   cat <&3
- *   tph_cap=0x160 tph_enabled=0 tph_mode=0 tph_req_type=0 current_state=0
+ *   tph_cap=0x160 tph_enabled=0 tph_mode=0 tph_req_type=0 current_state=0 eetlp_prefix_max=1
  *
- * tph_cap is the offset that the PCI core found, current_state a pci_power_t.
+ * tph_cap is the offset that the PCI core found, current_state a pci_power_t,
+ * eetlp_prefix_max what it found that the path to the root port carries.
  * On a device that no driver is bound to, a request may also act, the way an
  * in-kernel driver would, and leave state behind for the next driver:
  *
@@ -65,9 +66,10 @@ static void answer(struct file *file, char *text, struct pci_dev *pdev)
 
 #ifdef CONFIG_PCIE_TPH
 	length = scnprintf(text, SIMPLE_TRANSACTION_LIMIT,
-			   "tph_cap=%#x tph_enabled=%u tph_mode=%u tph_req_type=%u current_state=%d\n",
+			   "tph_cap=%#x tph_enabled=%u tph_mode=%u tph_req_type=%u current_state=%d eetlp_prefix_max=%u\n",
 			   pdev->tph_cap, pdev->tph_enabled, pdev->tph_mode,
-			   pdev->tph_req_type, (__force int)pdev->current_state);
+			   pdev->tph_req_type, (__force int)pdev->current_state,
+			   pdev->eetlp_prefix_max);
 #else
 	length = scnprintf(text, SIMPLE_TRANSACTION_LIMIT,
 			   "tph_cap=0 tph_enabled=0 tph_mode=0 tph_req_type=0 current_state=%d\n",

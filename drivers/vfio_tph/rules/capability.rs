@@ -37,12 +37,17 @@ pub(crate) struct Hardware {
     pub(crate) capability: Capability,
     /// What the root port above completes; `None` for an RCiEP, which has none above.
     pub(crate) root_port: Option<Completer>,
+    /// Whether the path to the root port carries extended tags. They need no path below a root
+    /// complex.
+    pub(crate) path_carries_extended: bool,
     /// What the device itself completes.
     pub(crate) completer: Completer,
     /// The ST entries that the capability really has room for, by [`room`].
     pub(crate) room: u16,
     /// The number of vectors in the MSI-X table, 0 without one.
     pub(crate) msix_vectors: u16,
+    /// Whether no other function but ports is in the IOMMU group.
+    pub(crate) alone_in_group: bool,
 }
 
 impl Hardware {
@@ -52,6 +57,18 @@ impl Hardware {
             TableLocation::Capability => self.capability.table_size().min(self.room),
             _ => 0,
         }
+    }
+
+    /// The ST modes that a user may select under `policy`.
+    ///
+    /// The DMA of another function of the group reaches the MSI-X table past the IOMMU, and could
+    /// put any tag there: who may not choose tags gets no mode that would send it.
+    fn modes(&self, policy: Policy) -> Modes {
+        let in_reach = self.capability.table_location() == TableLocation::Msix
+            && !policy.discloses_tags()
+            && !self.alone_in_group;
+        let policy = if in_reach { Policy::NoSt } else { policy };
+        self.capability.modes().and(policy.modes())
     }
 }
 
@@ -77,13 +94,14 @@ impl Offer {
         let path_extended = match hardware.root_port {
             Some(Completer::None) => return None,
             Some(Completer::Standard) => false,
-            Some(Completer::Extended) | None => true,
+            Some(Completer::Extended) => hardware.path_carries_extended,
+            None => true,
         };
         let raw = hardware.capability;
         if !raw.is_answer() {
             return None;
         }
-        let modes = raw.modes().and(policy.modes());
+        let modes = hardware.modes(policy);
         let mut capability = raw
             .without_reserved()
             .with_modes(modes)

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which bytes of a BAR a user may not map or export, spec section 6: where the ST table is in the
-//! MSI-X table and the policy does not disclose tags, the pages that hold it.
+//! Who is kept away from an ST table in the MSI-X table, where the policy does not disclose tags:
+//! the user from the pages that hold it, and the device from sending its tags while others reach
+//! them.
 
 use super::{
     capability::Offer,
-    regs::TableLocation, //
+    regs::{
+        Control,
+        StMode,
+        TableLocation, //
+    },
 };
 use core::ops::Range;
 
@@ -23,4 +28,12 @@ pub(crate) fn pages(offset: u32, size: u32, page_size: u64) -> Range<u64> {
 /// mode with tags shows no table either.
 pub(crate) fn isolates(offer: &Offer) -> bool {
     offer.hardware_table == TableLocation::Msix && !offer.policy.discloses_tags()
+}
+
+/// Whether going from `before` to `next` starts to send tags of a table that the user is kept away
+/// from: it must still be out of everybody else's reach then.
+pub(crate) fn must_be_alone(offer: &Offer, before: Control, next: Control) -> bool {
+    let sends_entries =
+        |control: Control| control.enabled() && control.st_mode == StMode::InterruptVector;
+    isolates(offer) && sends_entries(next) && !sends_entries(before)
 }

@@ -20,6 +20,8 @@ pub struct Spec {
     pub tph: Tph,
     /// TPH Completer Supported in Device Capabilities 2.
     pub completer: u8,
+    /// End-End TLP prefixes in a request: 0 for none supported, at most 4.
+    pub eetlp: u8,
     /// What the root port above is taken to support.
     pub root_port_completer: u8,
     /// MSI-X vectors.
@@ -116,6 +118,7 @@ impl Spec {
             "completer={}: not 0..3",
             self.completer
         );
+        ensure!(self.eetlp <= 4, "eetlp={}: not 0..4", self.eetlp);
         check_root_port(self.root_port_completer)?;
         ensure!(
             self.bar_size.is_power_of_two() && (4096..=1 << 32).contains(&self.bar_size),
@@ -141,6 +144,7 @@ impl Spec {
         new.tph.extended = shape.extended.unwrap_or(new.tph.extended);
         new.tph.offset = shape.offset.unwrap_or(new.tph.offset);
         new.completer = shape.completer.unwrap_or(new.completer);
+        new.eetlp = shape.eetlp.unwrap_or(new.eetlp);
         ensure!(
             new.tph.modes & !(modes::NS | modes::IV | modes::DS) == 0,
             "modes {:#x}: unknown bits",
@@ -181,6 +185,7 @@ impl FromStr for Spec {
                 offset: 0,
             },
             completer: 0,
+            eetlp: 1,
             root_port_completer: 3,
             msix: 16,
             msix_offset: 0,
@@ -229,6 +234,7 @@ fn set(
         "entries" => *entries = Some(value.parse()?),
         "extended" => spec.tph.extended = parse_bool(value)?,
         "completer" => spec.completer = value.parse()?,
+        "eetlp" => spec.eetlp = value.parse()?,
         "position" => {
             spec.tph.position = match value {
                 "first" => Position::First,
@@ -302,17 +308,18 @@ mod tests {
         assert_eq!(spec.tph.entries, 64);
         assert_eq!(spec.tph.entries_in_capability(), 64);
         assert_eq!(spec.bar_size, 0x10000);
-        assert_eq!(spec.root_port_completer, 3);
+        assert_eq!((spec.root_port_completer, spec.eetlp), (3, 1));
     }
 
     #[test]
     fn every_key() {
-        let spec: Spec = "name=a-1,tph=msix,modes=ns+iv,entries=5,extended=0,completer=3,\
+        let spec: Spec = "name=a-1,tph=msix,modes=ns+iv,entries=5,extended=0,completer=3,eetlp=4,\
              position=last,offset=0x400,msix=1024,msix_offset=0x2ff8,bar=2M,id=1234:abcd,rp=1,nosoftrst=0,flr=0"
             .parse()
             .unwrap();
         assert_eq!(spec.tph.modes, modes::NS | modes::IV);
         assert_eq!((spec.tph.entries, spec.tph.offset), (5, 0x400));
+        assert_eq!((spec.completer, spec.eetlp), (3, 4));
         assert_eq!((spec.vendor, spec.device), (0x1234, 0xabcd));
         assert_eq!((spec.msix, spec.msix_offset), (1024, 0x2ff8));
         assert_eq!(spec.bar_size, 2 << 20);
@@ -334,6 +341,7 @@ mod tests {
             "name=a,entries=2049",
             "name=a,extended=2",
             "name=a,completer=4",
+            "name=a,eetlp=5",
             "name=a,offset=0x102",
             "name=a,offset=0xff8",
             "name=a,offset=0x10000",

@@ -351,6 +351,7 @@ fn shape_of(state: &State) -> TphShape {
         return TphShape {
             table: Some(Table::Absent),
             completer: Some(state.completer),
+            eetlp: Some(state.eetlp),
             ..TphShape::default()
         };
     };
@@ -377,6 +378,7 @@ fn shape_of(state: &State) -> TphShape {
         entries: Some(size as u16 + 1),
         extended: Some(tph.capability & PCI_TPH_CAP_EXT_TPH != 0),
         completer: Some(state.completer),
+        eetlp: Some(state.eetlp),
         position: Some(position),
         offset: Some(tph.offset),
     }

@@ -25,6 +25,8 @@ pub struct KernelState {
     pub tph_req_type: u8,
     /// Power state.
     pub current_state: i32,
+    /// End-End TLP prefixes that the path to the root port carries.
+    pub eetlp_prefix_max: u8,
 }
 
 fn ask(request: &str) -> io::Result<KernelState> {
@@ -50,6 +52,7 @@ fn ask(request: &str) -> io::Result<KernelState> {
             "tph_mode" => state.tph_mode = number as u8,
             "tph_req_type" => state.tph_req_type = number as u8,
             "current_state" => state.current_state = number,
+            "eetlp_prefix_max" => state.eetlp_prefix_max = number as u8,
             _ => (),
         }
     }

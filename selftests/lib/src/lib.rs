@@ -33,6 +33,7 @@ pub mod memory;
 pub mod module;
 pub mod monitor;
 pub mod msix;
+pub mod path;
 pub mod pci;
 pub mod policy;
 pub mod root_port;

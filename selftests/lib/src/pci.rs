@@ -118,12 +118,17 @@ impl Bdf {
 
     /// The root port above, from the path in sysfs; none for a device of the root bus.
     pub fn root_port(&self) -> Option<Bdf> {
-        let path = fs::canonicalize(self.path("")).ok()?;
-        let above = path
-            .components()
+        self.ports().into_iter().next()
+    }
+
+    /// The ports above, from the root port down.
+    pub fn ports(&self) -> Vec<Bdf> {
+        let path = fs::canonicalize(self.path("")).unwrap_or_default();
+        path.components()
             .filter_map(|part| part.as_os_str().to_str())
-            .find(|part| part.len() == 12 && part.as_bytes()[4] == b':')?;
-        (above != self.0).then(|| Bdf(above.to_owned()))
+            .filter(|part| part.len() == 12 && part.as_bytes()[4] == b':' && *part != self.0)
+            .map(|part| Bdf(part.to_owned()))
+            .collect()
     }
 
     /// The other devices of its bus.
@@ -147,6 +152,30 @@ impl Bdf {
     pub fn iommu_group(&self) -> Option<u32> {
         let link = fs::read_link(self.path("iommu_group")).ok()?;
         link.file_name()?.to_str()?.parse().ok()
+    }
+
+    /// Whether a function that is no port is in the device's IOMMU group, too.
+    pub fn shares_group(&self) -> bool {
+        self.group()
+            .iter()
+            .any(|other| other != self && !other.is_bridge())
+    }
+
+    /// All devices of the IOMMU group, with this one.
+    pub fn group(&self) -> Vec<Bdf> {
+        fs::read_dir(self.path("iommu_group/devices"))
+            .map(|devices| {
+                devices
+                    .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                    .map(Bdf)
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// Whether the class code is that of a PCI-to-PCI bridge.
+    pub fn is_bridge(&self) -> bool {
+        fs::read_to_string(self.path("class")).is_ok_and(|class| class.starts_with("0x0604"))
     }
 
     /// Name of the vfio character device, "vfio0"; none unless a vfio driver is bound.

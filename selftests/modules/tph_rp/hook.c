@@ -5,10 +5,12 @@
  * QEMU's root ports complete no TPH and its slots are emptied by the book; of
  * its endpoints with virtual functions none has TPH. This module overrides
  * that in what config accesses do, of any width and by whoever makes them. The
- * files in /sys/kernel/debug/tph_rp say what, and the .c files named like them
- * how:
+ * files in /sys/kernel/debug/tph_rp say what, and the .c files named like them,
+ * or express.c, how:
  *
  *   completer	TPH Completer Supported of a device
+ *   prefixes	End-End TLP Prefix Supported of a device
+ *   flit	whether the link below a port is in flit mode
  *   slot	whether there is a card in the slot below a port
  *   requester	a TPH Requester capability of a device that has none
  *
@@ -211,7 +213,7 @@ static struct dentry *debugfs;
 static int __init tph_rp_init(void)
 {
 	debugfs = debugfs_create_dir(KBUILD_MODNAME, NULL);
-	completer_debugfs(debugfs);
+	express_debugfs(debugfs);
 	slot_debugfs(debugfs);
 	requester_debugfs(debugfs);
 	return 0;

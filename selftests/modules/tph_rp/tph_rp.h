@@ -78,7 +78,7 @@ static inline bool override_covers(int where, int size, int at, int *shift)
 }
 
 /* Make the files. */
-void completer_debugfs(struct dentry *dir);
+void express_debugfs(struct dentry *dir);
 void slot_debugfs(struct dentry *dir);
 void requester_debugfs(struct dentry *dir);
 

@@ -139,6 +139,8 @@ pub struct TphShape {
     pub extended: Option<bool>,
     /// TPH Completer Supported of the device itself, 0 to 3.
     pub completer: Option<u8>,
+    /// End-End TLP prefixes in a request, 0 to 4: 0 if none is supported.
+    pub eetlp: Option<u8>,
     /// Place in the chain; the offset becomes the default for that place.
     pub position: Option<Position>,
     /// Offset in configuration space.

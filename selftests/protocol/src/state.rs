@@ -19,6 +19,8 @@ pub struct State {
     pub power_state: u8,
     /// TPH Completer Supported in Device Capabilities 2.
     pub completer: u8,
+    /// Max End-End TLP Prefixes there, 0 if none is supported.
+    pub eetlp: u8,
     /// What the root port above is taken to support.
     pub root_port_completer: u8,
     /// Chain of extended capabilities, as it is walked.

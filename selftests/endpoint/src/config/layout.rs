@@ -54,6 +54,10 @@ pub const DEVICE_CONTROL_FLR: u16 = 1 << 15;
 pub const DEVICE_CAPABILITIES_2: u16 = EXPRESS + 0x24;
 /// Shift of TPH Completer Supported in it.
 pub const COMPLETER_SHIFT: u32 = 12;
+/// End-End TLP Prefix Supported in it.
+pub const PREFIX: u32 = 1 << 21;
+/// Shift of Max End-End TLP Prefixes in it, where 4 is 00b.
+pub const PREFIX_MAX_SHIFT: u32 = 22;
 
 const CAPABILITY_PM: u16 = 0x01;
 const CAPABILITY_EXPRESS: u16 = 0x10;
@@ -171,11 +175,19 @@ pub fn build(spec: &Spec) -> Result<ConfigSpace> {
     Ok(space)
 }
 
-/// Anything about TPH, anew: extended capabilities and the completer field.
+/// Device Capabilities 2.
+fn device_capabilities_2(spec: &Spec) -> u32 {
+    let prefixes = match spec.eetlp {
+        0 => 0,
+        most => PREFIX | (u32::from(most & 3) << PREFIX_MAX_SHIFT),
+    };
+    (u32::from(spec.completer) << COMPLETER_SHIFT) | prefixes
+}
+
+/// Anything about TPH, anew: extended capabilities and Device Capabilities 2.
 pub fn build_extended(space: &mut ConfigSpace, spec: &Spec) -> Result<()> {
     let chain = chain(&spec.tph)?;
-    let completer = u32::from(spec.completer) << COMPLETER_SHIFT;
-    space.define_u32(DEVICE_CAPABILITIES_2, completer, 0);
+    space.define_u32(DEVICE_CAPABILITIES_2, device_capabilities_2(spec), 0);
     space.truncate(EXTENDED);
     for capability in &chain {
         let header = u32::from(capability.id)
@@ -328,9 +340,18 @@ mod tests {
     #[test]
     fn completer_field() {
         for completer in 0..4 {
-            let spec = format!("name=a,completer={completer}").parse().unwrap();
-            let space = build(&spec).unwrap();
+            let spec = format!("name=a,completer={completer},eetlp=0");
+            let space = build(&spec.parse().unwrap()).unwrap();
             assert_eq!(space.u32(DEVICE_CAPABILITIES_2), completer << 12);
+        }
+    }
+
+    #[test]
+    fn prefix_fields() {
+        for (eetlp, fields) in [(0, 0), (1, 0b011), (2, 0b101), (3, 0b111), (4, 0b001)] {
+            let spec = format!("name=a,eetlp={eetlp}");
+            let space = build(&spec.parse().unwrap()).unwrap();
+            assert_eq!(space.u32(DEVICE_CAPABILITIES_2), fields << 21);
         }
     }
 }

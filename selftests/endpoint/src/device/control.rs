@@ -110,6 +110,7 @@ impl Endpoint {
             command: self.command(),
             power_state: self.power_state() as u8,
             completer: self.spec.completer,
+            eetlp: self.spec.eetlp,
             root_port_completer: self.spec.root_port_completer,
             extended_capabilities: self.walk(),
             fault: self.fault,

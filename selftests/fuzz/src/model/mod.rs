@@ -193,9 +193,13 @@ impl Model {
                     capability: state.tph.as_ref().map_or(0, |tph| tph.capability),
                     // An RCiEP has no root port to ask: the endpoint says what it was told.
                     root_port: Some(state.root_port_completer.into()),
+                    // As all ports of the test VM.
+                    prefixes: state.eetlp != 0,
                     completer: state.completer.into(),
                     room: state.tph.as_ref().map_or(0, |tph| tph.entries.len() as u16),
                     vectors: shape.vectors,
+                    // A bus of its own has each.
+                    shares_group: false,
                 },
                 completer: state.completer.into(),
                 gate,

@@ -37,5 +37,7 @@ fn device(input: &mut Unstructured<'_>) -> Result<Device> {
         completer: input.int_in_range(0..=3)?,
         room: input.int_in_range(0..=64)?,
         vectors: *input.choose(&[0, 1, 2, 16, 2047, 2048])?,
+        prefixes: input.arbitrary()?,
+        shares_group: input.arbitrary()?,
     })
 }

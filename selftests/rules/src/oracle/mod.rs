@@ -38,9 +38,11 @@ pub(crate) fn hardware(device: &model::Device) -> Hardware {
     Hardware {
         capability: Capability::from_raw(device.capability),
         root_port: device.root_port.map(completer),
+        path_carries_extended: device.prefixes,
         completer: completer(device.completer),
         room: device.room,
         msix_vectors: device.vectors,
+        alone_in_group: !device.shares_group,
     }
 }
 

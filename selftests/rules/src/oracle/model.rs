@@ -20,12 +20,17 @@ pub(crate) struct Device {
     pub(crate) capability: u32,
     /// The root port's raw completer field; none above an RCiEP.
     pub(crate) root_port: Option<u32>,
+    /// Whether End-End TLP prefixes get from the device to the root port, or all links are in flit
+    /// mode.
+    pub(crate) prefixes: bool,
     /// The device's own raw completer field.
     pub(crate) completer: u32,
     /// Entries that fit into the capability.
     pub(crate) room: u16,
     /// Vectors of the MSI-X table.
     pub(crate) vectors: u16,
+    /// Whether a function that is no port shares the IOMMU group.
+    pub(crate) shares_group: bool,
 }
 
 impl Device {
@@ -33,9 +38,11 @@ impl Device {
     pub(crate) const FULL: Self = Self {
         capability: capability(NS | IV | DS, true, 0b01, 64),
         root_port: Some(0b11),
+        prefixes: true,
         completer: 0b11,
         room: 64,
         vectors: 2048,
+        shares_group: false,
     };
 }
 
@@ -50,17 +57,26 @@ pub(crate) fn usable(device: &Device) -> bool {
     device.capability != u32::MAX && matches!(device.root_port, None | Some(0b01 | 0b11))
 }
 
-/// Section 3: the Capability register that the user sees.
-pub(crate) fn seen(device: &Device, policy: u32) -> u32 {
-    let raw = device.capability;
+/// Section 2: the modes that the user may select. Interrupt Vector mode takes its tags from the MSI-X
+/// table if the location is 10b.
+fn modes(device: &Device, policy: u32) -> u32 {
+    let in_msix = (device.capability >> 9) & 0b11 == 0b10;
     let allowed = match policy {
         0 => NS,
+        1 if in_msix && device.shares_group => NS,
         1 => NS | IV,
         _ => NS | IV | DS,
     };
-    let modes = raw & allowed;
-    let extended = match device.root_port {
-        None | Some(0b11) => raw & EXTENDED,
+    device.capability & allowed
+}
+
+/// Section 3: the Capability register that the user sees.
+pub(crate) fn seen(device: &Device, policy: u32) -> u32 {
+    let raw = device.capability;
+    let modes = modes(device, policy);
+    // Section 1: an RCiEP, or a root port that takes extended tags and a path that has room for them.
+    let extended = match (device.root_port, device.prefixes) {
+        (None, _) | (Some(0b11), true) => raw & EXTENDED,
         _ => 0,
     };
     let location = (raw >> 9) & 0b11;
@@ -80,11 +96,7 @@ pub(crate) fn seen(device: &Device, policy: u32) -> u32 {
 /// Section 4.1: the entries that TPH_ST addresses. A table in MSI-X (location 10b) has an
 /// entry for each vector.
 pub(crate) fn entries(device: &Device, policy: u32) -> u16 {
-    let uses_table = match policy {
-        0 => false,
-        1 => device.capability & IV != 0,
-        _ => device.capability & (IV | DS) != 0,
-    };
+    let uses_table = modes(device, policy) & (IV | DS) != 0;
     let size = ((device.capability >> 16) & 0x7ff) as u16 + 1;
     match (device.capability >> 9) & 0b11 {
         0b01 if uses_table => size.min(device.room),
@@ -139,6 +151,14 @@ pub(crate) fn control_after(current: u32, seen: u32, offset: usize, bytes: &[u8]
         enable => enable,
     };
     Some(mode | (enable << 8))
+}
+
+/// Section 2: whether a write that takes Control from `before` to `next` has to find the device alone
+/// in its group once more.
+pub(crate) fn looks_for_others(device: &Device, policy: u32, before: u32, next: u32) -> bool {
+    let steers = |control: u32| control & 0b111 == 1 && (control >> 8) & 0b11 != 0;
+    let in_msix = (device.capability >> 9) & 0b11 == 0b10;
+    policy < 2 && in_msix && steers(next) && !steers(before)
 }
 
 /// The errnos of the contract.

@@ -196,9 +196,17 @@ fn r12_available_where_there_is_a_table_to_program() {
 /// Every state of Control, in either namespace, with and without extended tags on the path.
 #[test]
 fn r34_r35_control_in_force_decides() {
-    for root_port in [Some(0b01), Some(0b11), None] {
+    let paths = [
+        (Some(0b01), true),
+        (Some(0b11), true),
+        (Some(0b11), false),
+        (None, false),
+    ];
+    for (root_port, prefixes) in paths {
+        let path_extended = root_port != Some(0b01) && (prefixes || root_port.is_none());
         let device = Device {
             root_port,
+            prefixes,
             ..Device::FULL
         };
         let offer = offer(&device, 3).expect("usable");
@@ -217,7 +225,7 @@ fn r34_r35_control_in_force_decides() {
                     };
                     let expected = if enable == 0b00 || mode == 0 {
                         Err(Refusal::NotEnabled)
-                    } else if extended && (enable == 0b01 || root_port == Some(0b01)) {
+                    } else if extended && (enable == 0b01 || !path_extended) {
                         Err(Refusal::NoExtended)
                     } else {
                         Ok(())

@@ -16,6 +16,7 @@ use crate::rules::{
         judge,
         overlap, //
     },
+    isolation::must_be_alone,
     regs::{
         Control,
         RequesterEnable, //
@@ -259,4 +260,30 @@ fn r29_the_bytes_of_control_in_a_write() {
     for (offset, count) in [(0, usize::MAX), (8, usize::MAX), (usize::MAX, usize::MAX)] {
         assert_eq!(overlap(offset, count).is_some(), offset < 12);
     }
+}
+
+/// At each enable, also one that comes by way of another mode.
+#[test]
+fn r73_who_shares_the_group_is_asked_at_each_enable() {
+    let mut asked = 0;
+    for policy in 0..4 {
+        for location in 0..4 {
+            let device = Device {
+                capability: model::capability(0b111, true, location, 16),
+                ..Device::FULL
+            };
+            let offer = offer(&device, policy).expect("usable");
+            for before in all_controls() {
+                for next in all_controls() {
+                    let found = must_be_alone(&offer, before, next);
+                    let expected =
+                        model::looks_for_others(&device, policy, before.raw(), next.raw());
+                    assert_eq!(found, expected, "{before:?} to {next:?} under {policy}");
+                    asked += usize::from(found);
+                }
+            }
+        }
+    }
+    // Two policies, from the seven values that send no entry to the two that do.
+    assert_eq!(asked, 2 * 7 * 2);
 }

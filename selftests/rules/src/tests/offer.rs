@@ -129,6 +129,7 @@ fn r9_entries_are_what_fits() {
                     completer: size & 0b11,
                     room,
                     vectors: 7,
+                    ..Device::FULL
                 };
                 check(&device, policy);
             }
@@ -194,6 +195,59 @@ fn r14_below_ds_st_no_device_specific_mode_and_no_disclosure() {
         if policy == 0 {
             assert_eq!(offer.capability.raw() & !(model::NS | model::EXTENDED), 0);
             assert_eq!(offer.entries, 0);
+        }
+    });
+}
+
+#[test]
+fn r74_extended_only_where_the_path_carries_it() {
+    for_each_shape(|policy, modes, extended, location, root_port| {
+        for prefixes in [false, true] {
+            let device = Device {
+                capability: model::capability(modes, extended, location, 8),
+                root_port,
+                prefixes,
+                ..Device::FULL
+            };
+            check(&device, policy);
+            if let Some(offer) = offer(&device, policy) {
+                let carried = root_port.is_none() || (prefixes && root_port == Some(0b11));
+                assert_eq!(offer.extended(), extended && carried, "{device:x?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn r73_no_interrupt_vector_mode_in_reach_of_others() {
+    for_each_shape(|policy, modes, extended, location, root_port| {
+        for shares_group in [false, true] {
+            for size in [1, 64, 2048] {
+                let device = Device {
+                    capability: model::capability(modes, extended, location, size),
+                    root_port,
+                    shares_group,
+                    ..Device::FULL
+                };
+                check(&device, policy);
+                let Some(offer) = offer(&device, policy) else {
+                    continue;
+                };
+                let in_reach = shares_group && location == 0b10 && policy < 2;
+                if in_reach {
+                    assert_eq!(offer.capability.raw() & !(model::NS | model::EXTENDED), 0);
+                    assert!(!offer.programmable());
+                    assert_eq!(offer.flags() & 0b0011_1110, 0);
+                } else {
+                    let alone = Device {
+                        shares_group: false,
+                        ..device
+                    };
+                    let alone = crate::oracle::offer(&alone, policy).expect("usable");
+                    assert_eq!(offer.capability, alone.capability, "{device:x?}");
+                    assert_eq!(offer.entries, alone.entries);
+                }
+            }
         }
     });
 }

@@ -40,7 +40,9 @@ fn filtered(raw: u32, gate: Gate, extended_path: bool) -> u32 {
 
 /// A sample: the host tests have all combinations.
 fn r26_filtered_capability(bench: &mut Bench) {
-    let endpoint = bench.pick(&Want::TABLE);
+    let endpoint = bench.pick_where("alone in its IOMMU group", |bdf| {
+        Want::TABLE.fits(bdf) && !bdf.shares_group()
+    });
     let shape = |table, modes, extended| TphShape {
         table: Some(table),
         extended: Some(extended),

@@ -9,12 +9,13 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
+use tph_selftests::msix::Traits;
 use tph_selftests::protocol::Counters;
 use tph_selftests::root_port;
 use tph_selftests::tph::{entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
-use tph_selftests::vfio::{cpu, Device, Op, OpenBy, NOIOMMU_SWITCH};
+use tph_selftests::vfio::{cpu, Device, Op, OpenBy, Vectors, NOIOMMU_SWITCH};
 use tph_selftests::{skip, tests, Errno};
 use tph_tests::{needs_tph, st, CPU};
 use vfio_bindings::bindings::vfio::{VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS};
@@ -255,6 +256,27 @@ fn r67_without_an_iommu(bench: &mut Bench) {
     endpoint.bdf.unbind();
 }
 
+/// A group of its own is what vfio makes for such a device: Interrupt Vector mode stays, as nothing
+/// that could be taken away keeps anybody from memory that is not the device's.
+fn r73_without_an_iommu(bench: &mut Bench) {
+    let endpoint = bench.pick_where("an ST table in MSI-X", |bdf| {
+        Traits::of(bdf).is_some_and(|traits| traits.in_msix)
+    });
+    if endpoint.bdf.has_iommu() {
+        skip!("there is an IOMMU");
+    }
+    let _taken = WithoutIommu::new();
+    bench::bind(&endpoint, Gate::Safe);
+    let device = endpoint.open_by(OpenBy::NoIommu);
+    let _vectors = Vectors::allocate(&device, 2).expect("SET_IRQS");
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+    assert_eq!(endpoint.tags()[0], st(CPU));
+    drop(device);
+    endpoint.assert_msix_off("close");
+    endpoint.bdf.unbind();
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r66_device_without_tph,
@@ -265,5 +287,6 @@ fn main() -> ExitCode {
         r66_device_with_hidden_tph,
         r67_every_way_in,
         r67_without_an_iommu,
+        r73_without_an_iommu,
     ])
 }

@@ -197,12 +197,13 @@ fn another_shape() {
         position: Some(Position::First),
         extended: Some(false),
         completer: Some(3),
+        eetlp: Some(2),
         ..TphShape::default()
     }));
     assert_eq!(reply, Reply::Ok);
     let state = ep.ask_state();
-    assert_eq!(state.completer, 3);
-    assert_eq!(ep.read_u32(layout::DEVICE_CAPABILITIES_2), 0x3000);
+    assert_eq!((state.completer, state.eetlp), (3, 2));
+    assert_eq!(ep.read_u32(layout::DEVICE_CAPABILITIES_2), 0xa0_3000);
     let tph = state.tph.unwrap();
     assert_eq!((tph.offset, tph.control), (0x100, 0));
     assert_eq!(tph.capability, 0x000f_0407);

@@ -25,8 +25,17 @@ use super::{pick, Bed, VECTORS};
 
 pub const IN_FORCE: u32 = control(StMode::InterruptVector, Requester::Extended);
 
-/// A device that no reset by its own function hits: without FLR, and not alone on its bus.
+/// A device that no reset hits: without FLR, and in no slot whose bus could be reset.
 pub fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
+    bench.pick_where("an ST table in MSI-X, without any reset", |bdf| {
+        bdf.root_port().is_none()
+            && Traits::of(bdf)
+                .is_some_and(|traits| traits.in_msix && !traits.flr && traits.no_soft_reset)
+    })
+}
+
+/// A device that no reset by its own function hits: without FLR, and not alone on its bus.
+fn pick_without_flr(bench: &mut Bench) -> Rc<Endpoint> {
     bench.pick_with("an ST table in MSI-X, without FLR", |traits| {
         traits.in_msix && !traits.flr
     })
@@ -107,7 +116,7 @@ fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, la
 pub fn r45_close_after_a_mapping(bench: &mut Bench) {
     for without_reset in [false, true] {
         let endpoint = match without_reset {
-            true => pick_without_reset(bench),
+            true => pick_without_flr(bench),
             false => pick(bench, VECTORS),
         };
         for policy in [Policy::DsSt, Policy::Literal] {
@@ -341,8 +350,9 @@ pub fn r46_hot_reset_through_the_sibling(bench: &mut Bench) {
     if !Traits::of(&endpoint.bdf).is_some_and(|traits| traits.in_msix) {
         tph_selftests::skip!("no two devices with an ST table in MSI-X on one bus");
     }
-    bench::bind(&sibling, Gate::Safe);
-    bench::bind(&endpoint, Gate::Safe);
+    // They share a group: tags for the trusted alone.
+    bench::bind(&sibling, Gate::Unsafe);
+    bench::bind(&endpoint, Gate::Unsafe);
     let first = sibling.open();
     let device = vfio::open_beside(&first, &endpoint.bdf).expect("the other device");
     let vectors = Vectors::allocate(&device, VECTORS.into()).expect("SET_IRQS");
