@@ -13,6 +13,7 @@
 #include <linux/pci-tph.h>
 #include <linux/pm_runtime.h>
 #include <linux/ratelimit.h>
+#include <linux/rtmutex.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
 
@@ -162,13 +163,14 @@ bool tph_helper_is_pcie_port(struct device *dev)
 }
 
 /*
- * Whether the caller itself holds @sem for writing. An RT kernel does not tell:
- * there the answer is that it does not.
+ * Whether the caller itself holds @sem for writing. On PREEMPT_RT a writer holds
+ * the rtmutex of @sem from before it waits for readers until it is done; who runs
+ * does not wait, and readers let go of the rtmutex before they go on.
  */
 bool tph_helper_write_locked_by_current(struct rw_semaphore *sem)
 {
 #ifdef CONFIG_PREEMPT_RT
-	return false;
+	return rt_mutex_owner(&sem->rwbase.rtmutex) == current;
 #else
 	/* The low bits are flags, see kernel/locking/rwsem.c. */
 	long owner = atomic_long_read(&sem->owner);
