@@ -60,8 +60,6 @@ pub(crate) struct VfioTph {
     pub(crate) warned_of_size: Atomic<bool>,
     /// Whether the kernel lets anyone enable TPH.
     pub(crate) allowed: bool,
-    /// Whether the device is open with vectors that may have tags.
-    pub(crate) tracks_vectors: Atomic<bool>,
 }
 
 /// What all devices share.
@@ -112,7 +110,6 @@ impl VfioTph {
             spans: Spans::new(),
             warned_of_size: Atomic::new(false),
             allowed,
-            tracks_vectors: Atomic::new(false),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
             DmaBuf,
             Tph, //
         },
-        vfio::pci::CoreDevice, //
+        vfio::pci::OpenDevice, //
     },
 };
 use kernel::{
@@ -40,7 +40,7 @@ pub(crate) fn hint(fd: i32, namespace: Namespace) -> Result<Hint, Failure> {
 
 /// Publishes hints for the dma-buf of the device behind a file descriptor, in place of earlier
 /// ones.
-pub(crate) fn publish(vdev: &CoreDevice, fd: i32, published: Published) -> Result<(), Failure> {
+pub(crate) fn publish(vdev: &OpenDevice, fd: i32, published: Published) -> Result<(), Failure> {
     let dma_buf = from_fd(fd)?;
     match vdev.set_dma_buf_word(&dma_buf, published.to_word()) {
         Err(error) if error == EINVAL => Err(Refusal::ForeignDmaBuf.into()),

@@ -50,8 +50,10 @@ use crate::{
                 CoreDevice,
                 Driver,
                 Handle,
+                HeldVectors,
                 InReset,
                 Open,
+                OpenDevice,
                 Opening,
                 Unmappable, //
             },
@@ -150,11 +152,13 @@ impl Driver for VfioTph {
             let (place, entries) = match found.capability.table_location() {
                 TableLocation::None => (Place::None, 0),
                 TableLocation::Capability => (Place::Capability, found.entries_in_capability()),
+                // A table that cannot be used is none: no mode is offered that would.
+                TableLocation::Msix if found.vectors_in_table() == 0 => (Place::None, 0),
                 TableLocation::Msix => (Place::Msix, found.msix_vectors),
             };
             // Whatever was there before: also what the kernel knows nothing of.
             let tph = session.tph.insert(Tph::new(place, entries)?);
-            hardware::open(tph, opening, requester);
+            hardware::open(tph, opening);
 
             session.offered = Offer::new(&found, self.policy())
                 .filter(|_| self.allowed)
@@ -166,12 +170,6 @@ impl Driver for VfioTph {
 
         show(&mut session, opening)?;
         self.spans.set(vdev, &session);
-        let in_msix = session
-            .tph
-            .as_ref()
-            .is_some_and(|tph| tph.place() == Place::Msix);
-        self.tracks_vectors
-            .store(session.offered.is_some() && in_msix, Relaxed);
         Ok(session)
     }
 
@@ -182,7 +180,6 @@ impl Driver for VfioTph {
 
     fn close(&self, open: &mut Open<'_, Self>) {
         self.spans.clear();
-        self.tracks_vectors.store(false, Relaxed);
         hardware::close(open);
         open.visible.closed();
     }
@@ -209,8 +206,12 @@ impl Driver for VfioTph {
         feature::dispatch(self, handle, call)
     }
 
-    fn tracks_interrupts(&self) -> bool {
-        self.tracks_vectors.load(Relaxed)
+    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
+        let in_msix = open
+            .tph
+            .as_ref()
+            .is_some_and(|tph| tph.place() == Place::Msix);
+        open.offered.is_some() && in_msix
     }
 
     fn interrupts_change(&self, handle: Handle<'_, Self>) {
@@ -218,9 +219,9 @@ impl Driver for VfioTph {
         let _ = hardware::vectors_change(handle);
     }
 
-    fn interrupts_changed(&self, handle: Handle<'_, Self>) {
+    fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
         // As above.
-        let _ = hardware::vectors_changed(handle);
+        let _ = hardware::vectors_changed(handle, held);
     }
 
     fn reset_failed(&self, handle: Handle<'_, Self>) {
@@ -249,15 +250,15 @@ impl Driver for VfioTph {
         hardware::wake(open);
     }
 
-    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset) {
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
         hardware::before_reset(open, reset);
     }
 
-    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &InReset) {
+    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
         hardware::after_reset(open, reset);
     }
 
-    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &InReset) {
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &mut InReset<'_>) {
         if accessible {
             hardware::doubt(open, reset);
         } else {
@@ -265,7 +266,7 @@ impl Driver for VfioTph {
         }
     }
 
-    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &InReset) {
+    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
         hardware::settle(open, reset);
     }
 }
@@ -323,7 +324,7 @@ fn completer(vdev: &CoreDevice) -> Completer {
 /// The capability comes after `completer`: if the device answers then, what it answered before was
 /// no silence.
 fn read_hardware(
-    vdev: &CoreDevice,
+    vdev: &OpenDevice,
     requester: &Requester<'_>,
     completer: Completer,
     space: &[u8],

@@ -7,7 +7,10 @@
 //! that [`reconcile::next`] names. `Documentation/state.rst` has them on one page.
 
 use crate::{
-    device::VfioTph,
+    device::{
+        TphSession,
+        VfioTph, //
+    },
     failure::Failure,
     rules::{
         batch::Batch,
@@ -38,13 +41,13 @@ use crate::{
         vfio::{
             self,
             pci::{
-                CoreDevice,
-                Decoding,
                 Handle,
+                HeldVectors,
                 InReset,
                 Memory,
                 MsixTable,
                 Open,
+                OpenDevice,
                 Opening, //
             },
         },
@@ -74,7 +77,7 @@ pub(crate) struct Tph {
 
 /// What can be reached of a device while an event is seen to.
 pub(crate) struct Access<'a> {
-    vdev: &'a CoreDevice,
+    vdev: &'a OpenDevice,
     requester: Requester<'a>,
     reach: Reach,
     msix: Option<MsixTable<'a>>,
@@ -83,23 +86,26 @@ pub(crate) struct Access<'a> {
 impl<'a> Access<'a> {
     /// As far as the power state, and what is decoded, let one.
     pub(crate) fn new(
-        vdev: &'a CoreDevice,
+        vdev: &'a OpenDevice,
         requester: Requester<'a>,
         msix: Option<MsixTable<'a>>,
     ) -> Self {
+        let reach = if !bus::is_powered(vdev.pci()) || !bus::is_accessible(vdev.pci()) {
+            Reach::Nothing
+        } else if msix.is_none() {
+            Reach::Config
+        } else {
+            Reach::Memory
+        };
         Self {
             vdev,
             requester,
-            reach: match (bus::is_powered(vdev.pci()), &msix) {
-                (false, _) => Reach::Nothing,
-                (true, None) => Reach::Config,
-                (true, Some(_)) => Reach::Memory,
-            },
+            reach,
             msix,
         }
     }
 
-    pub(crate) fn vdev(&self) -> &'a CoreDevice {
+    pub(crate) fn vdev(&self) -> &'a OpenDevice {
         self.vdev
     }
 
@@ -110,6 +116,11 @@ impl<'a> Access<'a> {
     /// The MSI-X table, where it is decoded.
     pub(crate) fn msix_table(&self) -> Option<&MsixTable<'a>> {
         self.msix.as_ref()
+    }
+
+    /// The same, to change it.
+    pub(crate) fn msix_table_mut(&mut self) -> Option<&mut MsixTable<'a>> {
+        self.msix.as_mut()
     }
 
     fn pci(&self) -> &'a pci::Device<Bound> {
@@ -186,19 +197,25 @@ impl Tph {
         self.table.entries().due || self.held.doubt != Doubt::None
     }
 
-    /// What has to be decoded for what is pending.
-    fn memory_for_pending(&self) -> Memory {
+    /// Whether memory has to be decoded for what is pending.
+    fn needs_memory(&self) -> bool {
+        self.place() == Place::Msix && self.is_pending()
+    }
+
+    /// The MSI-X table, if the ST table is there.
+    fn msix_table<'a>(&self, memory: &'a mut Memory<'_>) -> Option<MsixTable<'a>> {
         match self.place() {
-            Place::Msix if self.is_pending() => Memory::Needed,
-            _ => Memory::Unused,
+            Place::Msix => memory.msix_table(),
+            _ => None,
         }
     }
 
     /// Takes all steps that can be taken, and tells the PCI core what came of it. With `confirm`,
     /// Control has been looked at then.
-    fn sync(&mut self, at: &Access<'_>, confirm: bool) -> Result<(), Gone> {
+    fn sync(&mut self, at: &mut Access<'_>, confirm: bool) -> Result<(), Gone> {
         self.held.stuck = false;
-        self.table.find_changes(at.vdev());
+        let held = at.msix_table().map(MsixTable::held_vectors);
+        self.table.find_changes(at.vdev(), held);
         let done = self.take_steps(at, confirm);
         if at.reach == Reach::Nothing {
             self.silence(at);
@@ -207,7 +224,7 @@ impl Tph {
         done
     }
 
-    fn take_steps(&mut self, at: &Access<'_>, confirm: bool) -> Result<(), Gone> {
+    fn take_steps(&mut self, at: &mut Access<'_>, confirm: bool) -> Result<(), Gone> {
         let reach = if self.retired {
             Reach::Nothing
         } else {
@@ -252,7 +269,7 @@ impl Tph {
     /// Disables the requester of a device in D3hot that has entries that are due: when it wakes up,
     /// the PCI core puts its copies of the vectors' words back before anybody can change them.
     /// Config space takes writes in D3hot (PCIe r6.2 5.3.1.4.1).
-    fn silence(&mut self, at: &Access<'_>) {
+    fn silence(&mut self, at: &mut Access<'_>) {
         let enabled = self.held.control.is_none_or(Control::enabled);
         if self.table.entries().due && enabled && !self.retired && bus::is_in_d3hot(at.pci()) {
             let disabled = self.wanted.disabled();
@@ -263,14 +280,14 @@ impl Tph {
 
     /// Tells the PCI core, which saves and restores by that, what is in force: nothing, where that
     /// is not known.
-    fn report(&self, at: &Access<'_>) {
+    fn report(&self, at: &mut Access<'_>) {
         let control = self.held.in_force().unwrap_or(Control::RESET);
         at.requester
             .set_core_state(control.st_mode as u8, control.requester_enable as u8);
     }
 
     /// Turns TPH off for a device that did not do what it was told, as far as that can be done.
-    fn give_up(&mut self, at: &Access<'_>) {
+    fn give_up(&mut self, at: &mut Access<'_>) {
         self.wanted = Control::RESET;
         // If it gets there, so much the better.
         at.write_control(Control::RESET);
@@ -290,7 +307,7 @@ impl Tph {
     /// A write of `bytes` at `offset` of Control. `last`: there is no better way to reach memory.
     fn write_control(
         &mut self,
-        at: &Access<'_>,
+        at: &mut Access<'_>,
         offer: &Offer,
         offset: usize,
         bytes: &[u8],
@@ -341,7 +358,12 @@ impl Tph {
 
     /// Puts `tags` into the entries of a batch. On failure the table is what it was, and TPH is
     /// off.
-    fn program(&mut self, at: &Access<'_>, batch: &Batch, tags: &mut [u16]) -> Result<(), Refusal> {
+    fn program(
+        &mut self,
+        at: &mut Access<'_>,
+        batch: &Batch,
+        tags: &mut [u16],
+    ) -> Result<(), Refusal> {
         if at.reach < self.place().reach() || self.retired {
             return Err(Refusal::DeviceGone);
         }
@@ -358,7 +380,7 @@ impl Tph {
     }
 
     /// Whether something is pending that memory has to be decoded for.
-    fn lacks_memory(&self, at: &Access<'_>) -> bool {
+    fn lacks_memory(&self, at: &mut Access<'_>) -> bool {
         self.is_pending() && Reach::Nothing < at.reach && at.reach < self.place().reach()
     }
 
@@ -416,32 +438,30 @@ impl Show for Open<'_, VfioTph> {
 
 /// Runs `event` on TPH of an open device, if it has the capability, and shows its user what came
 /// of it.
-fn with_tph<'a, R>(
-    open: &mut Open<'a, VfioTph>,
-    decoding: Option<&Decoding<'_>>,
-    event: impl FnOnce(&mut Tph, &Access<'_>) -> R,
+fn with_tph<R>(
+    open: &mut Open<'_, VfioTph>,
+    msix: Option<MsixTable<'_>>,
+    event: impl FnOnce(&mut Tph, &mut Access<'_>) -> R,
 ) -> Option<R> {
     let vdev = open.vdev();
     let requester = Requester::new(vdev.pci())?;
-    let msix = decoding.and_then(|decoding| open.msix_table(decoding));
-    let at = Access::new(vdev, requester, msix);
-    let done = event(open.tph.as_mut()?, &at);
+    let mut at = Access::new(vdev, requester, msix);
+    let done = event(open.tph.as_mut()?, &mut at);
     open.show_control();
     Some(done)
 }
 
 /// The device is being opened: it gets what [`Tph::new`] wants.
-pub(crate) fn open(tph: &mut Tph, opening: &Opening<'_>, requester: Requester<'_>) {
+pub(crate) fn open(tph: &mut Tph, opening: &mut Opening<'_>) {
     let vdev = opening.vdev();
-    let decoding = match tph.place() {
-        Place::Msix => opening.decode_memory(),
+    let msix = match tph.place() {
+        Place::Msix => opening.msix_table(),
         _ => None,
     };
-    let msix = decoding
-        .as_ref()
-        .and_then(|decoding| opening.msix_table(decoding));
-    // A device that does not answer now is looked at before it is used.
-    let _ = tph.sync(&Access::new(vdev, requester, msix), false);
+    if let Some(requester) = Requester::new(vdev.pci()) {
+        // A device that does not answer now is looked at before it is used.
+        let _ = tph.sync(&mut Access::new(vdev, requester, msix), false);
+    }
 }
 
 /// Does what could not be done before, or is not known to be done. ERESTARTSYS if a signal comes
@@ -449,11 +469,12 @@ pub(crate) fn open(tph: &mut Tph, opening: &Opening<'_>, requester: Requester<'_
 pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
     // A second time with memory decoded, if the first one shows that this is needed.
     for _ in 0..2 {
-        let (mut guard, decoding) = handle.lock_hardware(|session| match &session.tph {
-            Some(tph) => tph.memory_for_pending(),
-            None => Memory::Unused,
-        })?;
-        let lacks_memory = with_tph(&mut guard.open()?, decoding.as_ref(), |tph, at| {
+        let needs_memory =
+            |session: &TphSession| session.tph.as_ref().is_some_and(Tph::needs_memory);
+        let mut guard = handle.lock_hardware(needs_memory)?;
+        let (mut open, mut memory) = guard.open_with_memory()?;
+        let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
+        let lacks_memory = with_tph(&mut open, msix, |tph, at| {
             // Of a device that is gone, everything stays pending.
             let _ = tph.sync(at, true);
             tph.lacks_memory(at)
@@ -467,24 +488,24 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
 
 /// The user writes `bytes` at `offset` of Control; the device is awake. Errors as [`catch_up`].
 pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &[u8]) -> Result {
+    // A disabled requester with tags in its table: one of them is looked at.
+    let needs_memory = |session: &TphSession| {
+        session.tph.as_ref().is_some_and(|tph| {
+            tph.needs_memory()
+                || tph.place() == Place::Msix
+                    && !tph.control().enabled()
+                    && tph.table.witness().is_some()
+        })
+    };
     for last in [false, true] {
-        let (mut guard, decoding) = handle.lock_hardware(|session| match &session.tph {
-            // A disabled requester with tags in its table: one of them is looked at.
-            Some(tph) if tph.place() == Place::Msix && !tph.control().enabled() => {
-                match tph.table.witness() {
-                    Some(_) => Memory::Needed,
-                    None => tph.memory_for_pending(),
-                }
-            }
-            Some(tph) => tph.memory_for_pending(),
-            None => Memory::Unused,
-        })?;
-        let mut open = guard.open()?;
+        let mut guard = handle.lock_hardware(needs_memory)?;
+        let (mut open, mut memory) = guard.open_with_memory()?;
+        let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
         let Some(offer) = open.offered.as_ref().map(|offered| offered.offer) else {
             return Ok(());
         };
         let mut before = Control::RESET;
-        let written = with_tph(&mut open, decoding.as_ref(), |tph, at| {
+        let written = with_tph(&mut open, msix, |tph, at| {
             before = tph.control();
             tph.write_control(at, &offer, offset, bytes, last)
         });
@@ -514,12 +535,9 @@ pub(crate) fn program(
     batch: &Batch,
     tags: &mut [u16],
 ) -> Result<(), Failure> {
-    let (mut guard, decoding) = handle.lock_hardware(|session| match &session.tph {
-        Some(tph) if tph.is_pending() => tph.memory_for_pending(),
-        Some(tph) if tph.place() == Place::Msix => Memory::AsItIs,
-        _ => Memory::Unused,
-    })?;
-    let mut open = guard.open()?;
+    let mut guard =
+        handle.lock_hardware(|session| session.tph.as_ref().is_some_and(Tph::needs_memory))?;
+    let (mut open, mut memory) = guard.open_with_memory()?;
     let vdev = open.vdev();
     let (Some(offered), Some(tph)) = (&open.offered, &open.tph) else {
         return Err(Refusal::Unsupported.into());
@@ -529,9 +547,8 @@ pub(crate) fn program(
     if !tph.table.can_write(vdev, batch.entries()) {
         return Err(Refusal::NoVector.into());
     }
-    let done = with_tph(&mut open, decoding.as_ref(), |tph, at| {
-        tph.program(at, batch, tags)
-    });
+    let msix = tph.msix_table(&mut memory);
+    let done = with_tph(&mut open, msix, |tph, at| tph.program(at, batch, tags));
     open.show_table(batch.entries());
     Ok(done.unwrap_or(Err(Refusal::Unsupported))?)
 }
@@ -608,13 +625,13 @@ pub(crate) fn vectors_change(handle: Handle<'_, VfioTph>) -> Result {
 }
 
 /// A user has allocated or freed vectors.
-pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>) -> Result {
+pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, held: HeldVectors<'_>) -> Result {
     let pending = {
         let mut guard = handle.lock_now()?;
         let mut open = guard.open()?;
         let vdev = open.vdev();
         if let Some(tph) = &mut open.tph {
-            tph.table.vectors_changed(vdev);
+            tph.table.vectors_changed(vdev, held);
         }
         open.tph.as_ref().is_some_and(Tph::is_pending)
     };
@@ -626,9 +643,9 @@ pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>) -> Result {
 
 /// The device will be reset: what the PCI core saves, and puts back, has no tags. The table in the
 /// capability is left to the reset.
-pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &InReset) {
-    let decoding = decoding_for_tags(open, reset);
-    let changed = with_tph(open, decoding.as_ref(), |tph, at| {
+pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
+    let msix = table_for_tags(open, reset);
+    let changed = with_tph(open, msix, |tph, at| {
         tph.wanted = Control::RESET;
         let in_msix = tph.place() == Place::Msix;
         let mut changed = in_msix && tph.table.clear();
@@ -652,7 +669,7 @@ pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &InReset) {
 }
 
 /// The device has been reset, and may have made anything of itself on the way up.
-pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, reset: &InReset) {
+pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
     forget(open);
     settle(open, reset);
 }
@@ -664,7 +681,7 @@ pub(crate) fn lose(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The device reports an error, and can be reached: what it still has stays in force.
-pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, reset: &InReset) {
+pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
     if let Some(tph) = &mut open.tph {
         tph.held.doubt(Doubt::Behind);
     }
@@ -672,19 +689,23 @@ pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, reset: &InReset) {
 }
 
 /// Does in a callback of a reset, or of recovery from an error, what is to be done.
-pub(crate) fn settle(open: &mut Open<'_, VfioTph>, reset: &InReset) {
-    let decoding = decoding_for_tags(open, reset);
-    with_tph(open, decoding.as_ref(), |tph, at| {
+pub(crate) fn settle(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
+    let msix = table_for_tags(open, reset);
+    with_tph(open, msix, |tph, at| {
         // Of a device that is gone, everything stays pending.
         let _ = tph.sync(at, false);
     });
 }
 
-fn decoding_for_tags<'a>(open: &mut Open<'a, VfioTph>, reset: &InReset) -> Option<Decoding<'a>> {
+/// The MSI-X table, if something is to be done there.
+fn table_for_tags<'a>(
+    open: &Open<'_, VfioTph>,
+    reset: &'a mut InReset<'_>,
+) -> Option<MsixTable<'a>> {
     let tph = open.tph.as_ref()?;
     let any = tph.is_pending() || tph.tags().iter().any(|&tag| tag != 0);
     (tph.place() == Place::Msix && any)
-        .then(|| reset.decode_memory(open))
+        .then(|| reset.msix_table())
         .flatten()
 }
 
@@ -706,7 +727,7 @@ fn show_all(open: &mut Open<'_, VfioTph>) {
 /// The user is gone; the device is awake as far as runtime PM is concerned.
 pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
-    let (dirty, memory) = {
+    let (dirty, needs_memory) = {
         let mut guard = handle.lock_now()?;
         let mut open = guard.open()?;
         let Some(tph) = &mut open.tph else {
@@ -717,13 +738,15 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
             tph.table.all_due();
         }
         let dirty = tph.is_pending() || tph.held.control != Some(Control::RESET);
-        (dirty, tph.memory_for_pending())
+        (dirty, tph.needs_memory())
     };
     if dirty && !bus::is_in_d0(vdev.pci()) {
         vdev.power_up();
     }
-    let (mut guard, decoding) = handle.lock_hardware(|_| memory)?;
-    with_tph(&mut guard.open()?, decoding.as_ref(), |tph, at| {
+    let mut guard = handle.lock_hardware(|_| needs_memory)?;
+    let (mut open, mut memory) = guard.open_with_memory()?;
+    let msix = needs_memory.then(|| memory.msix_table()).flatten();
+    with_tph(&mut open, msix, |tph, at| {
         // What a device has that is gone, whoever opens it next clears.
         let _ = tph.sync(at, false);
     });

@@ -8,7 +8,7 @@ use crate::{
     rules::policy::Policy, //
     rust::vfio::pci::{
         Attribute,
-        Handle, //
+        MaybeOpen, //
     },
 };
 use kernel::{
@@ -29,7 +29,7 @@ impl Attribute<VfioTph> for TphPolicy {
 
     /// EINVAL for a name that is none, EPERM for a policy beyond the gate of when the device was
     /// bound, EBUSY while the device is open.
-    fn store(device: &VfioTph, handle: Handle<'_, VfioTph>, value: &[u8]) -> Result {
+    fn store(device: &VfioTph, handle: MaybeOpen<'_, VfioTph>, value: &[u8]) -> Result {
         let policy = Policy::from_name(value).ok_or(EINVAL)?;
         if policy > Policy::default_for(device.gate) {
             return Err(EPERM);

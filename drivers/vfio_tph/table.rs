@@ -25,7 +25,10 @@ use crate::{
             self as bus,
             tph::Requester, //
         },
-        vfio::pci::CoreDevice, //
+        vfio::pci::{
+            CoreDevice,
+            HeldVectors, //
+        },
     },
 };
 use core::ops::Range;
@@ -121,15 +124,15 @@ impl Table {
     }
 
     /// A user has allocated or freed vectors.
-    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice) {
-        self.find_changes(vdev);
+    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, held: HeldVectors<'_>) {
+        self.find_changes(vdev, Some(held));
         self.vectors_change = false;
     }
 
     /// Finds vectors that were freed, and whose entries are to be 0 for that. And such as the PCI
     /// core has a tag for that nobody has programmed: it reads the word of a vector that it
     /// allocates, and finds all ones in a device that cannot be reached.
-    pub(crate) fn find_changes(&mut self, vdev: &CoreDevice) {
+    pub(crate) fn find_changes(&mut self, vdev: &CoreDevice, held: Option<HeldVectors<'_>>) {
         if !self.vectors_change {
             return;
         }
@@ -140,7 +143,7 @@ impl Table {
                 self.due.set_bit(vector);
             } else if self.wanted[vector] == 0 && allocated {
                 // CAST: at most 2048 vectors.
-                if bus::vector_tag(vdev.pci(), vector as u16) != 0 {
+                if held.is_some_and(|held| held.tag(vector as u16) != 0) {
                     self.due.set_bit(vector);
                 }
             }
@@ -167,7 +170,7 @@ impl Table {
 
     /// Writes the entries that are due; the requester is disabled. Whether the table took them
     /// all. What it did not take stays due.
-    pub(crate) fn write_due(&mut self, at: &Access<'_>) -> bool {
+    pub(crate) fn write_due(&mut self, at: &mut Access<'_>) -> bool {
         while let Some(first) = self.next_due(0) {
             let run = self.run(at.vdev(), first);
             if !self.write(at, run.clone()) {
@@ -180,8 +183,9 @@ impl Table {
         true
     }
 
-    fn write(&self, at: &Access<'_>, run: Range<usize>) -> bool {
+    fn write(&self, at: &mut Access<'_>, run: Range<usize>) -> bool {
         let tags = &self.wanted[run.clone()];
+        let vdev = at.vdev();
         // CAST: at most 2048 entries.
         let first = run.start as u16;
         match self.place {
@@ -191,18 +195,15 @@ impl Table {
                 true
             }
             Place::Msix => {
-                let Some(table) = at.msix_table() else {
+                let Some(table) = at.msix_table_mut() else {
                     return false;
                 };
-                if !is_allocated(at.vdev(), run.start) {
-                    return run.clone().all(|vector| table.clear_tag(vector as u16));
+                if is_allocated(vdev, run.start) {
+                    return table.write_tags(first, tags).is_ok();
                 }
-                if at.requester().write_msix_tags(first, tags).is_err() {
-                    return false;
-                }
-                // Posted or not, a write to a device that is gone succeeds: only a read tells.
-                let last = run.end - 1;
-                Requester::SEES_MSIX_TAGS || table.tag(last as u16) == Some(self.wanted[last])
+                // It ends where nobody answers.
+                run.clone()
+                    .all(|vector| table.clear_tag(vector as u16) == Ok(true))
             }
         }
     }

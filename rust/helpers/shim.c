@@ -163,6 +163,35 @@ bool tph_helper_is_pcie_port(struct device *dev)
 }
 
 /*
+ * Whether the registers of a memory BAR have the address that the kernel has
+ * recorded. Virtual functions have no such registers of their own, and those of a
+ * BAR of Enhanced Allocation mean nothing.
+ */
+bool tph_helper_bar_in_place(struct pci_dev *pdev, unsigned int bar)
+{
+	int at = PCI_BASE_ADDRESS_0 + 4 * bar;
+	struct pci_bus_region region;
+	struct resource *res;
+	u32 low, high = 0;
+
+	if (bar >= PCI_STD_NUM_BARS)
+		return false;
+	res = &pdev->resource[bar];
+	if (!(res->flags & IORESOURCE_MEM))
+		return false;
+	if (pdev->is_virtfn || res->flags & IORESOURCE_PCI_EA_BEI)
+		return true;
+
+	if (pci_read_config_dword(pdev, at, &low) ||
+	    (res->flags & IORESOURCE_MEM_64 &&
+	     pci_read_config_dword(pdev, at + 4, &high)))
+		return false;
+	pcibios_resource_to_bus(pdev->bus, &region, res);
+	return (low & PCI_BASE_ADDRESS_MEM_MASK) == lower_32_bits(region.start) &&
+	       high == upper_32_bits(region.start);
+}
+
+/*
  * Whether the caller itself holds @sem for writing. On PREEMPT_RT a writer holds
  * the rtmutex of @sem from before it waits for readers until it is done; who runs
  * does not wait, and readers let go of the rtmutex before they go on.

@@ -26,6 +26,8 @@ struct device *tph_helper_host_bridge(struct pci_dev *pdev);
 bool tph_helper_flit_path(struct pci_dev *pdev);
 bool tph_helper_is_pcie_port(struct device *dev);
 
+bool tph_helper_bar_in_place(struct pci_dev *pdev, unsigned int bar);
+
 bool tph_helper_write_locked_by_current(struct rw_semaphore *sem);
 
 bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector);

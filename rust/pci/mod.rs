@@ -82,6 +82,14 @@ pub(crate) fn is_in_d0(pdev: &pci::Device<Bound>) -> bool {
     power_state(pdev) == D0
 }
 
+/// Whether the PCI core lets drivers reach the device: not between an error on its link, or that of
+/// a port above, and the end of the recovery from it.
+pub(crate) fn is_accessible(pdev: &pci::Device<Bound>) -> bool {
+    // SAFETY: The device is valid; the field is a word, and a stale value is possible for C too.
+    let state = unsafe { core::ptr::read_volatile(&raw const (*as_raw(pdev)).error_state) };
+    state == bindings::pci_channel_io_normal
+}
+
 /// The Command register of a device; `None` if it does not answer.
 pub(crate) fn command(pdev: &pci::Device<Bound>) -> Option<u16> {
     pdev.config_space()
@@ -113,13 +121,11 @@ pub(crate) fn vector_is_allocated(pdev: &pci::Device<Bound>, vector: u16) -> boo
     unsafe { bindings::tph_helper_vector_allocated(as_raw(pdev), vector.into()) }
 }
 
-/// The tag that the PCI core has for an allocated MSI-X vector of a device, and writes to the
-/// table with the vector's mask bit; 0 for one that is not allocated. To be asked where no user
-/// frees vectors meanwhile.
-pub(crate) fn vector_tag(pdev: &pci::Device<Bound>, vector: u16) -> u16 {
-    // SAFETY: The device is valid. vfio-pci-core, which has its vectors, frees them in SET_IRQS
-    // and at close: the caller is in either.
-    unsafe { bindings::tph_helper_vector_tag(as_raw(pdev), vector.into()) }
+/// Whether a memory BAR of a device is in hardware what the kernel has recorded: a reset that nobody
+/// has undone takes it away. Not if the device does not answer.
+pub(crate) fn bar_is_in_place(pdev: &pci::Device<Bound>, bar: u32) -> bool {
+    // SAFETY: The device is valid, and the function takes any number.
+    unsafe { bindings::tph_helper_bar_in_place(as_raw(pdev), bar) }
 }
 
 /// What is above a device.

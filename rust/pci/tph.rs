@@ -82,28 +82,7 @@ impl<'a> Requester<'a> {
     /// change the state of the device out: by `memory_lock` of vfio-pci-core, the device lock, or
     /// being a runtime PM callback, which nobody who changes hardware lets run.
     pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
-        self.set_raw_core_state(requester_enable != 0, st_mode, requester_enable);
-    }
-
-    fn set_raw_core_state(&self, enabled: bool, st_mode: u8, requester_enable: u8) {
-        // SAFETY: The device is valid.
-        unsafe {
-            bindings::tph_helper_set_state(as_raw(self.pdev), enabled, st_mode, requester_enable)
-        };
-    }
-
-    /// Whether [`Self::write_msix_tags`] fails if the table does not have the last tag afterwards.
-    pub(crate) const SEES_MSIX_TAGS: bool = cfg!(VFIO_TPH_MSIX_TAGS);
-
-    /// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps
-    /// its copy of the vectors' control words in step. The requester is disabled; as far as the PCI
-    /// vfio-pci-core is concerned, TPH is off afterwards.
-    ///
-    /// ENXIO if a vector is not allocated: those before it are written.
-    ///
-    /// The MSI-X table must be decoded meanwhile; see [`Self::set_core_state`] for the lock.
-    pub(crate) fn write_msix_tags(&self, first: u16, tags: &[u16]) -> Result {
-        write_msix_tags(self, first, tags)
+        set_core_state(self.pdev, requester_enable != 0, st_mode, requester_enable);
     }
 
     /// Disables TPH, if the PCI core thinks that it is enabled, in hardware and in the
@@ -132,13 +111,27 @@ pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
     unsafe { bindings::tph_helper_allowed(as_raw(pdev)) }
 }
 
+/// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps its
+/// copy of the vectors' control words in step. The requester is disabled; as far as the PCI core is
+/// concerned, TPH is off afterwards.
+///
+/// See [`Requester::set_core_state`] for the lock.
+///
+/// # Safety
+///
+/// The device decodes the MSI-X table meanwhile.
 #[cfg(VFIO_TPH_MSIX_TAGS)]
-fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Result {
-    requester.set_core_state(0, 0);
-    // SAFETY: The device is valid, and `tags` for as many reads. CAST: at most 2048 vectors.
+pub(in crate::rust) unsafe fn write_msix_tags(
+    pdev: &pci::Device<Bound>,
+    first: u16,
+    tags: &[u16],
+) -> Result {
+    set_core_state(pdev, false, 0, 0);
+    // SAFETY: The device is valid, and `tags` for as many reads; the table is decoded, by the
+    // safety requirement. CAST: at most 2048 vectors.
     to_result(unsafe {
         bindings::pci_msix_write_tph_tags(
-            as_raw(requester.pdev),
+            as_raw(pdev),
             first.into(),
             tags.as_ptr(),
             tags.len() as u32,
@@ -147,19 +140,30 @@ fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Resul
 }
 
 /// As above, on a kernel that writes one entry at a time.
+///
+/// # Safety
+///
+/// As above.
 #[cfg(not(VFIO_TPH_MSIX_TAGS))]
-fn write_msix_tags(requester: &Requester<'_>, first: u16, tags: &[u16]) -> Result {
-    // The vfio-pci-core writes entries only while it thinks that tags are in use, and enables
-    // again what it thinks was enabled: a requester type of 0 keeps it disabled.
-    requester.set_raw_core_state(true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
+pub(in crate::rust) unsafe fn write_msix_tags(
+    pdev: &pci::Device<Bound>,
+    first: u16,
+    tags: &[u16],
+) -> Result {
+    // The PCI core writes entries only while it thinks that tags are in use, and enables again what
+    // it thinks was enabled: a requester type of 0 keeps it disabled.
+    set_core_state(pdev, true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
     let written = (u32::from(first)..)
         .zip(tags)
         .try_for_each(|(vector, &tag)| {
-            // SAFETY: The device is valid.
-            to_result(unsafe {
-                bindings::tph_helper_set_entry(as_raw(requester.pdev), vector, tag)
-            })
+            // SAFETY: The device is valid, and the table is decoded, by the safety requirement.
+            to_result(unsafe { bindings::tph_helper_set_entry(as_raw(pdev), vector, tag) })
         });
-    requester.set_core_state(0, 0);
+    set_core_state(pdev, false, 0, 0);
     written
+}
+
+fn set_core_state(pdev: &pci::Device<Bound>, enabled: bool, st_mode: u8, requester_enable: u8) {
+    // SAFETY: The device is valid.
+    unsafe { bindings::tph_helper_set_state(as_raw(pdev), enabled, st_mode, requester_enable) };
 }

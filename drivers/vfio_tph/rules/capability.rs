@@ -13,6 +13,7 @@ use super::{
         Capability,
         Completer,
         Modes,
+        StMode,
         TableLocation, //
     },
 };
@@ -44,7 +45,7 @@ pub(crate) struct Hardware {
     pub(crate) completer: Completer,
     /// The ST entries that the capability really has room for, by [`room`].
     pub(crate) room: u16,
-    /// The number of vectors in the MSI-X table, 0 without one.
+    /// The number of vectors in the MSI-X table, 0 without one that can be used.
     pub(crate) msix_vectors: u16,
     /// Whether no other function but ports is in the IOMMU group.
     pub(crate) alone_in_group: bool,
@@ -68,7 +69,26 @@ impl Hardware {
             && !policy.discloses_tags()
             && !self.alone_in_group;
         let policy = if in_reach { Policy::NoSt } else { policy };
-        self.capability.modes().and(policy.modes())
+        let modes = self.capability.modes().and(policy.modes());
+        if self.lacks_table() {
+            // What the device would send nobody has cleared, and nobody can choose.
+            modes.without(StMode::InterruptVector)
+        } else {
+            modes
+        }
+    }
+
+    /// The ST entries of a table in MSI-X, 0 if the table is elsewhere.
+    pub(crate) fn vectors_in_table(&self) -> u16 {
+        match self.capability.table_location() {
+            TableLocation::Msix => self.msix_vectors,
+            _ => 0,
+        }
+    }
+
+    /// Whether the table is said to be in MSI-X, where there is none that can be used.
+    fn lacks_table(&self) -> bool {
+        self.capability.table_location() == TableLocation::Msix && self.msix_vectors == 0
     }
 }
 
@@ -118,6 +138,9 @@ impl Offer {
                     } else {
                         capability.with_table_size(entries)
                     };
+                }
+                TableLocation::Msix if hardware.lacks_table() => {
+                    capability = capability.without_table();
                 }
                 TableLocation::Msix => entries = hardware.msix_vectors,
             }

@@ -43,6 +43,11 @@ impl Modes {
         Self(self.0 | (1 << mode as u8))
     }
 
+    /// The set without `mode` in it.
+    pub(crate) const fn without(self, mode: StMode) -> Self {
+        Self(self.0 & !(1 << mode as u8))
+    }
+
     /// The modes that are in both sets.
     pub(crate) const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)

@@ -7,7 +7,7 @@
 use super::{
     device::Device,
     driver::Driver,
-    session::Handle, //
+    session::MaybeOpen, //
 };
 use crate::rust::bindings;
 use core::marker::PhantomData;
@@ -24,7 +24,7 @@ pub(crate) trait Attribute<T: Driver> {
     fn show(data: &T) -> &'static CStr;
 
     /// Takes what was written, without a newline at its end.
-    fn store(data: &T, device: Handle<'_, T>, value: &[u8]) -> Result;
+    fn store(data: &T, device: MaybeOpen<'_, T>, value: &[u8]) -> Result;
 }
 
 /// The tables that the driver core wants for an attribute.
@@ -101,7 +101,7 @@ impl<T: Driver> Table<T> {
         // SAFETY: sysfs passes `count` bytes.
         let value = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), count) };
         let value = value.strip_suffix(b"\n").unwrap_or(value);
-        match T::Attribute::store(&device.data, device.handle(), value) {
+        match T::Attribute::store(&device.data, device.maybe_open(), value) {
             // CAST: at most a page.
             Ok(()) => count as isize,
             // CAST: widens.

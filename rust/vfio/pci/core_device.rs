@@ -7,7 +7,10 @@ use crate::rust::{
     pci as bus,
     vfio::feature::Call, //
 };
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
 use kernel::{
     device::Bound,
     pci,
@@ -109,29 +112,6 @@ impl CoreDevice {
         }
     }
 
-    /// Whether the device, which is open, decodes its memory BARs. Stays so under `memory_lock`.
-    ///
-    /// vfio-pci-core goes by what the user has written. A device that was reset in a power state
-    /// in which it loses what it has comes back without Memory Space Enable, whatever the user
-    /// sees.
-    pub(crate) fn decodes_memory(&self) -> bool {
-        let pdev = bus::as_raw(self.pci());
-        // SAFETY: vfio-pci-core's virtual config space, which this looks into, exists while the
-        // device is open.
-        let allowed = unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) };
-        // SAFETY: The device is valid; the bit is set when it is found, and never changed.
-        let always = unsafe { bindings::pci_dev::no_command_memory_raw(pdev) != 0 };
-        allowed && bus::is_in_d0(self.pci()) && (always || self.has_memory_space())
-    }
-
-    /// Memory Space Enable in hardware. One that does not answer has it, as who goes on will find
-    /// out.
-    fn has_memory_space(&self) -> bool {
-        // CAST: a bit of 16.
-        bus::command(self.pci())
-            .is_none_or(|command| command & bindings::PCI_COMMAND_MEMORY as u16 != 0)
-    }
-
     /// Runs `f` in a callback of a reset, and tells it whether memory decoding stays as it is
     /// meanwhile.
     ///
@@ -175,16 +155,53 @@ impl CoreDevice {
         unsafe { bindings::pci_set_power_state((*self.as_raw()).pdev, bus::D0) };
     }
 
+    /// The device, which is open.
+    ///
+    /// # Safety
+    ///
+    /// vfio_pci_core_enable() has succeeded, and vfio-pci-core does not disable the device as long
+    /// as the borrow lasts.
+    #[inline]
+    pub(super) unsafe fn as_open(&self) -> &OpenDevice {
+        // SAFETY: `OpenDevice` is a transparent wrapper. INVARIANT: By the safety requirement.
+        unsafe { &*core::ptr::from_ref(self).cast() }
+    }
+}
+
+/// A device as vfio-pci-core has it, while it is open.
+///
+/// A reference is the proof: vfio-pci-core's virtual config space, its mappings of BARs and what
+/// else there is of an open device only exist meanwhile. Safe code cannot make one of a
+/// [`CoreDevice`], nor keep one: each that a driver is handed lives as long as the callback, or as
+/// the lock that keeps the device from being closed.
+///
+/// # Invariants
+///
+/// vfio-pci-core has enabled the device, and does not disable it as long as a reference exists.
+#[repr(transparent)]
+pub(crate) struct OpenDevice(CoreDevice);
+
+impl Deref for OpenDevice {
+    type Target = CoreDevice;
+
+    #[inline]
+    fn deref(&self) -> &CoreDevice {
+        &self.0
+    }
+}
+
+impl OpenDevice {
     /// What vfio-pci does for an ioctl.
     pub(super) fn ioctl(&self, cmd: c_uint, arg: c_ulong) -> c_long {
-        // SAFETY: The device is valid, and vfio-pci-core handles any argument.
+        // SAFETY: The device is open, by the invariant, and vfio-pci-core handles any argument.
         unsafe { bindings::vfio_pci_core_ioctl(self.as_vfio(), cmd, arg) }
     }
 
     /// What vfio-pci does for a read. Returns the number of bytes.
     #[inline]
     pub(crate) fn read(&self, access: Access<'_>) -> Result<usize> {
-        // SAFETY: The device is valid, and vfio-pci-core handles any user pointer and length.
+        // SAFETY: The device is open, by the invariant, and vfio-pci-core handles any user pointer
+        // and length.
         let done = unsafe {
             bindings::vfio_pci_core_read(
                 self.as_vfio(),
@@ -199,7 +216,8 @@ impl CoreDevice {
     /// What vfio-pci does for a write. Returns the number of bytes.
     #[inline]
     pub(crate) fn write(&self, access: Access<'_>) -> Result<usize> {
-        // SAFETY: The device is valid, and vfio-pci-core handles any user pointer and length.
+        // SAFETY: The device is open, by the invariant, and vfio-pci-core handles any user pointer
+        // and length.
         let done = unsafe {
             bindings::vfio_pci_core_write(
                 self.as_vfio(),
@@ -213,7 +231,8 @@ impl CoreDevice {
 
     /// What vfio-pci does for a feature.
     pub(crate) fn feature(&self, call: Call) -> Result<i32> {
-        // SAFETY: The device is valid, and vfio-pci-core handles any user pointer and length.
+        // SAFETY: The device is open, by the invariant, and vfio-pci-core handles any user pointer
+        // and length.
         let ret = unsafe {
             bindings::vfio_pci_core_ioctl_feature(
                 self.as_vfio(),
@@ -226,6 +245,14 @@ impl CoreDevice {
             return Err(Error::from_errno(ret));
         }
         Ok(ret)
+    }
+
+    /// Whether the user has the device decode its memory BARs, by what they have written to its
+    /// Command register and to its power state.
+    pub(super) fn user_decodes_memory(&self) -> bool {
+        // SAFETY: vfio-pci-core's virtual config space, which this looks into, exists while the
+        // device is open, by the type's invariant.
+        unsafe { bindings::__vfio_pci_memory_enabled(self.as_raw()) }
     }
 }
 
@@ -281,17 +308,14 @@ impl Drop for AloneMemoryGuard<'_> {
 pub(crate) struct VirtualConfig<'a> {
     base: *mut u8,
     len: usize,
-    _open: PhantomData<&'a CoreDevice>,
+    _open: PhantomData<&'a OpenDevice>,
 }
 
 impl<'a> VirtualConfig<'a> {
     /// Borrows the virtual config space of an open device.
-    ///
-    /// # Safety
-    ///
-    /// The device is open, and stays so for `'a`.
-    pub(super) unsafe fn new(device: &'a CoreDevice) -> Self {
-        // SAFETY: The device is valid. INVARIANT: vfio-pci-core allocates `cfg_size` bytes at open.
+    pub(super) fn new(device: &'a OpenDevice) -> Self {
+        // SAFETY: The device is open by the invariant of its type. INVARIANT: vfio-pci-core
+        // allocates `cfg_size` bytes at open, and frees them at close.
         unsafe {
             Self {
                 base: (*device.as_raw()).vconfig,

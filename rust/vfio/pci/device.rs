@@ -9,15 +9,20 @@ use super::{
         CoreDevice, //
     },
     driver::Driver,
+    msix::HeldVectors,
     session::{
         Handle,
         InReset,
         Locked,
+        MaybeOpen,
         Open,
         Opening,
         Session, //
     },
-    watch::Hole, //
+    watch::{
+        Hole,
+        Word, //
+    },
 };
 use crate::rust::{
     bindings,
@@ -60,6 +65,9 @@ pub(super) struct Device<T: Driver> {
     #[pin]
     pub(super) session: Session<T>,
     pub(super) hole: Hole,
+    /// Whether the driver looks after interrupts of the device, which is open. Does not change while
+    /// it is: users change them one at a time only if so.
+    tracks_interrupts: Word,
     #[pin]
     pub(super) data: T,
 }
@@ -152,9 +160,18 @@ impl<T: Driver> Device<T> {
         }
     }
 
-    pub(super) fn handle(&self) -> Handle<'_, T> {
-        Handle {
-            vdev: &self.vdev,
+    /// The device for a callback for which it is open.
+    ///
+    /// # Safety
+    ///
+    /// vfio-pci-core has enabled the device, and does not disable it as long as the borrow lasts.
+    unsafe fn handle(&self) -> Handle<'_, T> {
+        // SAFETY: By the safety requirement.
+        Handle::new(unsafe { self.vdev.as_open() }, &self.session)
+    }
+
+    pub(super) fn maybe_open(&self) -> MaybeOpen<'_, T> {
+        MaybeOpen {
             session: &self.session,
         }
     }
@@ -162,14 +179,18 @@ impl<T: Driver> Device<T> {
     /// Runs `f` in a callback of a reset, on the locked state, and on the device if it is open.
     fn in_reset(
         &self,
-        f: impl FnOnce(&T, &mut Open<'_, T>, &InReset),
+        f: impl FnOnce(&T, &mut Open<'_, T>, &mut InReset<'_>),
         count: impl FnOnce(&mut Locked<T>),
     ) {
         self.vdev.in_reset(|stable| {
             let mut guard = self.session.locked.lock();
-            Session::locked_with_open(&mut guard, &self.vdev, |open| {
-                f(&self.data, open, &InReset { stable })
-            });
+            // SAFETY: If `stable`, who asked for the reset has `memory_lock`, or we have taken it;
+            // others who reset the device come later, or say so first.
+            unsafe {
+                Session::locked_in_reset(&mut guard, &self.vdev, stable, |open, reset| {
+                    f(&self.data, open, reset)
+                });
+            }
             count(&mut guard);
         });
     }
@@ -315,6 +336,7 @@ impl<T: Driver> Device<T> {
             unsafe {
                 pin_init::raw_init(&raw mut (*this).session, Session::new());
                 (&raw mut (*this).hole).write(Hole::new());
+                (&raw mut (*this).tracks_interrupts).write(Word::new(0));
             }
             // SAFETY: As above.
             let data =
@@ -386,14 +408,16 @@ impl<T: Driver> Device<T> {
         while guard.resetting {
             self.session.over.wait(&mut guard);
         }
-        match self.data.open(&mut Opening { vdev: &self.vdev }) {
+        // SAFETY: vfio-pci-core has enabled the device, and `vdev` is not used when it disables it.
+        let vdev = unsafe { self.vdev.as_open() };
+        // SAFETY: The user comes later, and who resets the device waits for the session.
+        match self.data.open(&mut unsafe { Opening::new(vdev) }) {
             Ok(session) => {
                 // INVARIANT: vfio-pci-core has enabled the device.
-                let session = guard.session.insert(session);
-                self.hole.set(self.data.unmappable(&Open {
-                    session,
-                    vdev: &self.vdev,
-                }));
+                let open = Open::new(guard.session.insert(session), vdev);
+                self.hole.set(self.data.unmappable(&open));
+                self.tracks_interrupts
+                    .set(self.data.tracks_interrupts(&open).into());
                 Ok(())
             }
             Err(error) => {
@@ -415,13 +439,15 @@ impl<T: Driver> Device<T> {
         let this = unsafe { Self::from_vfio(vdev) };
         // A device that does not wake up is closed all the same.
         let _awake = Awake::new(this.vdev.pci());
-        this.data.before_close(this.handle());
+        // SAFETY: vfio-pci-core disables the device below.
+        this.data.before_close(unsafe { this.handle() });
         {
             let mut guard = this.session.locked.lock();
             Session::locked_with_open(&mut guard, &this.vdev, |open| this.data.close(open));
             // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
             guard.session = None;
             this.hole.set(None);
+            this.tracks_interrupts.set(false.into());
         }
         // SAFETY: The vfio core calls this for the last close, under the device set's lock.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
@@ -443,35 +469,39 @@ impl<T: Driver> Device<T> {
         }
         // SAFETY: The vfio core calls this for an open device.
         let this = unsafe { Self::from_vfio(vdev) };
-        this.ioctl(cmd, arg)
+        // SAFETY: As above.
+        this.ioctl(unsafe { this.handle() }, cmd, arg)
     }
 
     // Out of the way of the callback, which then needs no stack.
     #[cold]
     #[inline(never)]
-    fn ioctl(&self, cmd: c_uint, arg: c_ulong) -> c_long {
+    fn ioctl(&self, handle: Handle<'_, T>, cmd: c_uint, arg: c_ulong) -> c_long {
         if cmd == SET_IRQS {
-            return self.set_irqs(arg);
+            return self.set_irqs(handle, arg);
         }
-        let ret = self.vdev.ioctl(cmd, arg);
+        let ret = handle.vdev().ioctl(cmd, arg);
         if ret < 0 && (cmd == RESET || cmd == HOT_RESET) {
-            self.data.reset_failed(self.handle());
+            self.data.reset_failed(handle);
         }
         ret
     }
 
-    fn set_irqs(&self, arg: c_ulong) -> c_long {
-        if !self.data.tracks_interrupts() {
-            return self.vdev.ioctl(SET_IRQS, arg);
+    fn set_irqs(&self, handle: Handle<'_, T>, arg: c_ulong) -> c_long {
+        if self.tracks_interrupts.get() == 0 {
+            return handle.vdev().ioctl(SET_IRQS, arg);
         }
-        let _alone = match self.handle().alone() {
+        let _alone = match handle.alone() {
             Ok(alone) => alone,
             // CAST: widens.
             Err(error) => return error.to_errno() as c_long,
         };
-        self.data.interrupts_change(self.handle());
-        let ret = self.vdev.ioctl(SET_IRQS, arg);
-        self.data.interrupts_changed(self.handle());
+        self.data.interrupts_change(handle);
+        let ret = handle.vdev().ioctl(SET_IRQS, arg);
+        // SAFETY: vfio-pci-core frees vectors in SET_IRQS, which all users do alone, as we do, and
+        // at close, which comes when no user is left.
+        let vectors = unsafe { HeldVectors::new(handle.vdev()) };
+        self.data.interrupts_changed(handle, vectors);
         ret
     }
 
@@ -492,7 +522,8 @@ impl<T: Driver> Device<T> {
         if this.data.wants_read(position, count) {
             // SAFETY: As above.
             let access = unsafe { Self::access(buf, count, pos) };
-            return this.read(access);
+            // SAFETY: As above.
+            return this.read(unsafe { this.handle() }, access);
         }
         // SAFETY: As the caller has it.
         unsafe { bindings::vfio_pci_core_read(vdev, buf, count, pos) }
@@ -515,7 +546,8 @@ impl<T: Driver> Device<T> {
         if this.data.wants_write(position, count) {
             // SAFETY: As above.
             let access = unsafe { Self::access(buf.cast_mut(), count, pos) };
-            return this.write(access);
+            // SAFETY: As above.
+            return this.write(unsafe { this.handle() }, access);
         }
         // SAFETY: As the caller has it.
         unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) }
@@ -538,14 +570,14 @@ impl<T: Driver> Device<T> {
     // Out of the way of the callbacks, which then need no stack.
     #[cold]
     #[inline(never)]
-    fn read(&self, access: Access<'_>) -> isize {
-        from_count(self.data.read(self.handle(), access))
+    fn read(&self, handle: Handle<'_, T>, access: Access<'_>) -> isize {
+        from_count(self.data.read(handle, access))
     }
 
     #[cold]
     #[inline(never)]
-    fn write(&self, access: Access<'_>) -> isize {
-        from_count(self.data.write(self.handle(), access))
+    fn write(&self, handle: Handle<'_, T>, access: Access<'_>) -> isize {
+        from_count(self.data.write(handle, access))
     }
 
     /// The `feature` callback.
@@ -565,18 +597,20 @@ impl<T: Driver> Device<T> {
         }
         // SAFETY: The vfio core calls this for an open device.
         let this = unsafe { Self::from_vfio(vdev) };
-        this.feature(Call {
+        let call = Call {
             flags,
             arg: UserPtr::from_ptr(arg),
             argsz,
-        })
+        };
+        // SAFETY: As above.
+        this.feature(unsafe { this.handle() }, call)
     }
 
     // As above.
     #[cold]
     #[inline(never)]
-    fn feature(&self, call: Call) -> c_int {
-        from_result(|| self.data.feature(self.handle(), call))
+    fn feature(&self, handle: Handle<'_, T>, call: Call) -> c_int {
+        from_result(|| self.data.feature(handle, call))
     }
 }
 

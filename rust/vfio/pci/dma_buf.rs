@@ -6,7 +6,10 @@
 //! On a kernel whose vfio-pci-core does not, no word can be kept.
 
 use super::{
-    core_device::CoreDevice,
+    core_device::{
+        CoreDevice,
+        OpenDevice, //
+    },
     device::Device,
     driver::Driver, //
 };
@@ -22,27 +25,28 @@ use kernel::{
 impl CoreDevice {
     /// Whether a word can be kept with the device's dma-bufs.
     pub(crate) const KEEPS_DMA_BUF_WORDS: bool = cfg!(VFIO_TPH_VFIO_DMA_BUF);
+}
 
-    /// Keeps `word` with a dma-buf, for [`Driver::dma_buf_tph`]; a new
-    /// dma-buf has 0. To be called while the device is open.
+impl OpenDevice {
+    /// Keeps `word` with a dma-buf, for [`Driver::dma_buf_tph`]; a new dma-buf has 0.
     ///
     /// EINVAL if the dma-buf is not one of this device, EINTR if a signal comes while its
-    /// reservation is locked, EOPNOTSUPP without [`Self::KEEPS_DMA_BUF_WORDS`].
+    /// reservation is locked, EOPNOTSUPP without [`CoreDevice::KEEPS_DMA_BUF_WORDS`].
     pub(crate) fn set_dma_buf_word(&self, dma_buf: &DmaBuf, word: u64) -> Result {
         set_dma_buf_word(self, dma_buf, word)
     }
 }
 
 #[cfg(VFIO_TPH_VFIO_DMA_BUF)]
-fn set_dma_buf_word(device: &CoreDevice, dma_buf: &DmaBuf, word: u64) -> Result {
-    // SAFETY: Both are valid.
+fn set_dma_buf_word(device: &OpenDevice, dma_buf: &DmaBuf, word: u64) -> Result {
+    // SAFETY: Both are valid, and the device is open.
     kernel::error::to_result(unsafe {
         bindings::vfio_pci_core_set_dmabuf_tph(device.as_raw(), dma_buf.as_raw(), word)
     })
 }
 
 #[cfg(not(VFIO_TPH_VFIO_DMA_BUF))]
-fn set_dma_buf_word(_: &CoreDevice, _: &DmaBuf, _: u64) -> Result {
+fn set_dma_buf_word(_: &OpenDevice, _: &DmaBuf, _: u64) -> Result {
     Err(EOPNOTSUPP)
 }
 

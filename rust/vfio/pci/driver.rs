@@ -8,6 +8,7 @@ use super::{
         Access,
         CoreDevice, //
     },
+    msix::HeldVectors,
     session::{
         Handle,
         InReset,
@@ -72,9 +73,10 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         let _ = device;
     }
 
-    /// Whether the two below are of interest while the device is open as it is. If so, one user
-    /// at a time changes interrupts.
-    fn tracks_interrupts(&self) -> bool {
+    /// Whether the two below are of interest for the device, which is being opened, until it is
+    /// closed. If so, one user at a time changes interrupts.
+    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
+        let _ = open;
         false
     }
 
@@ -84,8 +86,8 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     }
 
     /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
-    fn interrupts_changed(&self, device: Handle<'_, Self>) {
-        let _ = device;
+    fn interrupts_changed(&self, device: Handle<'_, Self>, vectors: HeldVectors<'_>) {
+        let _ = (device, vectors);
     }
 
     /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to
@@ -133,7 +135,7 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     }
 
     /// What requests to a dma-buf of the device, which is open, should carry in a namespace, by the
-    /// word that [`CoreDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
+    /// word that [`OpenDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
     ///
     /// The dma-buf's reservation is locked, which comes after `memory_lock` and a session's lock.
     fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {
@@ -153,15 +155,15 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 
     /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions
     /// cannot be locked by [`Handle::lock_hardware`].
-    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &InReset);
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>);
 
     /// The device, which is open, has been reset.
-    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &InReset);
+    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>);
 
     /// An error was reported; the device, which is open, will be reset, or has been disturbed.
     /// Unless `accessible`, it cannot be reached.
-    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &InReset);
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &mut InReset<'_>);
 
     /// Recovery from an error is over; the device, which is open, may have lost its state.
-    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &InReset);
+    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>);
 }

@@ -23,18 +23,20 @@ pub(crate) use self::{
     attribute::Attribute,
     core_device::{
         Access,
-        CoreDevice, //
+        CoreDevice,
+        OpenDevice, //
     },
     driver::Driver,
     msix::{
-        Decoding,
+        HeldVectors,
+        Memory,
         MsixTable, //
     },
     registration::Registration,
     session::{
         Handle,
         InReset,
-        Memory,
+        MaybeOpen,
         Open,
         Opening, //
     },

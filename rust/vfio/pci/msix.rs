@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The MSI-X table of a device, in its BAR: for the steering tags of vectors that nobody has
-//! allocated. Those of allocated vectors go through the PCI core, which has a copy of the words.
+//! The MSI-X table of an open device, and when it can be reached: the steering tags of vectors that
+//! nobody has allocated are written here, those of others through the PCI core, which has a copy of
+//! the words.
 
-use super::core_device::{
-    AloneMemoryGuard,
-    CoreDevice, //
-};
+use super::core_device::OpenDevice;
 use crate::rust::{
     bindings,
     nospec,
     pci as bus, //
-};
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
 };
 use kernel::{
     io::Io,
@@ -45,110 +39,165 @@ impl MsixLocation {
     }
 }
 
-impl CoreDevice {
-    /// Where the MSI-X table is, if there is one. To be asked while the device is open.
-    pub(crate) fn msix(&self) -> Option<MsixLocation> {
-        const NO_BAR: u8 = 0xff;
+/// The MSI-X table, mapped.
+struct Mapping {
+    location: MsixLocation,
+    base: *mut c_void,
+}
 
+impl OpenDevice {
+    /// Where the MSI-X table is, if there is one that can be used: all of it in a memory BAR that
+    /// vfio-pci-core has reserved and mapped. What a device says of that need not be true.
+    pub(crate) fn msix(&self) -> Option<MsixLocation> {
+        self.msix_mapping().map(|mapping| mapping.location)
+    }
+
+    /// The same, and its address, which is mapped for all of the table while the device is open.
+    fn msix_mapping(&self) -> Option<Mapping> {
         let raw = self.as_raw();
         // SAFETY: The device is valid; the fields are set at open.
         let (bar, offset, size) =
             unsafe { ((*raw).msix_bar, (*raw).msix_offset, (*raw).msix_size) };
-        (bar != NO_BAR).then_some(MsixLocation {
+        let location = MsixLocation {
             bar: bar.into(),
             offset,
             size: size.into(),
-        })
-    }
+        };
 
-    /// Makes the device decode its memory BARs for as long as the guard lives, whatever the user
-    /// has made of Memory Space Enable. `None` if it is in a power state in which it cannot, or
-    /// if it does not answer.
-    ///
-    /// Without a `lock`, which is kept as long, the caller sees to it that nobody else changes
-    /// that.
-    pub(super) fn decode_memory<'a>(
-        &'a self,
-        lock: Option<AloneMemoryGuard<'a>>,
-    ) -> Option<Decoding<'a>> {
-        if !bus::is_in_d0(self.pci()) {
+        // SAFETY: The device is valid; its resources do not change while a driver is bound, and its
+        // mappings not while it is open.
+        let (resources, barmap) = unsafe { (&(*bus::as_raw(self.pci())).resource, &(*raw).barmap) };
+        // There is no such BAR if the device has no MSI-X, either. What is behind the BARs in
+        // `resources` is the expansion ROM, and what belongs to virtual functions.
+        let bar = usize::from(bar);
+        if bar >= barmap.len() {
             return None;
         }
-        let command = bus::command(self.pci())?;
-        let decoding = Decoding {
-            device: self,
-            switched_on: command & MEMORY == 0,
-            _lock: lock,
-        };
-        if decoding.switched_on {
-            decoding.set_command(command | MEMORY);
-        }
-        Some(decoding)
-    }
-
-    /// The device, as one that decodes its memory BARs, if it does. The caller keeps it so.
-    pub(super) fn decoding(&self) -> Option<Decoding<'_>> {
-        self.decodes_memory().then_some(Decoding {
-            device: self,
-            switched_on: false,
-            _lock: None,
-        })
-    }
-
-    /// The MSI-X table, if the device decodes it.
-    ///
-    /// # Safety
-    ///
-    /// For `'a` the device stays open, and keeps decoding if it does.
-    pub(super) unsafe fn msix_table<'a>(&'a self) -> Option<MsixTable<'a>> {
-        let msix = self.msix()?;
-        let len = self.pci().resource_len(msix.bar).ok()?;
-        if u64::from(msix.offset) + u64::from(msix.size) > len {
+        let bar = nospec::index(bar, barmap.len());
+        // What is mapped of other BARs is a port.
+        // CAST: a flag of 32 bits.
+        if resources[bar].flags & bindings::IORESOURCE_MEM as usize == 0
+            || u64::from(offset) + u64::from(size) > self.pci().resource_len(location.bar).ok()?
+        {
             return None;
         }
-        // SAFETY: The device is open, by the safety requirement: vfio-pci-core has mapped what it
-        // could, and has an error pointer for the rest. CAST: widen.
-        let base = unsafe {
-            let barmap = &(*self.as_raw()).barmap;
-            let base = *barmap.get(nospec::index(msix.bar as usize, barmap.len()))?;
-            kernel::error::from_err_ptr(NonNull::new(base)?.as_ptr())
-                .ok()?
-                .byte_add(msix.offset as usize)
-        };
-        // INVARIANT: The table is within a mapped BAR.
-        Some(MsixTable {
-            base,
-            vectors: msix.vectors(),
-            _device: PhantomData,
+        // vfio-pci-core has null or an error pointer for a BAR that it could not reserve, or map.
+        let base = kernel::error::from_err_ptr(barmap[bar]).ok()?;
+        (!base.is_null()).then(|| Mapping {
+            location,
+            // CAST: widens. The table ends within the BAR.
+            base: base.wrapping_byte_add(offset as usize),
         })
     }
-}
 
-/// A device that decodes its memory BARs.
-pub(crate) struct Decoding<'a> {
-    device: &'a CoreDevice,
-    /// Whether the device did not decode before.
-    switched_on: bool,
-    // Released when decoding is off again.
-    _lock: Option<AloneMemoryGuard<'a>>,
-}
+    /// Whether the device decodes its memory BARs: it must be in D0 and no error under way, the user
+    /// must have it so, and so must hardware.
+    ///
+    /// vfio-pci-core goes by what the user has written. A device that was reset in a power state
+    /// in which it loses what it has comes back without Memory Space Enable, whatever the user
+    /// sees.
+    fn decodes_memory(&self) -> bool {
+        self.user_decodes_memory()
+            && bus::is_in_d0(self.pci())
+            && bus::is_accessible(self.pci())
+            && (self.always_decodes_memory() || self.has_memory_space())
+    }
 
-impl Decoding<'_> {
+    /// Whether the device has no Memory Space Enable of its own: a virtual function.
+    fn always_decodes_memory(&self) -> bool {
+        // SAFETY: The device is valid; the bit is set when it is found, and never changed.
+        unsafe { bindings::pci_dev::no_command_memory_raw(bus::as_raw(self.pci())) != 0 }
+    }
+
+    /// Memory Space Enable in hardware. One that does not answer has it, as who goes on will find
+    /// out.
+    fn has_memory_space(&self) -> bool {
+        bus::command(self.pci()).is_none_or(|command| command & MEMORY != 0)
+    }
+
     fn set_command(&self, command: u16) {
-        let config = self.device.pci().config_space();
+        let config = self.pci().config_space();
         // The offset is in range: nothing to fail.
         let _ = config.try_write16(command, bindings::PCI_COMMAND as usize);
     }
 }
 
-impl Drop for Decoding<'_> {
-    fn drop(&mut self) {
-        // Other bits may have changed meanwhile: an INTx handler masks with one of them.
-        if self.switched_on {
-            if let Some(command) = bus::command(self.device.pci()) {
-                self.set_command(command & !MEMORY);
-            }
+/// Who has the memory of a device, and what that allows.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) enum Hold {
+    /// Others read it, too: it is decoded as it is.
+    Shared,
+    /// Nobody else has it.
+    Alone,
+    /// As `Alone`, but something has come over the device that may have taken its BARs.
+    Reset,
+}
+
+/// Proof that nobody else changes whether a device decodes its memory BARs, or its interrupt
+/// vectors. It cannot be kept beyond the lock that sees to it, nor used for another device.
+///
+/// # Invariants
+///
+/// For `'a` nobody else changes Memory Space Enable or the power state of the device, allocates or
+/// frees interrupt vectors, or resets it without a word; and, but with `Hold::Shared`, nobody else
+/// relies on what it decodes.
+pub(crate) struct Memory<'a> {
+    vdev: &'a OpenDevice,
+    hold: Hold,
+}
+
+impl<'a> Memory<'a> {
+    /// # Safety
+    ///
+    /// For `'a` the caller keeps others away from the device, as the invariant has it.
+    pub(super) unsafe fn new(vdev: &'a OpenDevice, hold: Hold) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self { vdev, hold }
+    }
+
+    /// The MSI-X table, for as long as the device decodes it. Unless others have the memory too, it
+    /// is made to decode it until the table is dropped, whatever the user has made of Memory Space
+    /// Enable.
+    ///
+    /// `None` if there is none that can be used, if the device is in a power state in which it
+    /// cannot decode it, if the PCI core recovers it from an error, if it does not answer, or if its
+    /// BARs are not where the kernel has put them: a reset of the link takes them away, and nobody
+    /// need have restored them.
+    pub(crate) fn msix_table(&mut self) -> Option<MsixTable<'_>> {
+        let vdev = self.vdev;
+        let Mapping { location, base } = vdev.msix_mapping()?;
+        let switched_on = match self.hold {
+            Hold::Shared if vdev.decodes_memory() => false,
+            Hold::Shared => return None,
+            Hold::Alone | Hold::Reset => self.decode(location.bar)?,
+        };
+        // INVARIANT: The device is open, and has the table mapped; it decodes it, by the above, and
+        // nobody changes that, by the invariant of `self`, which is borrowed.
+        Some(MsixTable {
+            vdev,
+            base,
+            vectors: location.vectors(),
+            switched_on,
+        })
+    }
+
+    /// Makes the device decode `bar`. Whether it did not before; `None` if it cannot.
+    fn decode(&self, bar: u32) -> Option<bool> {
+        let vdev = self.vdev;
+        if !bus::is_in_d0(vdev.pci()) || !bus::is_accessible(vdev.pci()) {
+            return None;
         }
+        let command = bus::command(vdev.pci())?;
+        let switch_on = !vdev.always_decodes_memory() && command & MEMORY == 0;
+        // Who has switched memory on has seen to the BARs before: the PCI core, and vfio-pci-core
+        // for its user.
+        if (switch_on || self.hold == Hold::Reset) && !bus::bar_is_in_place(vdev.pci(), bar) {
+            return None;
+        }
+        if switch_on {
+            vdev.set_command(command | MEMORY);
+        }
+        Some(switch_on)
     }
 }
 
@@ -156,11 +205,14 @@ impl Drop for Decoding<'_> {
 ///
 /// # Invariants
 ///
-/// `base` is mapped for `vectors` entries for `'a`.
+/// `base` is mapped for `vectors` entries for `'a`. Meanwhile the device decodes it, and nobody
+/// else allocates or frees interrupt vectors.
 pub(crate) struct MsixTable<'a> {
+    vdev: &'a OpenDevice,
     base: *mut c_void,
     vectors: u16,
-    _device: PhantomData<&'a CoreDevice>,
+    /// Whether the device did not decode before.
+    switched_on: bool,
 }
 
 impl MsixTable<'_> {
@@ -173,30 +225,123 @@ impl MsixTable<'_> {
         Some(unsafe { self.base.byte_add(offset as usize) })
     }
 
-    /// The tag of a vector. `None` if the device does not answer: some bits of the word that has it
-    /// are reserved, and 0.
-    pub(crate) fn tag(&self, vector: u16) -> Option<u16> {
-        // SAFETY: Mapped, by the invariant.
-        let control = unsafe { bindings::readl(self.vector_control(vector)?) };
-        // CAST: 16 bits are left.
-        (control != u32::MAX).then_some((control >> TAG_SHIFT) as u16)
-    }
-
-    /// Zeroes the tag of a vector that is not allocated, if it has one. Whether it has none then: a
-    /// device that does not answer has all of them.
-    pub(crate) fn clear_tag(&self, vector: u16) -> bool {
+    /// Zeroes the tag of a vector that is not allocated, if it has one. Whether it has none then.
+    ///
+    /// EIO if nobody answers: the other vectors will not, either, and each access may take long.
+    pub(crate) fn clear_tag(&mut self, vector: u16) -> Result<bool> {
         let Some(at) = self.vector_control(vector) else {
-            return false;
+            return Ok(false);
         };
         // SAFETY: Mapped, by the invariant.
-        unsafe {
-            let control = bindings::readl(at);
-            if control >> TAG_SHIFT == 0 {
-                return true;
-            }
-            bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
-            // Nobody disables memory decoding behind a write that is still on its way.
-            bindings::readl(at) >> TAG_SHIFT == 0
+        let control = answer(unsafe { bindings::readl(at) })?;
+        if control >> TAG_SHIFT == 0 {
+            return Ok(true);
         }
+        // Nobody disables memory decoding behind a write that is still on its way.
+        // SAFETY: As above.
+        let control = answer(unsafe {
+            bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
+            bindings::readl(at)
+        })?;
+        Ok(control >> TAG_SHIFT == 0)
+    }
+
+    /// The tag of a vector. `None` if nobody answers, or if there is no such vector.
+    pub(crate) fn tag(&self, vector: u16) -> Option<u16> {
+        // SAFETY: Mapped, by the invariant.
+        let control = answer(unsafe { bindings::readl(self.vector_control(vector)?) }).ok()?;
+        // CAST: what is left has 16 bits.
+        Some((control >> TAG_SHIFT) as u16)
+    }
+
+    /// Writes the tags of consecutive vectors through the PCI core, which keeps its copy of the
+    /// vectors' control words in step. The requester is disabled; as far as the PCI core is
+    /// concerned, TPH is off afterwards.
+    ///
+    /// ENXIO if a vector is not allocated, EOPNOTSUPP if it cannot be masked: those before it are
+    /// written. EIO if the table does not hold what was written: also if nobody answers.
+    pub(crate) fn write_tags(&mut self, first: u16, tags: &[u16]) -> Result {
+        write_tags(self, first, tags)
+    }
+
+    /// The interrupt vectors, which nobody frees meanwhile.
+    pub(crate) fn held_vectors(&self) -> HeldVectors<'_> {
+        // SAFETY: Nobody frees vectors as long as `self` exists, by the invariant.
+        unsafe { HeldVectors::new(self.vdev) }
+    }
+}
+
+impl Drop for MsixTable<'_> {
+    fn drop(&mut self) {
+        // Other bits may have changed meanwhile: an INTx handler masks with one of them.
+        if self.switched_on {
+            if let Some(command) = bus::command(self.vdev.pci()) {
+                self.vdev.set_command(command & !MEMORY);
+            }
+        }
+    }
+}
+
+/// A word of vector control, EIO if it is none: bits 15:1 are reserved, and 0.
+fn answer(control: u32) -> Result<u32> {
+    if control == u32::MAX {
+        return Err(EIO);
+    }
+    Ok(control)
+}
+
+#[cfg(VFIO_TPH_MSIX_TAGS)]
+fn write_tags(table: &mut MsixTable<'_>, first: u16, tags: &[u16]) -> Result {
+    // SAFETY: The device decodes the table, by the invariant.
+    unsafe { bus::tph::write_msix_tags(table.vdev.pci(), first, tags) }
+}
+
+/// The PCI core of this kernel does not look whether its writes arrive.
+#[cfg(not(VFIO_TPH_MSIX_TAGS))]
+fn write_tags(table: &mut MsixTable<'_>, first: u16, tags: &[u16]) -> Result {
+    let write = |first, tags: &[u16]| -> Result {
+        let (Some(last), Some(&tag)) = (tags.len().checked_sub(1), tags.last()) else {
+            return Ok(());
+        };
+        // SAFETY: The device decodes the table, by the invariant.
+        unsafe { bus::tph::write_msix_tags(table.vdev.pci(), first, tags)? };
+        // CAST: at most 2048 vectors.
+        let at = table.vector_control(first + last as u16).ok_or(ENXIO)?;
+        // SAFETY: Mapped, by the invariant.
+        let control = answer(unsafe { bindings::readl(at) })?;
+        // CAST: what is left has 16 bits.
+        if (control >> TAG_SHIFT) as u16 != tag {
+            return Err(EIO);
+        }
+        Ok(())
+    };
+    // The first one alone: the accesses of all others are for nothing if nobody answers.
+    let (one, others) = tags.split_at(tags.len().min(1));
+    write(first, one)?;
+    write(first.saturating_add(1), others)
+}
+
+/// Proof that nobody else frees interrupt vectors of a device.
+///
+/// # Invariants
+///
+/// It is so for `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct HeldVectors<'a>(&'a OpenDevice);
+
+impl<'a> HeldVectors<'a> {
+    /// # Safety
+    ///
+    /// For `'a` nobody frees interrupt vectors of the device.
+    pub(super) unsafe fn new(vdev: &'a OpenDevice) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self(vdev)
+    }
+
+    /// The tag that the PCI core has for an allocated vector, and writes to the table with the
+    /// vector's mask bit; 0 for one that is not allocated.
+    pub(crate) fn tag(&self, vector: u16) -> u16 {
+        // SAFETY: The device is valid, and the vector is not freed meanwhile, by the invariant.
+        unsafe { bindings::tph_helper_vector_tag(bus::as_raw(self.0.pci()), vector.into()) }
     }
 }

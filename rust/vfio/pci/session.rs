@@ -4,13 +4,16 @@
 
 use super::{
     core_device::{
+        AloneMemoryGuard,
         CoreDevice,
         MemoryGuard,
+        OpenDevice,
         VirtualConfig, //
     },
     driver::Driver,
     msix::{
-        Decoding,
+        Hold,
+        Memory,
         MsixTable, //
     },
 };
@@ -32,45 +35,56 @@ use kernel::{
 const CAP_ID_INVALID: u8 = 0xff;
 
 /// A callback of a reset, before or after it.
-pub(crate) struct InReset {
-    /// Whether memory decoding is not changed by others meanwhile.
-    pub(super) stable: bool,
+pub(crate) struct InReset<'a> {
+    /// Unless somebody else is about to change it.
+    memory: Option<Memory<'a>>,
 }
 
-impl InReset {
-    /// Makes the device decode its memory BARs for as long as the guard lives. `None` if it is in
-    /// a power state in which it cannot, or if somebody else is about to change that.
-    pub(crate) fn decode_memory<'a, T: Driver>(&self, open: &Open<'a, T>) -> Option<Decoding<'a>> {
-        // Who asked for the reset has the lock, or we have taken it.
-        self.stable.then(|| open.vdev.decode_memory(None)).flatten()
+impl<'a> InReset<'a> {
+    /// # Safety
+    ///
+    /// If `stable`, nobody else changes for `'a` whether the device decodes memory, its power state
+    /// or its interrupt vectors.
+    unsafe fn new(vdev: &'a OpenDevice, stable: bool) -> Self {
+        Self {
+            // SAFETY: By the safety requirement.
+            memory: stable.then(|| unsafe { Memory::new(vdev, Hold::Reset) }),
+        }
+    }
+
+    /// The MSI-X table, as [`Memory::msix_table`] has it. `None` also if somebody else is about to
+    /// change whether the device decodes it.
+    pub(crate) fn msix_table(&mut self) -> Option<MsixTable<'_>> {
+        self.memory.as_mut()?.msix_table()
     }
 }
 
 /// What a driver may edit while a device is being opened.
 pub(crate) struct Opening<'a> {
-    pub(super) vdev: &'a CoreDevice,
+    vdev: &'a OpenDevice,
+    memory: Memory<'a>,
 }
 
 impl<'a> Opening<'a> {
+    /// # Safety
+    ///
+    /// For `'a` no user can reach the device, and nobody resets it.
+    pub(super) unsafe fn new(vdev: &'a OpenDevice) -> Self {
+        Self {
+            vdev,
+            // SAFETY: By the safety requirement: there is no need for the lock.
+            memory: unsafe { Memory::new(vdev, Hold::Alone) },
+        }
+    }
+
     /// The device.
-    pub(crate) fn vdev(&self) -> &'a CoreDevice {
+    pub(crate) fn vdev(&self) -> &'a OpenDevice {
         self.vdev
     }
 
-    /// Makes the device decode its memory BARs for as long as the guard lives. `None` if it is in
-    /// a power state in which it cannot.
-    pub(crate) fn decode_memory(&self) -> Option<Decoding<'a>> {
-        // Nobody else has the device yet: there is no need for the lock.
-        self.vdev.decode_memory(None)
-    }
-
-    /// The MSI-X table, while memory is decoded.
-    pub(crate) fn msix_table<'b>(&self, _: &'b Decoding<'_>) -> Option<MsixTable<'b>>
-    where
-        'a: 'b,
-    {
-        // SAFETY: vfio-pci-core has enabled the device, and it decodes while `Decoding` lives.
-        unsafe { self.vdev.msix_table() }
+    /// The MSI-X table, as [`Memory::msix_table`] has it.
+    pub(crate) fn msix_table(&mut self) -> Option<MsixTable<'_>> {
+        self.memory.msix_table()
     }
 
     /// vfio-pci-core's map of config space, and the virtual config space: one byte each for every
@@ -95,17 +109,6 @@ impl<'a> Opening<'a> {
             )
         }
     }
-}
-
-/// What somebody who changes hardware wants of the memory BARs of the device.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) enum Memory {
-    /// Nothing.
-    Unused,
-    /// To reach them, if the device decodes them as its user has it.
-    AsItIs,
-    /// To reach them, if the power state allows it: the device is made to decode them.
-    Needed,
 }
 
 /// The state of a device between open and close, behind a lock.
@@ -193,16 +196,53 @@ impl<T: Driver> Session<T> {
         f: impl FnOnce(&mut Open<'_, T>),
     ) {
         if let Some(session) = guard.session.as_mut() {
+            // SAFETY: The device is open while there is a session, which is locked.
+            let vdev = unsafe { vdev.as_open() };
             f(&mut Open { session, vdev });
         }
     }
+
+    /// As [`Self::locked_with_open`], in a callback of a reset.
+    ///
+    /// # Safety
+    ///
+    /// As for [`InReset::new`], while this runs.
+    pub(super) unsafe fn locked_in_reset(
+        guard: &mut MutexGuard<'_, Locked<T>>,
+        vdev: &CoreDevice,
+        stable: bool,
+        f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>),
+    ) {
+        Self::locked_with_open(guard, vdev, |open| {
+            // SAFETY: By the safety requirement.
+            let mut reset = unsafe { InReset::new(open.vdev, stable) };
+            f(open, &mut reset);
+        });
+    }
 }
 
-/// A device as a callback gets it: vfio-pci-core's part, and the way to the session that belongs
-/// to it.
-pub(crate) struct Handle<'a, T: Driver> {
-    pub(super) vdev: &'a CoreDevice,
+/// A device that is bound, open or not.
+pub(crate) struct MaybeOpen<'a, T: Driver> {
     pub(super) session: &'a Session<T>,
+}
+
+impl<T: Driver> MaybeOpen<'_, T> {
+    /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
+    pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
+        let guard = self.session.locked.lock();
+        if guard.opening || guard.session.is_some() {
+            return Err(EBUSY);
+        }
+        f();
+        Ok(())
+    }
+}
+
+/// An open device as a callback gets it: vfio-pci-core's part, and the way to the session that
+/// belongs to it.
+pub(crate) struct Handle<'a, T: Driver> {
+    vdev: &'a OpenDevice,
+    session: &'a Session<T>,
 }
 
 impl<T: Driver> Clone for Handle<'_, T> {
@@ -214,65 +254,46 @@ impl<T: Driver> Clone for Handle<'_, T> {
 impl<T: Driver> Copy for Handle<'_, T> {}
 
 impl<'a, T: Driver> Handle<'a, T> {
+    pub(super) fn new(vdev: &'a OpenDevice, session: &'a Session<T>) -> Self {
+        Self { vdev, session }
+    }
+
     /// vfio-pci-core's part of the device.
     #[inline]
-    pub(crate) fn vdev(&self) -> &'a CoreDevice {
+    pub(crate) fn vdev(&self) -> &'a OpenDevice {
         self.vdev
     }
 
-    /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
-    pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
-        let guard = self.session.locked.lock();
-        if guard.opening || guard.session.is_some() {
-            return Err(EBUSY);
-        }
-        f();
-        Ok(())
-    }
-
-    /// Locks the session, whatever goes on. ENODEV if the device is not open.
+    /// Locks the session, whatever goes on. ENODEV if there is none.
     pub(crate) fn lock_now(&self) -> Result<SessionGuard<'a, T>> {
-        self.guard(self.session.locked.lock(), None)
+        self.guard(self.session.locked.lock(), ())
     }
 
-    /// Locks the session with no reset or change of power under way: hardware can be changed. What
-    /// `memory` says of the session, of the memory BARs, is so while the guards live: nobody resets
-    /// the device through vfio, or changes its power state, Memory Space Enable or interrupt
-    /// vectors.
+    /// Locks the session, and `memory_lock`, with no reset or change of power under way: hardware
+    /// can be changed. `alone` says of the session whether the device may have to decode what its
+    /// user does not have it decode; `memory_lock` is held for writing then, else for reading.
     ///
-    /// ENODEV if the device is not open; ERESTARTSYS if a signal comes before another user has
-    /// changed the power state. The device is awake.
-    ///
-    /// Memory decoding is restored while the session is locked: a reset must not save, or find,
-    /// what is so only for the moment.
+    /// ENODEV if there is no session; ERESTARTSYS if a signal comes before another user has changed
+    /// the power state. The device is awake.
     pub(crate) fn lock_hardware(
         &self,
-        memory: impl Fn(&T::Session) -> Memory,
-    ) -> Result<(SessionGuard<'a, T>, Option<Decoding<'a>>)> {
-        let memory = |locked: &Locked<T>| locked.session.as_ref().map_or(Memory::Unused, &memory);
+        alone: impl Fn(&T::Session) -> bool,
+    ) -> Result<SessionGuard<'a, T, MemoryLock<'a>>> {
+        let alone = |locked: &Locked<T>| locked.session.as_ref().is_some_and(&alone);
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
             let mut guard = self.session.locked.lock();
             self.session.wait_for_transit(&mut guard)?;
-            let wanted = memory(&guard);
+            let wanted = alone(&guard);
             drop(guard);
 
-            if wanted == Memory::Needed {
-                let lock = self.vdev.memory_lock_alone();
-                let guard = self.session.locked.lock();
-                if !guard.is_in_transit() {
-                    let guard = self.guard(guard, None)?;
-                    return Ok((guard, self.vdev.decode_memory(Some(lock))));
-                }
-            } else {
-                let lock = self.vdev.memory_lock();
-                let guard = self.session.locked.lock();
-                if !guard.is_in_transit() && memory(&guard) == wanted {
-                    let decoding = (wanted == Memory::AsItIs)
-                        .then(|| self.vdev.decoding())
-                        .flatten();
-                    return Ok((self.guard(guard, Some(lock))?, decoding));
-                }
+            let lock = match wanted {
+                true => MemoryLock::Alone(self.vdev.memory_lock_alone()),
+                false => MemoryLock::Shared(self.vdev.memory_lock()),
+            };
+            let guard = self.session.locked.lock();
+            if !guard.is_in_transit() && (wanted || !alone(&guard)) {
+                return self.guard(guard, lock);
             }
         }
     }
@@ -319,17 +340,17 @@ impl<'a, T: Driver> Handle<'a, T> {
         looked.map(|()| changed)
     }
 
-    fn guard(
+    fn guard<M>(
         &self,
         guard: MutexGuard<'a, Locked<T>>,
-        memory: Option<MemoryGuard<'a>>,
-    ) -> Result<SessionGuard<'a, T>> {
+        memory: M,
+    ) -> Result<SessionGuard<'a, T, M>> {
         if guard.session.is_none() {
             return Err(ENODEV);
         }
         Ok(SessionGuard {
             guard,
-            _memory: memory,
+            memory,
             vdev: self.vdev,
         })
     }
@@ -351,15 +372,15 @@ impl<T: Driver> Drop for Alone<'_, T> {
     }
 }
 
-/// A locked session.
-pub(crate) struct SessionGuard<'a, T: Driver> {
+/// A locked session, and what else is held for it: nothing, or `memory_lock`.
+pub(crate) struct SessionGuard<'a, T: Driver, M = ()> {
     // Dropped in this order: the reverse of how they are taken.
     guard: MutexGuard<'a, Locked<T>>,
-    _memory: Option<MemoryGuard<'a>>,
-    vdev: &'a CoreDevice,
+    memory: M,
+    vdev: &'a OpenDevice,
 }
 
-impl<T: Driver> SessionGuard<'_, T> {
+impl<T: Driver, M> SessionGuard<'_, T, M> {
     /// The session.
     pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
         Ok(Open {
@@ -369,35 +390,52 @@ impl<T: Driver> SessionGuard<'_, T> {
     }
 }
 
+impl<T: Driver> SessionGuard<'_, T, MemoryLock<'_>> {
+    /// The session, and the memory of its device. What is made of that for the moment is over
+    /// before the session is unlocked: a reset neither saves nor finds it.
+    pub(crate) fn open_with_memory(&mut self) -> Result<(Open<'_, T>, Memory<'_>)> {
+        let vdev = self.vdev;
+        let hold = match self.memory {
+            MemoryLock::Shared(_) => Hold::Shared,
+            MemoryLock::Alone(_) => Hold::Alone,
+        };
+        // SAFETY: `memory_lock` and the session's lock are held as long as the guard exists, which
+        // is borrowed. vfio-pci-core, whose vectors these are, changes the power state, what is
+        // decoded and the vectors with the first held for writing. Who resets the device otherwise
+        // takes the second before, and says that a reset is under way.
+        let memory = unsafe { Memory::new(vdev, hold) };
+        Ok((self.open()?, memory))
+    }
+}
+
+/// `memory_lock` of a device, held.
+#[expect(dead_code, reason = "what is in here is held, not looked at")]
+pub(crate) enum MemoryLock<'a> {
+    /// For reading.
+    Shared(MemoryGuard<'a>),
+    /// For writing.
+    Alone(AloneMemoryGuard<'a>),
+}
+
 /// An open device, with its session locked.
-///
-/// # Invariants
-///
-/// The device is open, and cannot be closed while this exists.
 pub(crate) struct Open<'a, T: Driver> {
-    pub(super) session: &'a mut T::Session,
-    pub(super) vdev: &'a CoreDevice,
+    session: &'a mut T::Session,
+    vdev: &'a OpenDevice,
 }
 
 impl<'a, T: Driver> Open<'a, T> {
-    /// The device.
-    pub(crate) fn vdev(&self) -> &'a CoreDevice {
-        self.vdev
+    pub(super) fn new(session: &'a mut T::Session, vdev: &'a OpenDevice) -> Self {
+        Self { session, vdev }
     }
 
-    /// The MSI-X table, while memory is decoded.
-    pub(crate) fn msix_table<'b>(&self, _: &'b Decoding<'_>) -> Option<MsixTable<'b>>
-    where
-        'a: 'b,
-    {
-        // SAFETY: The device is open by the invariant, and decodes while `Decoding` lives.
-        unsafe { self.vdev.msix_table() }
+    /// The device.
+    pub(crate) fn vdev(&self) -> &'a OpenDevice {
+        self.vdev
     }
 
     /// The session, and the config space that the user sees.
     pub(crate) fn split(&mut self) -> (&mut T::Session, VirtualConfig<'_>) {
-        // SAFETY: The device is open by the invariant, which lasts as long as `self`.
-        (self.session, unsafe { VirtualConfig::new(self.vdev) })
+        (self.session, VirtualConfig::new(self.vdev))
     }
 
     /// The config space that the user sees.

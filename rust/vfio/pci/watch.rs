@@ -12,23 +12,23 @@ use core::{
 };
 
 /// A word that is read at any time, and written while nobody reads it.
-struct Word(UnsafeCell<u64>);
+pub(super) struct Word(UnsafeCell<u64>);
 
 // SAFETY: All accesses are volatile, of a whole word, as with READ_ONCE() and WRITE_ONCE().
 unsafe impl Sync for Word {}
 
 impl Word {
-    const fn new(value: u64) -> Self {
+    pub(super) const fn new(value: u64) -> Self {
         Self(UnsafeCell::new(value))
     }
 
     #[inline(always)]
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         // SAFETY: The pointer is valid; see `Sync` for concurrent accesses.
         unsafe { self.0.get().read_volatile() }
     }
 
-    fn set(&self, value: u64) {
+    pub(super) fn set(&self, value: u64) {
         // SAFETY: As above.
         unsafe { self.0.get().write_volatile(value) }
     }

@@ -27,7 +27,7 @@ pub(crate) struct Device {
     pub(crate) completer: u32,
     /// Entries that fit into the capability.
     pub(crate) room: u16,
-    /// Vectors of the MSI-X table.
+    /// Vectors of the MSI-X table, 0 if there is none that can be used.
     pub(crate) vectors: u16,
     /// Whether a function that is no port shares the IOMMU group.
     pub(crate) shares_group: bool,
@@ -67,7 +67,9 @@ fn modes(device: &Device, policy: u32) -> u32 {
         1 => NS | IV,
         _ => NS | IV | DS,
     };
-    device.capability & allowed
+    // A table in MSI-X that cannot be used.
+    let lacks_table = (device.capability >> 9) & 0b11 == 0b10 && device.vectors == 0;
+    device.capability & allowed & if lacks_table { !IV } else { !0 }
 }
 
 /// Section 3: the Capability register that the user sees.
@@ -79,10 +81,10 @@ pub(crate) fn seen(device: &Device, policy: u32) -> u32 {
         (None, _) | (Some(0b11), true) => raw & EXTENDED,
         _ => 0,
     };
-    let location = (raw >> 9) & 0b11;
     let table = match (modes & (IV | DS), location) {
         // No mode that uses a table, or none that it could use: 11b is reserved.
         (0, _) | (_, 0b00 | 0b11) => 0,
+        _ if lacks_table => 0,
         (_, 0b01) => match entries(device, policy) {
             0 => 0,
             entries => (location << 9) | ((u32::from(entries) - 1) << 16),

@@ -137,6 +137,32 @@ fn r9_entries_are_what_fits() {
     });
 }
 
+/// A table in MSI-X where there is none that can be used: nobody could clear what the device would send
+/// in Interrupt Vector mode.
+#[test]
+fn r76_no_table_no_interrupt_vector_mode() {
+    for_each_shape(|policy, modes, extended, location, root_port| {
+        let device = Device {
+            capability: model::capability(modes, extended, location, 64),
+            root_port,
+            vectors: 0,
+            ..Device::FULL
+        };
+        check(&device, policy);
+        let Some(offer) = offer(&device, policy) else {
+            return;
+        };
+        if location == 0b10 {
+            assert_eq!(
+                offer.capability.raw() & !(model::NS | model::DS | model::EXTENDED),
+                0
+            );
+            assert_eq!((offer.entries, offer.programmable()), (0, false));
+            assert_eq!(hardware(&device).vectors_in_table(), 0);
+        }
+    });
+}
+
 /// What is cleared at open and close is all of the table, whatever the user may have of it.
 #[test]
 fn r44_r45_the_whole_table_is_cleared() {

@@ -225,7 +225,10 @@ fn r48_d3hot_msix_that_is_lost(bench: &mut Bench) {
 
 fn low_power_and_back(bed: &Bed) {
     bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-    wait_until(|| bed.power_state() == D3HOT as u8);
+    // The user may have taken the device to D3hot before.
+    let status = bed.endpoint.bdf.path("power/runtime_status");
+    wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
+    assert_eq!(bed.power_state(), D3HOT as u8);
     bed.device.exit_low_power().expect("LOW_POWER_EXIT");
     assert_eq!(bed.power_state(), D0 as u8);
 }
