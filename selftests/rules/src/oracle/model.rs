@@ -67,9 +67,12 @@ fn modes(device: &Device, policy: u32) -> u32 {
         1 => NS | IV,
         _ => NS | IV | DS,
     };
-    // A table in MSI-X that cannot be used.
-    let lacks_table = (device.capability >> 9) & 0b11 == 0b10 && device.vectors == 0;
-    device.capability & allowed & if lacks_table { !IV } else { !0 }
+    device.capability & allowed & if lacks_table(device) { !IV } else { !0 }
+}
+
+/// Whether the table is in MSI-X, where there is none that can be used.
+fn lacks_table(device: &Device) -> bool {
+    (device.capability >> 9) & 0b11 == 0b10 && device.vectors == 0
 }
 
 /// Section 3: the Capability register that the user sees.
@@ -81,10 +84,11 @@ pub(crate) fn seen(device: &Device, policy: u32) -> u32 {
         (None, _) | (Some(0b11), true) => raw & EXTENDED,
         _ => 0,
     };
+    let location = (raw >> 9) & 0b11;
     let table = match (modes & (IV | DS), location) {
         // No mode that uses a table, or none that it could use: 11b is reserved.
         (0, _) | (_, 0b00 | 0b11) => 0,
-        _ if lacks_table => 0,
+        _ if lacks_table(device) => 0,
         (_, 0b01) => match entries(device, policy) {
             0 => 0,
             entries => (location << 9) | ((u32::from(entries) - 1) << 16),
