@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! CPUs by number.
+//! CPUs by number, and whose they are.
 //!
-//! C header: [`include/linux/cpumask.h`](srctree/include/linux/cpumask.h)
+//! C headers: [`include/linux/cpumask.h`](srctree/include/linux/cpumask.h),
+//! [`include/linux/cpuset.h`](srctree/include/linux/cpuset.h)
 
 use super::bindings;
-use kernel::prelude::*;
+use kernel::{
+    cpu::CpuId,
+    cpumask::CpumaskVar,
+    prelude::*, //
+};
 
 /// One more than the highest CPU number there can be.
 pub(crate) fn count() -> usize {
@@ -46,5 +51,40 @@ impl PresentCpu {
     #[cfg(not(CONFIG_ACPI))]
     pub(crate) fn acpi_uid(self) -> Result<u32> {
         Err(ENODEV)
+    }
+}
+
+/// The CPUs that the calling program may run on, looked up once, and only if that matters.
+///
+/// These are the CPUs of its cpuset, if the kernel lets modules ask for them: a program that may
+/// use them can move any of its threads there. From another kernel it is had which CPUs the
+/// threads may run on now, but for workers of the kernel's among them and threads that have
+/// exited.
+///
+/// It is of the thread that calls [`Self::contain`] first, and of that moment: it is made for a
+/// call, and ends with it.
+pub(crate) struct CallersCpus(Option<CpumaskVar>);
+
+impl CallersCpus {
+    /// Of who is going to ask.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Whether `cpu` is one of them. ENOMEM without memory.
+    pub(crate) fn contain(&mut self, cpu: PresentCpu) -> Result<bool> {
+        let id = CpuId::from_u32(cpu.0).ok_or(EINVAL)?;
+        let cpus = match &mut self.0 {
+            Some(cpus) => cpus,
+            // SAFETY: The number is one of a CPU.
+            None if unsafe { bindings::tph_helper_caller_runs_on(cpu.0) } => return Ok(true),
+            none => {
+                let cpus = none.insert(CpumaskVar::new_zero(GFP_KERNEL_ACCOUNT)?);
+                // SAFETY: The mask is valid, and nobody else has it.
+                unsafe { bindings::tph_helper_callers_cpus(cpus.as_raw()) };
+                cpus
+            }
+        };
+        Ok(cpus.test(id))
     }
 }

@@ -15,15 +15,20 @@ use crate::{
             Hint,
             Lookup, //
         },
+        policy::Policy,
         published::Published,
         refusal::Refusal,
         source::{
+            self,
             Namespace,
             Source, //
         },
     },
     rust::{
-        cpu::PresentCpu,
+        cpu::{
+            CallersCpus,
+            PresentCpu, //
+        },
         nospec, trace,
         vfio::{
             feature::{
@@ -152,11 +157,12 @@ fn get_tph_resolve(
         KVVec::<uapi::vfio_tph_resolution>::zeroed(lookup.count as usize, GFP_KERNEL)?;
     reader.read_slice(entries.as_bytes_mut())?;
 
+    let mut resolver = Resolver::new(device, offer.policy, lookup.namespace);
     for (position, entry) in (0..).zip(entries.iter_mut()) {
         let hint = lookup
             .source(entry, offer.policy)
             .map_err(Failure::from)
-            .and_then(|source| resolve(device, source, lookup.namespace))
+            .and_then(|source| resolver.hint(source))
             .map_err(|failure| failure.of_source(position, offset_of!(Header, fault)))?;
         hint.disclose(entry, offer.policy);
     }
@@ -244,11 +250,12 @@ fn program(
     let count = usize::from(batch.count);
     let mut tags = KVVec::with_capacity(count, GFP_KERNEL)?;
     let mut sources: [uapi::vfio_tph_source; SOURCES_AT_ONCE] = pin_init::zeroed();
+    let mut resolver = Resolver::new(device, offer.policy, batch.namespace);
     while tags.len() < count {
         let sources = &mut sources[..SOURCES_AT_ONCE.min(count - tags.len())];
         reader.read_slice(sources.as_bytes_mut())?;
         for source in sources {
-            let tag = tag(device, offer, source, batch.namespace).map_err(|failure| {
+            let tag = resolver.tag(source).map_err(|failure| {
                 failure.of_source(
                     // CAST: at most 2048 entries.
                     tags.len() as u32,
@@ -270,32 +277,50 @@ fn program(
     Ok(())
 }
 
-/// Finds the tag that one source puts into an ST entry.
-fn tag(
-    device: &VfioTph,
-    offer: &Offer,
-    source: &uapi::vfio_tph_source,
+/// Finds out what the sources of one call stand for.
+struct Resolver<'a> {
+    device: &'a VfioTph,
+    policy: Policy,
     namespace: Namespace,
-) -> Result<u16, Failure> {
-    match Source::decode(source, namespace)?.admit(offer.policy)? {
-        Source::None => Ok(0),
-        Source::Literal { tag } => Ok(tag),
-        source => resolve(device, source, namespace).map(|hint| hint.tag),
-    }
+    callers: CallersCpus,
 }
 
-/// Looks a source up that others have the answer to.
-fn resolve(device: &VfioTph, source: Source, namespace: Namespace) -> Result<Hint, Failure> {
-    match source {
-        Source::Cpu { cpu, memory } => {
-            let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
-            let bridge = device.host_bridge.as_ref().ok_or(Refusal::NoTag)?;
-            bridge.hint(cpu, memory, namespace, device.counters())
+impl<'a> Resolver<'a> {
+    fn new(device: &'a VfioTph, policy: Policy, namespace: Namespace) -> Self {
+        Self {
+            device,
+            policy,
+            namespace,
+            callers: CallersCpus::new(),
         }
-        Source::DmaBuf { fd } => {
-            device.counters().resolutions.count();
-            dmabuf::hint(fd, namespace)
+    }
+
+    /// Finds the tag that a source puts into an ST entry.
+    fn tag(&mut self, source: &uapi::vfio_tph_source) -> Result<u16, Failure> {
+        match Source::decode(source, self.namespace)?.admit(self.policy)? {
+            Source::None => Ok(0),
+            Source::Literal { tag } => Ok(tag),
+            source => self.hint(source).map(|hint| hint.tag),
         }
-        Source::None | Source::Literal { .. } => Err(Refusal::MalformedSource.into()),
+    }
+
+    /// Looks a source up that others have the answer to.
+    fn hint(&mut self, source: Source) -> Result<Hint, Failure> {
+        let device = self.device;
+        match source {
+            Source::Cpu { cpu, memory } => {
+                let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
+                source::admit_cpu(self.policy, || {
+                    self.callers.contain(cpu).map_err(Failure::from)
+                })?;
+                let bridge = device.host_bridge.as_ref().ok_or(Refusal::NoTag)?;
+                bridge.hint(cpu, memory, self.namespace, device.counters())
+            }
+            Source::DmaBuf { fd } => {
+                device.counters().resolutions.count();
+                dmabuf::hint(fd, self.namespace)
+            }
+            Source::None | Source::Literal { .. } => Err(Refusal::MalformedSource.into()),
+        }
     }
 }

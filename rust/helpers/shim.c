@@ -5,6 +5,7 @@
  */
 #include <linux/bitfield.h>
 #include <linux/cpumask.h>
+#include <linux/cpuset.h>
 #include <linux/irq.h>
 #include <linux/module.h>
 #include <linux/msi.h>
@@ -16,6 +17,7 @@
 #include <linux/rtmutex.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
+#include <linux/sched/signal.h>
 
 #include "shim.h"
 
@@ -259,6 +261,59 @@ int tph_helper_present_cpu(unsigned int cpu)
 		return -1;
 	cpu = array_index_nospec(cpu, nr_cpu_ids);
 	return cpu_present(cpu) ? cpu : -1;
+}
+
+#ifndef VFIO_TPH_CPUSETS
+/*
+ * Whether @task is one whose CPUs are its program's: not a worker of the kernel's
+ * that shows up among the threads of a program (that of an io_uring may be given all
+ * CPUs), and not one that has exited (it keeps the CPUs that it had).
+ */
+static bool runs_program(struct task_struct *task)
+{
+	/* data_race: one that exits meanwhile was a thread of the program. */
+	return !(data_race(task->flags) &
+		 (PF_USER_WORKER | PF_KTHREAD | PF_EXITING));
+}
+#endif
+
+/*
+ * Whether the calling thread itself may run on @cpu. False where its cpuset says more
+ * about the program than it does.
+ */
+bool tph_helper_caller_runs_on(unsigned int cpu)
+{
+#ifdef VFIO_TPH_CPUSETS
+	return false;
+#else
+	if (!runs_program(current))
+		return false;
+	guard(raw_spinlock_irqsave)(&current->pi_lock);
+	return cpumask_test_cpu(cpu, &current->cpus_mask);
+#endif
+}
+
+/*
+ * The CPUs that threads of the calling program may run on: those of its cpuset, in
+ * which each of them may move as it likes. A kernel that does not say which these are
+ * leaves the CPUs that the threads have now.
+ */
+void tph_helper_callers_cpus(struct cpumask *mask)
+{
+#ifdef VFIO_TPH_CPUSETS
+	cpuset_cpus_allowed(current, mask);
+#else
+	struct task_struct *task;
+
+	cpumask_clear(mask);
+	guard(rcu)();
+	for_each_thread(current, task) {
+		if (!runs_program(task))
+			continue;
+		guard(raw_spinlock_irqsave)(&task->pi_lock);
+		cpumask_or(mask, mask, &task->cpus_mask);
+	}
+#endif
 }
 
 size_t tph_helper_index_nospec(size_t index, size_t size)

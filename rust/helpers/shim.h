@@ -39,6 +39,8 @@ int tph_helper_pm_get(struct device *dev);
 void tph_helper_pm_put(struct device *dev);
 
 int tph_helper_present_cpu(unsigned int cpu);
+bool tph_helper_caller_runs_on(unsigned int cpu);
+void tph_helper_callers_cpus(struct cpumask *mask);
 size_t tph_helper_index_nospec(size_t index, size_t size);
 
 acpi_handle tph_helper_acpi_handle(struct device *dev);

@@ -197,6 +197,10 @@ impl Offer {
                 self.programmable() && self.policy.takes_literals(),
                 uapi::VFIO_TPH_FLAG_LITERAL,
             )
+            | when(
+                self.programmable() && self.policy.takes_dma_bufs(),
+                uapi::VFIO_TPH_FLAG_ST_DMABUF,
+            )
     }
 }
 

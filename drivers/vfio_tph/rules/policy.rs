@@ -13,15 +13,18 @@ use core::ffi::CStr;
 ///
 /// The line that matters is the one below [`Policy::DsSt`]: below it a user neither sees nor
 /// chooses the value of a steering tag. A tag acts on caches that are shared with other tenants,
-/// and no IOMMU checks it.
+/// and no IOMMU checks it. So below it a user may name CPUs alone, and no others than they may
+/// run on: what a dma-buf's owner publishes is a value of somebody's choice, and the owner may be
+/// the user.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, PartialOrd)]
 #[repr(u8)]
 pub(crate) enum Policy {
     /// `no_st`: hints without tags.
     NoSt = uapi::VFIO_TPH_POLICY_NO_ST as u8,
-    /// `iv_st`: tags for interrupt vectors, named by CPU or dma-buf.
+    /// `iv_st`: tags for interrupt vectors, named by the CPUs that the caller may run on.
     IvSt = uapi::VFIO_TPH_POLICY_IV_ST as u8,
-    /// `ds_st`: tags are seen, and Device Specific mode may be used.
+    /// `ds_st`: tags are seen, any CPU and dma-bufs name them, and Device Specific mode may be
+    /// used.
     DsSt = uapi::VFIO_TPH_POLICY_DS_ST as u8,
     /// `literal`: any tag.
     Literal = uapi::VFIO_TPH_POLICY_LITERAL as u8,
@@ -83,6 +86,16 @@ impl Policy {
 
     /// Whether a user may see the value of a tag.
     pub(crate) fn discloses_tags(self) -> bool {
+        self >= Self::DsSt
+    }
+
+    /// Whether a user may name a CPU that they may not run on.
+    pub(crate) fn takes_any_cpu(self) -> bool {
+        self >= Self::DsSt
+    }
+
+    /// Whether the tag that a dma-buf's owner has published may get into an ST table.
+    pub(crate) fn takes_dma_bufs(self) -> bool {
         self >= Self::DsSt
     }
 

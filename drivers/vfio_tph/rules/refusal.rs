@@ -19,8 +19,12 @@ pub(crate) enum Refusal {
     MalformedSource,
     /// A literal tag below the policy that takes it.
     LiteralDenied,
+    /// A dma-buf as a source of an ST entry, below the policy that takes it.
+    DmaBufDenied,
     /// A CPU's tag, below the policy that discloses it.
     CpuDenied,
+    /// A CPU that the caller may not run on, below the policy that takes any.
+    ForeignCpu,
     /// A CPU that is not present.
     NoCpu,
     /// The firmware, or an exporter, has no tag in the namespace asked for.
@@ -41,14 +45,16 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of their values.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Unsupported,
         Self::Malformed,
         Self::NotEnabled,
         Self::NoExtended,
         Self::MalformedSource,
         Self::LiteralDenied,
+        Self::DmaBufDenied,
         Self::CpuDenied,
+        Self::ForeignCpu,
         Self::NoCpu,
         Self::NoTag,
         Self::NoVector,
@@ -69,7 +75,9 @@ impl Refusal {
             | Self::NotDmaBuf
             | Self::ForeignDmaBuf => uapi::EINVAL,
             Self::NotEnabled | Self::NoVector => uapi::ENXIO,
-            Self::LiteralDenied | Self::CpuDenied => uapi::EPERM,
+            Self::LiteralDenied | Self::DmaBufDenied | Self::CpuDenied | Self::ForeignCpu => {
+                uapi::EPERM
+            }
             Self::DeviceGone => uapi::EIO,
             Self::BadFd => uapi::EBADF,
             Self::Revoked => uapi::ENODEV,

@@ -108,11 +108,25 @@ impl Source {
         }
     }
 
-    /// Whether `policy` lets this source into an ST table.
+    /// Whether `policy` lets this source into an ST table, whatever it leads to.
     pub(crate) fn admit(self, policy: Policy) -> Result<Self, Refusal> {
         match self {
             Self::Literal { .. } if !policy.takes_literals() => Err(Refusal::LiteralDenied),
+            Self::DmaBuf { .. } if !policy.takes_dma_bufs() => Err(Refusal::DmaBufDenied),
             source => Ok(source),
         }
+    }
+}
+
+/// Whether `policy` lets the tag of a CPU that is present be used. `is_callers` says whether the
+/// caller may run on that CPU; it is asked only where that decides.
+pub(crate) fn admit_cpu<E: From<Refusal>>(
+    policy: Policy,
+    is_callers: impl FnOnce() -> Result<bool, E>,
+) -> Result<(), E> {
+    if policy.takes_any_cpu() || is_callers()? {
+        Ok(())
+    } else {
+        Err(Refusal::ForeignCpu.into())
     }
 }

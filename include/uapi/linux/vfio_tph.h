@@ -74,6 +74,7 @@ struct vfio_device_feature_tph {
 #define VFIO_TPH_FLAG_LITERAL		(1 << 5) /* LITERAL sources are accepted */
 #define VFIO_TPH_FLAG_COMPLETER		(1 << 6) /* the device is a TPH completer */
 #define VFIO_TPH_FLAG_COMPLETER_EXT	(1 << 7) /* ... and an extended one */
+#define VFIO_TPH_FLAG_ST_DMABUF		(1 << 8) /* TPH_ST takes DMABUF sources */
 	__u16	st_entries;
 	__u8	modes;
 #define VFIO_TPH_MODE_NS		(1 << 0) /* No ST */
@@ -81,8 +82,8 @@ struct vfio_device_feature_tph {
 #define VFIO_TPH_MODE_DS		(1 << 2) /* Device Specific */
 	__u8	policy;
 #define VFIO_TPH_POLICY_NO_ST		0	/* no steering tags */
-#define VFIO_TPH_POLICY_IV_ST		1	/* tags by CPU or dma-buf, unseen */
-#define VFIO_TPH_POLICY_DS_ST		2	/* ... and seen */
+#define VFIO_TPH_POLICY_IV_ST		1	/* tags by own CPU, unseen */
+#define VFIO_TPH_POLICY_DS_ST		2	/* by any CPU or dma-buf, and seen */
 #define VFIO_TPH_POLICY_LITERAL		3	/* any tag */
 };
 
@@ -103,11 +104,18 @@ struct vfio_device_feature_tph {
  * once, one after the other, and entries keep what they were told: a dma-buf whose
  * owner publishes anew, or takes its memory away, has to be asked again.
  *
+ * Below VFIO_TPH_POLICY_DS_ST a CPU must be one that the caller may use: one of its
+ * cpuset, or, on a kernel that does not tell modules of cpusets, one that a thread
+ * of the calling process may run on now. A dma-buf is no source then: an entry
+ * goes with a vector, not with a target, so that a tag that somebody publishes for
+ * its own memory would go out with requests to any memory.
+ *
  *   -ENXIO       Requester Enable is 00b or the mode is No ST; an MSI-X vector
  *                in the range is not allocated
  *   -EOPNOTSUPP  extended tags while Requester Enable is 01b or on a path that
  *                has none; a source that has no tag in the namespace asked for
- *   -EPERM       LITERAL below VFIO_TPH_POLICY_LITERAL
+ *   -EPERM       LITERAL below VFIO_TPH_POLICY_LITERAL; below VFIO_TPH_POLICY_DS_ST
+ *                DMABUF, whatever the fd is, and a CPU that is not the caller's
  *   -EINVAL      a malformed source, a CPU that is not present, not a dma-buf
  *   -EBADF       bad dma-buf fd
  *   -ENODEV      a dma-buf whose memory is out of reach: disabled, or given up

@@ -12,6 +12,7 @@ use std::io;
 
 pub mod aer;
 pub mod bench;
+pub mod cgroup;
 pub mod child;
 pub mod cpus;
 pub mod dma_buf;

@@ -110,8 +110,16 @@ impl Model {
                 let lookup = positioned(sources.iter().collect(), &fds, |source, fd, extended| {
                     self.known(source, fd, extended, gone)
                 });
-                let answer =
-                    answers::program(&session.terms, state.control, &call, &sources, &lookup);
+                // Nobody keeps the process from any CPU.
+                let owned = |cpu| (cpu < self.cpus).then_some(true);
+                let answer = answers::program(
+                    &session.terms,
+                    state.control,
+                    &call,
+                    &sources,
+                    &owned,
+                    &lookup,
+                );
                 let after = self.after_program(at, &call, state, &answer, result, fault);
                 states.extend(after.filter(|state| !states.contains(state)));
                 answers.push(answer);

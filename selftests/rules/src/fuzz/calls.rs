@@ -32,10 +32,12 @@ use crate::{
             Hint,
             Lookup, //
         },
+        policy::Policy,
         published::Published,
         refusal::Refusal,
         regs::Control,
         source::{
+            admit_cpu,
             Namespace,
             Source, //
         },
@@ -48,10 +50,13 @@ use crate::{
 };
 use arbitrary::Unstructured;
 
-/// What there is to be found: an answer of firmware for each CPU, a word for each descriptor.
+/// What there is to be found: an answer of firmware for each CPU, a word for each descriptor; and
+/// whose the CPUs are.
 struct World {
     cpus: Vec<u64>,
     words: Vec<u64>,
+    /// A bit for each CPU that is the caller's.
+    callers: u8,
 }
 
 impl World {
@@ -65,14 +70,26 @@ impl World {
             // What can be published: PH has two bits.
             words.push(input.arbitrary::<u64>()? & 0x0000_03ff_ff01_ff01);
         }
-        Ok(Self { cpus, words })
+        let callers = input.arbitrary()?;
+        Ok(Self {
+            cpus,
+            words,
+            callers,
+        })
+    }
+
+    /// Whether a CPU is the caller's; none if it is not there.
+    fn owned(&self, cpu: u32) -> Option<bool> {
+        let there = (cpu as usize) < self.cpus.len();
+        there.then(|| self.callers & (1 << cpu) != 0)
     }
 
     /// As the driver finds a source.
-    fn find(&self, source: Source, namespace: Namespace) -> Result<Hint, Refusal> {
+    fn find(&self, policy: Policy, source: Source, namespace: Namespace) -> Result<Hint, Refusal> {
         match source {
             Source::Cpu { cpu, memory } => {
                 let raw = self.cpus.get(cpu as usize).ok_or(Refusal::NoCpu)?;
+                admit_cpu(policy, || self.owned(cpu).ok_or(Refusal::NoCpu))?;
                 CpuTags::from_raw(*raw).hint(memory, namespace)
             }
             Source::DmaBuf { fd } => {
@@ -179,7 +196,9 @@ fn program(
     {
         Source::None => Ok(0),
         Source::Literal { tag } => Ok(tag),
-        source => world.find(source, batch.namespace).map(|hint| hint.tag),
+        source => world
+            .find(offer.policy, source, batch.namespace)
+            .map(|hint| hint.tag),
     };
     let sources = sources.iter().take(batch.count.into()).enumerate();
     sources
@@ -258,6 +277,7 @@ fn check_program(
         control,
         &call,
         &sources,
+        &|cpu| world.owned(cpu),
         &|source, extended| world.known(source, extended),
     );
     let in_force = Control::from_raw(control).expect("legal");
@@ -299,7 +319,7 @@ fn resolve(
             reserved: entry.reserved,
         };
         let source = lookup.source(&answered, POLICIES[policy as usize])?;
-        let hint = world.find(source, lookup.namespace)?;
+        let hint = world.find(offer.policy, source, lookup.namespace)?;
         assert!(known(hint).tag <= lookup.namespace.max_tag() as u16);
         hint.disclose(&mut answered, offer.policy);
         Ok(answers::Entry {

@@ -89,6 +89,9 @@ const fn whole(errno: i32) -> Refused {
 /// Looks a CPU or a dma-buf up in a namespace (true: extended); an errno if there is nothing.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&Source, bool) -> Result<Known, i32>;
 
+/// Whose a CPU is: the caller's or not; none if it is not present.
+pub(crate) type Owned<'a> = &'a dyn Fn(u32) -> Option<bool>;
+
 /// Section 4.2's table of sources: whether a source is well formed.
 fn well_formed(source: &Source, extended: bool) -> bool {
     let largest = if extended { 0xffff } else { 0xff };
@@ -109,6 +112,7 @@ pub(crate) fn program(
     control: u32,
     call: &Program,
     sources: &[Source],
+    owned: Owned<'_>,
     lookup: Lookup<'_>,
 ) -> Result<Vec<u16>, Refused> {
     if !terms.usable || terms.policy == 0 || terms.entries == 0 {
@@ -136,6 +140,9 @@ pub(crate) fn program(
         0 => Ok(0),
         3 if terms.policy < 3 => Err(EPERM),
         3 => Ok(source.value as u16),
+        2 if terms.policy < 2 => Err(EPERM),
+        1 if owned(source.value).is_none() => Err(EINVAL),
+        1 if terms.policy < 2 && owned(source.value) == Some(false) => Err(EPERM),
         _ => lookup(source, extended).map(|known| known.tag),
     };
     let sources = sources.iter().take(call.count.into()).enumerate();

@@ -124,6 +124,7 @@ pub(crate) fn flags(device: &Device, policy: u32) -> u32 {
         policy == 3 && entries(device, policy) != 0,
         device.completer == 0b01 || device.completer == 0b11,
         device.completer == 0b11,
+        policy >= 2 && entries(device, policy) != 0,
     ];
     conditions
         .iter()

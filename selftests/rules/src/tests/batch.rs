@@ -318,6 +318,7 @@ impl Faults {
                 type_: 3, value, ..
             } if value > limit => Err(errno::EINVAL),
             vfio_tph_source { type_: 3, .. } if self.policy < 3 => Err(errno::EPERM),
+            vfio_tph_source { type_: 2, .. } if self.policy < 2 => Err(errno::EPERM),
             _ => Ok(()),
         }
     }
@@ -342,6 +343,7 @@ fn r7_r34_r35_first_failure_wins() {
     let sources = [
         source(0, 0),
         source(1, 0),
+        source(2, u32::MAX),
         source(3, 0x55),
         source(3, 0x100),
         source(3, 0x1_0000),

@@ -216,7 +216,7 @@ fn r14_below_ds_st_no_device_specific_mode_and_no_disclosure() {
         };
         if policy < 2 {
             assert_eq!(offer.capability.raw() & model::DS, 0);
-            assert_eq!(offer.flags() & ((1 << 4) | (1 << 5)), 0);
+            assert_eq!(offer.flags() & ((1 << 4) | (1 << 5) | (1 << 8)), 0);
         }
         if policy == 0 {
             assert_eq!(offer.capability.raw() & !(model::NS | model::EXTENDED), 0);

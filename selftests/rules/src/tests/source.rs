@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Sources as a user names them: every type and flag, at the edges of every value; R7, R17.
+//! Sources as a user names them: every type and flag, at the edges of every value, and which policy
+//! takes them; R7, R17, R71, R72.
 
-use crate::oracle::POLICIES;
+use std::cell::Cell;
+
+use crate::oracle::{
+    model::errno,
+    POLICIES, //
+};
 use crate::{
     rules::{
         refusal::Refusal,
         source::{
+            admit_cpu,
             MemoryType,
             Namespace,
             Source, //
@@ -123,7 +130,7 @@ fn r36_every_literal_in_either_namespace() {
 }
 
 #[test]
-fn r17_literals_are_denied_below_policy_literal_and_nothing_else_is() {
+fn r17_r71_which_policy_takes_which_source() {
     let sources = [
         Source::None,
         Source::Cpu {
@@ -140,11 +147,10 @@ fn r17_literals_are_denied_below_policy_literal_and_nothing_else_is() {
     ];
     for (number, policy) in POLICIES.into_iter().enumerate() {
         for source in sources {
-            let denied = matches!(source, Source::Literal { .. }) && number < 3;
-            let expected = if denied {
-                Err(Refusal::LiteralDenied)
-            } else {
-                Ok(source)
+            let expected = match source {
+                Source::Literal { .. } if number < 3 => Err(Refusal::LiteralDenied),
+                Source::DmaBuf { .. } if number < 2 => Err(Refusal::DmaBufDenied),
+                source => Ok(source),
             };
             assert_eq!(
                 source.admit(policy),
@@ -155,11 +161,61 @@ fn r17_literals_are_denied_below_policy_literal_and_nothing_else_is() {
     }
 }
 
-/// A malformed literal is malformed (-EINVAL) before it is denied (-EPERM).
+/// Below policy 2 a CPU is the caller's, and from there on nobody asks.
 #[test]
-fn r17_form_comes_before_permission() {
+fn r72_whose_cpu_it_is() {
+    for (number, policy) in POLICIES.into_iter().enumerate() {
+        for is_callers in [false, true] {
+            let asked = Cell::new(0);
+            let admitted = admit_cpu(policy, || {
+                asked.set(asked.get() + 1);
+                Ok::<_, Refusal>(is_callers)
+            });
+            let expected = match number < 2 && !is_callers {
+                true => Err(Refusal::ForeignCpu),
+                false => Ok(()),
+            };
+            assert_eq!(admitted, expected, "{policy:?}, the caller's: {is_callers}");
+            assert_eq!(asked.get(), u32::from(number < 2), "{policy:?}");
+        }
+    }
+}
+
+/// Who cannot be asked has not said yes.
+#[test]
+fn r72_no_answer_is_a_failure() {
+    for (number, policy) in POLICIES.into_iter().enumerate() {
+        let expected = match number < 2 {
+            true => Err(Refusal::DeviceGone),
+            false => Ok(()),
+        };
+        let admitted = admit_cpu(policy, || Err(Refusal::DeviceGone));
+        assert_eq!(admitted, expected, "{policy:?}");
+    }
+}
+
+#[test]
+fn r17_r71_r72_errno_of_a_denied_source() {
+    for refusal in [
+        Refusal::LiteralDenied,
+        Refusal::DmaBufDenied,
+        Refusal::ForeignCpu,
+    ] {
+        assert_eq!(refusal.errno(), errno::EPERM, "{refusal:?}");
+    }
+}
+
+/// A malformed source is malformed (-EINVAL) before it is denied (-EPERM).
+#[test]
+fn r17_r71_form_comes_before_permission() {
     for policy in POLICIES {
-        for bad in [raw(3, 1, 0, 5), raw(3, 0, 1, 5), raw(3, 0, 0, 0x1_0000)] {
+        for bad in [
+            raw(2, 1, 0, 5),
+            raw(2, 0, 1, 5),
+            raw(3, 1, 0, 5),
+            raw(3, 0, 1, 5),
+            raw(3, 0, 0, 0x1_0000),
+        ] {
             let result =
                 Source::decode(&bad, Namespace::Extended).and_then(|source| source.admit(policy));
             assert_eq!(result, Err(Refusal::MalformedSource));

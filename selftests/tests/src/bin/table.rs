@@ -312,7 +312,7 @@ fn r37_cpu_that_is_not_present(bench: &mut Bench) {
 }
 
 fn r37_cpu_that_is_offline(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
+    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Extended);
     let offline = cpus::Offline::new(OTHER_CPU);
     let standard = device.program(0, &[cpu(OTHER_CPU)]);
     let extended = device.program_extended(1, &[cpu(OTHER_CPU)]);
@@ -325,8 +325,8 @@ fn r37_cpu_that_is_offline(bench: &mut Bench) {
 fn r37_cpu_that_is_offline_and_unknown(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
     // Another load has another cache.
-    Gate::Unsafe.load();
-    bench::bind(&endpoint, Gate::Safe);
+    Gate::Safe.load();
+    bench::bind(&endpoint, Gate::Unsafe);
     let device = endpoint.open();
     device.enable(StMode::InterruptVector, Requester::Standard);
     let calls = kstate::dsm_evaluations();

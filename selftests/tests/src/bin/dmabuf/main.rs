@@ -275,11 +275,14 @@ fn main() -> ExitCode {
         r63_others_are_not_held_up,
         r64_namespace_asked_for_or_none,
         r64_policies,
+        r71_own_tag_at_the_default_gate,
+        r71_flag_says_what_is_taken,
         r64_table_in_msix,
         r64_all_or_nothing,
         r64_revoked_source,
         r64_same_device,
         r64_asking_touches_no_device,
         r64_tag_on_the_wire,
+        r71_no_tag_of_a_users_choice_on_the_wire,
     ])
 }

@@ -84,7 +84,7 @@ pub fn r63_lookups_are_interrupted(bench: &mut Bench) {
 
 /// Who waits for one dma-buf keeps nobody from another, nor from the device.
 pub fn r63_others_are_not_held_up(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
+    let Some(exporter) = Exporter::at(bench, Policy::DsSt) else {
         return;
     };
     let other = export_at(&exporter.device, SIZE);

@@ -96,8 +96,8 @@ pub fn r64_namespace_asked_for_or_none(bench: &mut Bench) {
     }
 }
 
-/// What of a peer's hint each policy gives: always the processing hint, a tag only where tags are
-/// disclosed; and into the table where there is one to program.
+/// What of a peer's hint each policy gives: always the processing hint; a tag, to the user and into
+/// the table, only where tags are disclosed.
 pub fn r64_policies(bench: &mut Bench) {
     for policy in Policy::ALL {
         let Some(exporter) = new(bench) else {
@@ -126,6 +126,10 @@ pub fn r64_policies(bench: &mut Bench) {
             if extended {
                 request = request.extended();
             }
+            if !policy.discloses() {
+                assert_errno!(device.tph_st(&mut request), EPERM, "{what}");
+                continue;
+            }
             device.tph_st(&mut request).expect("TPH_ST");
             assert_eq!(requester.endpoint.entries()[3..5], [tag; 2], "{what}");
         }
@@ -143,7 +147,7 @@ pub fn r64_table_in_msix(bench: &mut Bench) {
     let endpoint = bench.pick_with("an ST table in MSI-X and extended TPH", |traits| {
         traits.in_msix && traits.extended
     });
-    policy::bind_under(&endpoint, exporter.gate, Policy::IvSt);
+    policy::bind_under(&endpoint, exporter.gate, Policy::DsSt);
     let device = exporter.open_other(&endpoint);
     let _vectors = Vectors::allocate(&device, 4).expect("SET_IRQS");
     device.enable(StMode::InterruptVector, Requester::Extended);
@@ -287,6 +291,79 @@ pub fn r64_revoked_source(bench: &mut Bench) {
         .program_extended(1, &[source])
         .expect("TPH_ST");
     assert_eq!(requester.endpoint.entries()[..2], [tag; 2]);
+}
+
+/// Below policy 2 a tag that somebody has published for a memory does not get into the table: it would
+/// go out with a vector's requests to any memory, and who publishes may be who programs.
+pub fn r71_own_tag_at_the_default_gate(bench: &mut Bench) {
+    let Some(exporter) = Exporter::at(bench, Policy::IvSt) else {
+        return;
+    };
+    let (endpoint, device) = (&exporter.endpoint, &exporter.device);
+    exporter.publish(HINTS).expect("SET");
+    let offer = device.tph().expect("TPH");
+    assert_eq!(offer.flags & VFIO_TPH_FLAG_ST_DMABUF, 0);
+    device.enable(StMode::InterruptVector, Requester::Extended);
+    let before = endpoint.registers();
+
+    let file = File::open("/proc/self/exe").expect("a file");
+    let importer = Importer::new(&exporter.dma_buf);
+    // Who looks at the dma-buf waits for this.
+    let held = importer.hold();
+    for extended in [false, true] {
+        for source in [
+            dma_buf(&exporter.dma_buf),
+            dma_buf(&file),
+            dma_buf_fd(closed_fd()),
+            dma_buf_fd(-1),
+        ] {
+            for position in 0..3 {
+                let mut sources = [cpu(CPU); 3];
+                sources[position] = source;
+                let mut request = StRequest::new(0, &sources);
+                if extended {
+                    request = request.extended();
+                }
+                let what = format!("{source:?} at {position}, extended: {extended}");
+                assert_errno!(device.tph_st(&mut request), EPERM, "{what}");
+                assert_eq!(request.fault, position as u32, "{what}");
+                assert_eq!(endpoint.registers(), before, "{what}");
+            }
+        }
+        // Its form is looked at first.
+        let mut request = StRequest::new(
+            0,
+            &[Source {
+                flags: 1,
+                ..dma_buf_fd(-1)
+            }],
+        );
+        assert_errno!(device.tph_st(&mut request), EINVAL);
+    }
+    drop(held);
+    for extended in [false, true] {
+        let found = device.resolve(&[dma_buf(&exporter.dma_buf)], extended);
+        let found = found.expect("TPH_RESOLVE");
+        assert_eq!((found[0].st, found[0].ph, found[0].flags), (0, HINTS.ph, 0));
+    }
+}
+
+/// Whether dma-bufs are sources is said beforehand.
+pub fn r71_flag_says_what_is_taken(bench: &mut Bench) {
+    for policy in Policy::ALL {
+        let endpoint = bench.pick(&Want::TABLE);
+        policy::bind_under(&endpoint, Gate::Unsafe, policy);
+        let device = endpoint.open();
+        let taken = device.tph().expect("TPH").flags & VFIO_TPH_FLAG_ST_DMABUF != 0;
+        assert_eq!(taken, policy >= Policy::DsSt, "{policy:?}");
+        if policy > Policy::NoSt {
+            device.enable(StMode::InterruptVector, Requester::Standard);
+            let denied = device.program(0, &[dma_buf_fd(-1)]) == Err(Errno::EPERM);
+            assert_eq!(denied, !taken, "{policy:?}");
+        }
+        drop(device);
+        bench.next_round();
+    }
 }
 
 /// A device asks for its own memory.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! From one owner to the other's device: a tag is published for memory, programmed by a peer that
-//! never sees it, and travels with the peer's write into that memory.
+//! From one owner to the other's device: a tag is published for memory, programmed by a peer, and
+//! travels with the peer's write into that memory. Below policy 2 it does not get there.
 
 use tph_selftests::bench::Bench;
 use tph_selftests::engine::{Engine, TagFrom};
 use tph_selftests::policy::Policy;
 use tph_selftests::protocol::{Access, Tag, TlpHint};
-use tph_selftests::skip;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::dma_buf;
+use tph_selftests::{skip, Errno};
 
 use super::{Exporter, Peer, BAR, HINTS, SIZE};
 
@@ -33,12 +33,22 @@ fn writes(peer: &Peer, mark: u64) -> Vec<(u64, u64, Option<TlpHint>)> {
     .collect()
 }
 
-/// A standard and an extended tag, at the default policy on both sides.
+/// A standard and an extended tag.
 pub fn r64_tag_on_the_wire(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
+    on_the_wire(bench, Policy::DsSt);
+}
+
+/// At the default policy requests carry what is in the table, which is nothing.
+pub fn r71_no_tag_of_a_users_choice_on_the_wire(bench: &mut Bench) {
+    on_the_wire(bench, Policy::IvSt);
+}
+
+/// The peer is at `policy`, the owner of the memory at the default one.
+fn on_the_wire(bench: &mut Bench, policy: Policy) {
+    let Some(exporter) = Exporter::under(bench, policy.gate(), Policy::IvSt) else {
         return;
     };
-    let peer = Peer::beside(bench, &exporter, Policy::IvSt);
+    let peer = Peer::beside(bench, &exporter, policy);
     if !peer.endpoint.is_emulated() {
         skip!("needs the emulated endpoint's log");
     }
@@ -53,15 +63,19 @@ pub fn r64_tag_on_the_wire(bench: &mut Bench) {
         let source = dma_buf(&exporter.dma_buf);
         peer.device.set_control(0);
         peer.device.enable(StMode::InterruptVector, requester);
-        let tag = HINTS.tag(extended).expect("a tag");
-        // What the peer is allowed to know is the processing hint.
+        // What the peer is always allowed to know is the processing hint.
         let found = peer.device.resolve(&[source], extended).expect("a hint");
-        assert_eq!((found[0].st, found[0].ph, found[0].flags), (0, HINTS.ph, 0));
-        match extended {
+        assert_eq!(found[0].ph, HINTS.ph);
+        let programmed = match extended {
             false => peer.device.program(ENTRY, &[source]),
             true => peer.device.program_extended(ENTRY, &[source]),
-        }
-        .expect("TPH_ST");
+        };
+        let (expected, tag) = match policy.discloses() {
+            true => (Ok(()), HINTS.tag(extended).expect("a tag")),
+            false => (Err(Errno::EPERM), 0),
+        };
+        assert_eq!(programmed, expected);
+        assert_eq!(found[0].st, tag);
 
         let at = 0x40 + 8 * u64::from(extended);
         let value = 0x1122_3344_5566_7788 + u64::from(extended);
