@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Steering tags of CPUs: asked of firmware once, spec section 8.
+//! Steering tags of CPUs: asked of firmware as seldom as can be.
 //!
-//! The `_DSM` of a host bridge is slow (it runs in the AML interpreter, under its locks) and its
-//! answer does not change, so all of it is kept, for each host bridge and CPU. A failure is not
-//! kept: there is no telling whether it would be the same next time.
+//! The `_DSM` of a host bridge is slow: it runs in the AML interpreter, under its locks. So all that
+//! it says is kept, for each host bridge and CPU: an answer for good, since it does not change, and
+//! a failure for [`RETRY_AFTER`], since there is no telling whether it would be the same next time.
+//! That there is no such function counts as a failure of the host bridge, for all CPUs. Firmware
+//! that aborts writes to the log each time: users must not make it do so at will, so only one of
+//! them at a time asks, and the others look at what it was told. The one failure that is not
+//! kept is a lack of memory, of which firmware knows nothing.
 
 use crate::{
     debugfs::Counters,
@@ -33,9 +37,18 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         Mutex,
         SetOnce, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
     },
 };
 
@@ -51,25 +64,74 @@ const PCI_FIRMWARE: FunctionSet = FunctionSet {
 /// "Query cache locality TPH features".
 const QUERY_CACHE_LOCALITY: u32 = 0xf;
 
+/// How long firmware is not asked again what it has failed to answer.
+const RETRY_AFTER: Delta = Delta::from_secs(10);
+
+/// When something failed last, on the clock of a [`HostBridge`].
+struct Failed(Atomic<i64>);
+
+impl Failed {
+    /// In nanoseconds; no moment is negative.
+    const NEVER: i64 = -1;
+
+    const fn new() -> Self {
+        Self(Atomic::new(Self::NEVER))
+    }
+
+    /// It fails now.
+    fn set(&self, now: Delta) {
+        self.0.store(now.as_nanos(), Relaxed);
+    }
+
+    /// Whether that is not long ago.
+    fn lately(&self, now: Delta) -> bool {
+        let then = self.0.load(Relaxed);
+        then != Self::NEVER && now.as_nanos().saturating_sub(then) < RETRY_AFTER.as_nanos()
+    }
+}
+
+/// What firmware said of one CPU.
+struct Known {
+    tags: SetOnce<CpuTags>,
+    failed: Failed,
+}
+
 /// What firmware said of the CPUs, by one host bridge.
+#[pin_data]
 pub(crate) struct HostBridge {
     handle: Handle,
-    /// Set once firmware has said that it can be asked.
-    answers: SetOnce<()>,
-    cpus: KVVec<SetOnce<CpuTags>>,
+    /// The moment from which failures are counted.
+    since: Instant<Monotonic>,
+    cpus: KVVec<Known>,
+    /// When firmware last had no function to ask for tags.
+    absent: Failed,
+    /// Whether firmware has said that it can be asked. Locked by who asks it.
+    #[pin]
+    answers: Mutex<bool>,
 }
 
 impl HostBridge {
-    fn new(handle: Handle) -> Result<Self> {
+    fn new(handle: Handle) -> Result<Arc<Self>> {
         let mut cpus = KVVec::with_capacity(cpu::count(), GFP_KERNEL)?;
         for _ in 0..cpu::count() {
-            cpus.push(SetOnce::new(), GFP_KERNEL)?;
+            cpus.push(
+                Known {
+                    tags: SetOnce::new(),
+                    failed: Failed::new(),
+                },
+                GFP_KERNEL,
+            )?;
         }
-        Ok(Self {
-            handle,
-            answers: SetOnce::new(),
-            cpus,
-        })
+        Arc::pin_init(
+            pin_init!(Self {
+                handle,
+                since: Instant::now(),
+                cpus,
+                absent: Failed::new(),
+                answers <- new_mutex!(false),
+            }),
+            GFP_KERNEL,
+        )
     }
 
     /// The hint for memory of `cpu`, in one namespace. `NoTag` if firmware has no valid one. Counts
@@ -90,28 +152,63 @@ impl HostBridge {
         }
     }
 
+    /// What firmware says of `cpu`, or has said.
     fn tags(&self, cpu: PresentCpu, counters: &Counters) -> Result<CpuTags> {
         let known = self.cpus.get(cpu.number()).ok_or(EINVAL)?;
-        if let Some(tags) = known.copy() {
-            counters.cache_hits.count();
-            return Ok(tags);
-        }
-
-        if self.answers.copy().is_none() {
-            if !PCI_FIRMWARE.has(self.handle, QUERY_CACHE_LOCALITY)? {
-                return Err(ENODEV);
+        let kept = match self.kept(known) {
+            Some(kept) => kept,
+            None => {
+                let mut answers = self.answers.lock();
+                // Who had the lock before may have asked the same.
+                match self.kept(known) {
+                    Some(kept) => kept,
+                    None => return self.ask(cpu, known, &mut answers),
+                }
             }
-            self.answers.populate(());
-        }
-        // Feature 0 (processor cache), the CPU, no properties.
-        let arguments = [0, cpu.acpi_uid()?.into(), 0];
-        let answer = PCI_FIRMWARE.evaluate(self.handle, QUERY_CACHE_LOCALITY, arguments)?;
-        let bytes = answer.as_buffer().and_then(|bytes| bytes.first_chunk());
-        let tags = CpuTags::from_raw(u64::from_le_bytes(*bytes.ok_or(EINVAL)?));
+        };
+        counters.cache_hits.count();
+        kept
+    }
 
-        // Another thread may have been first; it was told the same.
-        known.populate(tags);
+    /// What is kept, if anything is: tags, or that there are none for now.
+    fn kept(&self, known: &Known) -> Option<Result<CpuTags>> {
+        if let Some(tags) = known.tags.copy() {
+            return Some(Ok(tags));
+        }
+        let now = self.since.elapsed();
+        (known.failed.lately(now) || self.absent.lately(now)).then_some(Err(ENODEV))
+    }
+
+    /// Asks firmware, and keeps what comes of it.
+    fn ask(&self, cpu: PresentCpu, known: &Known, answers: &mut bool) -> Result<CpuTags> {
+        if !*answers {
+            self.keeping(&self.absent, || {
+                if PCI_FIRMWARE.has(self.handle, QUERY_CACHE_LOCALITY)? {
+                    Ok(())
+                } else {
+                    Err(ENODEV)
+                }
+            })?;
+            *answers = true;
+        }
+        let tags = self.keeping(&known.failed, || {
+            // Feature 0 (processor cache), the CPU, no properties.
+            let arguments = [0, cpu.acpi_uid()?.into(), 0];
+            let answer = PCI_FIRMWARE.evaluate(self.handle, QUERY_CACHE_LOCALITY, arguments)?;
+            let bytes = answer.as_buffer().and_then(|bytes| bytes.first_chunk());
+            Ok(CpuTags::from_raw(u64::from_le_bytes(*bytes.ok_or(EINVAL)?)))
+        })?;
+        known.tags.populate(tags);
         Ok(tags)
+    }
+
+    /// Asks something, and keeps in `failed` that it fails, unless for want of memory.
+    fn keeping<T>(&self, failed: &Failed, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+        ask().inspect_err(|&error| {
+            if error != ENOMEM {
+                failed.set(self.since.elapsed());
+            }
+        })
     }
 }
 
@@ -135,7 +232,7 @@ impl HostBridges {
         if let Some(bridge) = known.iter().find(|bridge| bridge.handle == handle) {
             return Ok(bridge.clone());
         }
-        let bridge = Arc::new(HostBridge::new(handle)?, GFP_KERNEL)?;
+        let bridge = HostBridge::new(handle)?;
         known.push(bridge.clone(), GFP_KERNEL)?;
         Ok(bridge)
     }

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Firmware that is wrong, `guest/wrong.asl`, or that says nothing of steering tags at all: no tag
-//! is made of that, and nobody falls over it.
+//! Firmware that is wrong, `guest/wrong.asl` and `guest/denied.asl`, or that says nothing of steering
+//! tags at all: no tag is made of that, nobody falls over it, and users cannot keep it busy.
 
 use std::fs;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::cpus;
+use tph_selftests::kmsg::KernelLog;
+use tph_selftests::kstate;
 use tph_selftests::module::Gate;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, cpu_persistent, none, Device, ResolveRequest, StRequest};
@@ -26,6 +30,12 @@ const WRONG: [&str; 8] = [
 ];
 /// A CPU whose answer is longer than it should be.
 const LONG: u32 = 9;
+
+/// The one of these CPUs at which firmware aborts.
+const ABORTS: u32 = 6;
+
+/// How long a failure is kept.
+const KEPT: Duration = Duration::from_secs(10);
 
 /// Whether there is a table of this name among firmware's SSDTs.
 fn has_ssdt(name: &str) -> bool {
@@ -104,8 +114,68 @@ fn r38_an_answer_that_is_too_long(bench: &mut Bench) {
     assert_eq!(entries[0].st, 0x5509);
 }
 
+/// Many threads ask for a CPU again and again: firmware is asked once in a while, and the log has a
+/// few lines of each time. Nothing of what is asked for has been asked for before.
+fn ask_in_vain(bench: &mut Bench, number: u32) {
+    const THREADS: usize = 8;
+    const CALLS: usize = 1_250;
+    /// More than ACPICA has to say of a method that it gives up.
+    const LINES: usize = 30;
+
+    // Another load keeps nothing of this one.
+    Gate::Safe.load();
+    let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
+    let device = endpoint.open();
+    let before = kstate::dsm_evaluations();
+    let mut log = KernelLog::from_now();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..CALLS {
+                    assert_errno!(device.resolve(&[cpu(number)], false), EOPNOTSUPP);
+                }
+            });
+        }
+    });
+    let asked = kstate::dsm_evaluations() - before;
+    let most = 1 + start.elapsed().as_secs() / KEPT.as_secs();
+    assert!(asked >= 1, "firmware was not asked");
+    assert!(
+        asked <= most,
+        "{asked} evaluations, more than {most}, of {} calls",
+        THREADS * CALLS
+    );
+    let lines = log.until_now();
+    let lines = lines.iter().filter(|line| line.contains("ACPI")).count();
+    assert!(lines <= LINES * most as usize, "{lines} lines in the log");
+
+    // It is not for ever.
+    thread::sleep(KEPT + Duration::from_secs(1));
+    let before = kstate::dsm_evaluations();
+    for _ in 0..2 {
+        assert_errno!(device.resolve(&[cpu(number)], false), EOPNOTSUPP);
+    }
+    assert_eq!(kstate::dsm_evaluations(), before + 1, "after a while");
+}
+
+fn r81_an_aborted_answer_is_kept_for_a_while(bench: &mut Bench) {
+    needs("WRONG");
+    ask_in_vain(bench, ABORTS);
+}
+
+fn r81_a_malformed_answer_is_kept_for_a_while(bench: &mut Bench) {
+    needs("WRONG");
+    ask_in_vain(bench, 1);
+}
+
+fn r81_a_denied_question_is_asked_seldom(bench: &mut Bench) {
+    needs("DENIED");
+    ask_in_vain(bench, 0);
+}
+
 fn r38_no_dsm(bench: &mut Bench) {
-    if has_ssdt("WRONG") || has_ssdt("TPH") {
+    if ["WRONG", "DENIED", "TPH"].into_iter().any(has_ssdt) {
         skip!("firmware has a _DSM");
     }
     let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
@@ -122,5 +192,8 @@ fn main() -> ExitCode {
         r38_every_wrong_answer,
         r38_an_answer_that_is_too_long,
         r38_no_dsm,
+        r81_an_aborted_answer_is_kept_for_a_while,
+        r81_a_malformed_answer_is_kept_for_a_while,
+        r81_a_denied_question_is_asked_seldom,
     ])
 }
