@@ -154,7 +154,7 @@ fn get_tph_resolve(
     let lookup = Lookup::shape(&reader.read()?, &offer, call.len())?;
     // CAST: at most 4096.
     let mut entries =
-        KVVec::<uapi::vfio_tph_resolution>::zeroed(lookup.count as usize, GFP_KERNEL)?;
+        KVVec::<uapi::vfio_tph_resolution>::zeroed(lookup.count as usize, GFP_KERNEL_ACCOUNT)?;
     reader.read_slice(entries.as_bytes_mut())?;
 
     let mut resolver = Resolver::new(device, offer.policy, lookup.namespace);
@@ -248,7 +248,7 @@ fn program(
 
     // Firmware may take its time: no lock is held.
     let count = usize::from(batch.count);
-    let mut tags = KVVec::with_capacity(count, GFP_KERNEL)?;
+    let mut tags = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
     let mut sources: [uapi::vfio_tph_source; SOURCES_AT_ONCE] = pin_init::zeroed();
     let mut resolver = Resolver::new(device, offer.policy, batch.namespace);
     while tags.len() < count {
@@ -262,7 +262,7 @@ fn program(
                     offset_of!(uapi::vfio_device_feature_tph_st, fault),
                 )
             })?;
-            tags.push(tag, GFP_KERNEL)?;
+            tags.push(tag, GFP_KERNEL_ACCOUNT)?;
         }
     }
 

@@ -19,6 +19,7 @@ use clap::{Args, Parser};
 
 use crate::bench::Bench;
 use crate::child;
+use crate::crowd;
 use crate::foreign;
 use crate::kmsg;
 use crate::pci::Bdf;
@@ -173,7 +174,10 @@ pub fn run(tests: &[Test]) -> ExitCode {
 
 /// The same for a program with arguments of its own: `take` is given them before the first test.
 pub fn run_with<A: Args>(tests: &[Test], take: impl FnOnce(A)) -> ExitCode {
-    if let Some(code) = child::run_if_child().or_else(foreign::run_if_child) {
+    if let Some(code) = child::run_if_child()
+        .or_else(foreign::run_if_child)
+        .or_else(crowd::run_if_child)
+    {
         return code;
     }
     let arguments = Arguments::<A>::parse();

@@ -21,7 +21,7 @@ use crate::Errno;
 const MODULE: &str = "tph_hold";
 const HOLD: &str = "/sys/kernel/debug/tph_hold/hold";
 const HELD: &str = "/sys/kernel/debug/tph_hold/held";
-const MEMORY: &str = "/sys/kernel/debug/tph_hold/memory";
+pub(crate) const MEMORY: &str = "/sys/kernel/debug/tph_hold/memory";
 const RELEASE: &str = "release";
 /// Makes a program the other process of [`Stuck`].
 const ARGUMENT: &str = "--stuck";
@@ -64,6 +64,16 @@ pub fn next_word(bdf: &Bdf, register: u16) -> Hold {
 pub fn firmware() -> Hold {
     tell("firmware");
     Hold(())
+}
+
+/// Holds whoever reads a page of [`MEMORY`] that is not there yet.
+pub(crate) fn memory() {
+    tell("memory");
+}
+
+/// Lets go whoever is held.
+pub(crate) fn release() {
+    tell(RELEASE);
 }
 
 /// Waits until somebody is held, except by firmware.
@@ -110,7 +120,7 @@ pub struct Stuck(Child);
 impl Stuck {
     /// Starts it; returns when it is held in the call.
     pub fn new(device: &Device, call: Call) -> Self {
-        tell("memory");
+        memory();
         let (name, position) = match call {
             Call::WriteConfig(register) => ("write", device.position(register)),
             Call::SetIrqs => ("set-irqs", 0),
@@ -133,7 +143,7 @@ impl Stuck {
 
     /// Lets it go on, to its end.
     pub fn go_on(mut self) {
-        tell(RELEASE);
+        release();
         let status = self.0.wait().expect("wait");
         assert!(status.success(), "{status}");
     }

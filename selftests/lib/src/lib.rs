@@ -15,6 +15,7 @@ pub mod bench;
 pub mod cgroup;
 pub mod child;
 pub mod cpus;
+pub mod crowd;
 pub mod dma_buf;
 pub mod endpoint;
 pub mod engine;

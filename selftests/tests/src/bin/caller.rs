@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What depends on who calls: below policy 2 an ST entry may have the tag of a CPU that the caller may
-//! run on, and of no other.
+//! run on, and of no other; and what the kernel needs for a call is charged to who makes it.
 
 use std::env;
 use std::fs;
@@ -18,6 +18,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{gettid, Pid};
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::cgroup::{self, Cgroup};
+use tph_selftests::crowd::{Call, Crowd};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
@@ -381,6 +382,50 @@ fn r72_parent_of_a_vforked_child(bench: &mut Bench) {
     assert_errno!(result, EPERM);
 }
 
+/// What one call of each kind takes, many of which go on at once.
+fn assert_charged(bdf: &Bdf, call: Call, count: u16, threads: usize, bytes: usize) {
+    let group = Cgroup::new("charged", "memory");
+    let mut crowd = Crowd::new(&group, bdf, call, count, threads);
+    let charged = || -> usize { group.get("memory.current").parse().expect("a number") };
+    let before = charged();
+    crowd.call(threads);
+    let grown = charged().saturating_sub(before);
+    crowd.go_on();
+    // Some pages are charged ahead.
+    let least = threads * bytes / 2;
+    assert!(
+        grown >= least,
+        "{threads} {call:?} of {count}: {grown} bytes were charged, less than {least}"
+    );
+    println!(
+        "# {threads} {call:?} of {count}: {grown} bytes of {}",
+        threads * bytes
+    );
+}
+
+/// Four thousand sources and as many results: 64 KiB.
+fn r82_lookups_are_charged_to_the_caller(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    assert_charged(&endpoint.bdf, Call::Resolve, 4096, 64, 64 * 1024);
+}
+
+/// A tag for each vector.
+fn r82_batches_are_charged_to_the_caller(bench: &mut Bench) {
+    let endpoint = bench.pick_with("512 ST entries in MSI-X", |traits| {
+        traits.in_msix && traits.vectors >= 512
+    });
+    policy::bind(&endpoint, Policy::IvSt);
+    let vectors = endpoint.tags().len();
+    let bytes = 2 * vectors;
+    assert_charged(
+        &endpoint.bdf,
+        Call::Program,
+        vectors as u16,
+        (1 << 20) / bytes,
+        bytes,
+    );
+}
+
 fn main() -> ExitCode {
     if let Some(code) = exited_leader() {
         return code;
@@ -394,5 +439,7 @@ fn main() -> ExitCode {
         r72_exited_leader,
         r72_vforked_child,
         r72_parent_of_a_vforked_child,
+        r82_lookups_are_charged_to_the_caller,
+        r82_batches_are_charged_to_the_caller,
     ])
 }
