@@ -3,7 +3,7 @@
 //! Registers of the DMA engine.
 
 use tph_protocol::registers::{self, command, last_hint, status};
-use tph_protocol::{Tag, TlpHint};
+use tph_protocol::{Lost, Tag, TlpHint};
 
 const WORDS: usize = ((registers::ENGINE_END - registers::ENGINE) / 4) as usize;
 
@@ -63,7 +63,7 @@ impl Engine {
     /// A byte as the bus reads it; offsets are those of the BAR.
     pub fn read(&self, offset: u64) -> u8 {
         let register = offset & !3;
-        if register == registers::COMMAND {
+        if matches!(register, registers::COMMAND | registers::RESET_ITSELF) {
             return 0;
         }
         self.word(register).to_le_bytes()[(offset & 3) as usize]
@@ -91,6 +91,17 @@ impl Engine {
             return None;
         }
         Some(self.decode(command).ok_or(status::BAD_COMMAND))
+    }
+
+    /// Takes out of its register what is to be reset; `None` if nothing is.
+    pub fn take_reset(&mut self) -> Option<Lost> {
+        let value = self.word(registers::RESET_ITSELF);
+        self.set(registers::RESET_ITSELF, 0);
+        match value {
+            registers::reset_itself::EVERYTHING => Some(Lost::Everything),
+            registers::reset_itself::TPH => Some(Lost::Tph),
+            _ => None,
+        }
     }
 
     fn decode(&self, command: u32) -> Option<Job> {
@@ -213,6 +224,23 @@ mod tests {
         write(&mut engine, registers::INDEX, 0x1_0000);
         write(&mut engine, registers::COMMAND, command::INTERRUPT);
         assert_eq!(engine.take_command(), Some(Err(status::BAD_COMMAND)));
+    }
+
+    #[test]
+    fn reset_register() {
+        use registers::{reset_itself, RESET_ITSELF};
+
+        let mut engine = Engine::default();
+        for (value, expected) in [
+            (reset_itself::EVERYTHING, Some(Lost::Everything)),
+            (reset_itself::TPH, Some(Lost::Tph)),
+            (3, None),
+        ] {
+            write(&mut engine, RESET_ITSELF, value);
+            assert_eq!(engine.read(RESET_ITSELF), 0);
+            assert_eq!(engine.take_reset(), expected);
+            assert_eq!(engine.take_reset(), None);
+        }
     }
 
     #[test]

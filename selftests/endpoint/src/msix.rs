@@ -65,6 +65,14 @@ impl Msix {
         }
     }
 
+    /// Gives each vector that tag, as far as there are bits for it.
+    pub fn fill_tags(&mut self, tag: u16) {
+        for vector in 0..u64::from(self.vectors()) {
+            let at = vector * ENTRY as u64 + CONTROL as u64 + 2;
+            self.write(at, &tag.to_le_bytes());
+        }
+    }
+
     /// Number of vectors.
     pub fn vectors(&self) -> u16 {
         self.pending.len() as u16

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::rc::Rc;
 
 use tph_protocol::{
-    Client, Counters, Entry, Fault, Position, State, Table, TphShape, TphState, Violation,
+    Client, Counters, Entry, Fault, Lost, Position, State, Table, TphShape, TphState, Violation,
 };
 use tph_uapi::pci_regs::*;
 
@@ -33,6 +33,8 @@ pub struct Endpoint {
     completer: Cell<u8>,
     /// Whether the process that emulates it has ended.
     dead: Cell<bool>,
+    /// Whether the test has it come out of a reset in a way of its own.
+    peculiar: Cell<bool>,
 }
 
 /// What the TPH registers of the hardware hold, and the kernel's idea of it.
@@ -53,6 +55,7 @@ impl Endpoint {
             original: Cell::new(None),
             completer: Cell::new(root_port::EXTENDED),
             dead: Cell::new(false),
+            peculiar: Cell::new(false),
         }
     }
 
@@ -145,6 +148,22 @@ impl Endpoint {
     /// Has it stop answering, or answer again.
     pub fn fault(&self, mode: Fault) {
         self.ask("fault injection", |client, name| client.fault(name, mode));
+    }
+
+    /// Has it reset itself, by its own means: the kernel knows nothing of it.
+    pub fn reset_itself(&self, what: Lost) {
+        self.ask("a reset by the device itself", |client, name| {
+            client.reset_itself(name, what)
+        });
+    }
+
+    /// Has it come out of each reset from now on with that in Control and in each ST entry, for as
+    /// long as the test lasts. 0 and 0 is what honest devices do.
+    pub fn after_reset(&self, control: u32, tag: u16) {
+        self.peculiar.set((control, tag) != (0, 0));
+        self.ask("a device that turns TPH on", |client, name| {
+            client.after_reset(name, control, tag)
+        });
     }
 
     /// Ends the process that emulates it and all others: nobody can be asked any more, and nothing
@@ -337,6 +356,9 @@ impl Endpoint {
         }
         if self.is_faulty() {
             self.fault(Fault::None);
+        }
+        if self.peculiar.get() {
+            self.after_reset(0, 0);
         }
         if self.completer.get() != root_port::EXTENDED {
             self.set_root_port(root_port::EXTENDED);

@@ -59,6 +59,11 @@ impl<'a> Engine<'a> {
         assert_eq!(self.get(STATUS), status::DONE, "the DMA engine's STATUS");
     }
 
+    /// Has the device reset itself: a value of [`reset_itself`].
+    pub fn reset_itself(&self, what: u32) {
+        self.set(RESET_ITSELF, what);
+    }
+
     /// Raises an MSI-X vector.
     #[track_caller]
     pub fn interrupt(&self, vector: u16) {

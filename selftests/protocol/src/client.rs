@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use crate::{
-    Command, Counters, Entry, Fault, Reply, Request, Space, State, TphShape, Violation,
+    Command, Counters, Entry, Fault, Lost, Reply, Request, Space, State, TphShape, Violation,
     ViolationKind,
 };
 
@@ -221,6 +221,16 @@ impl<S: Read + Write> Client<S> {
     /// Injects a fault, or ends it.
     pub fn fault(&mut self, device: &str, mode: Fault) -> Result<(), Error> {
         self.done(device, Command::Fault { mode })
+    }
+
+    /// Has the endpoint reset itself.
+    pub fn reset_itself(&mut self, device: &str, what: Lost) -> Result<(), Error> {
+        self.done(device, Command::ResetItself { what })
+    }
+
+    /// Says what TPH registers hold after each reset.
+    pub fn after_reset(&mut self, device: &str, control: u32, tag: u16) -> Result<(), Error> {
+        self.done(device, Command::AfterReset { control, tag })
     }
 
     /// Raises an MSI-X vector.

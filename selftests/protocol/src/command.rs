@@ -85,6 +85,20 @@ pub enum Command {
         /// From now on.
         mode: Fault,
     },
+    /// Has the endpoint reset itself by its own means, as firmware does: the host knows nothing of
+    /// it. The register [`crate::registers::RESET_ITSELF`] does the same.
+    ResetItself {
+        /// What goes to its reset values.
+        what: Lost,
+    },
+    /// What the TPH registers hold after each reset from now on, whatever resets: some firmware
+    /// turns TPH on in the way up. All 0 is what resets leave otherwise.
+    AfterReset {
+        /// Control; only its defined bits count.
+        control: u32,
+        /// Each ST entry, wherever the table is.
+        tag: u16,
+    },
     /// Raises an MSI-X vector, as the device would; the reply comes when it is delivered.
     RaiseInterrupt {
         /// Its number.
@@ -108,6 +122,16 @@ pub enum Space {
     Bar2,
 }
 
+/// What an endpoint loses that resets itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lost {
+    /// What any reset takes: Command and the MSI-X table, too.
+    Everything,
+    /// Control, and the ST table if it is in the capability. Tags in the MSI-X table stay.
+    Tph,
+}
+
 /// Ways in which the endpoint can stop answering. Resets of the bus are obeyed all the same, and
 /// its own requests (DMA, interrupts) are not sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +147,10 @@ pub enum Fault {
         /// Accesses to configuration space or a BAR.
         accesses: u64,
     },
+    /// Reads of BARs answer all ones and writes to them are dropped; configuration space lives.
+    MmioAllOnes,
+    /// Writes to BARs are dropped; all the rest works.
+    MmioWritesDropped,
 }
 
 /// Shape of the TPH capability; a field that is absent stays as it is.

@@ -13,7 +13,7 @@ pub mod registers;
 mod state;
 
 pub use client::{Client, Error};
-pub use command::{Command, Fault, LogPage, Reply, Request, Space, TphShape};
+pub use command::{Command, Fault, LogPage, Lost, Reply, Request, Space, TphShape};
 pub use log::{Access, Counters, Entry, ResetCause, Tag, TlpHint, Violation, ViolationKind};
 pub use state::{ExtendedCapability, MsixEntry, MsixState, State, TphState};
 

@@ -114,6 +114,8 @@ pub enum ResetCause {
     Bus,
     /// D3hot to D0 with No_Soft_Reset 0.
     Power,
+    /// The endpoint itself.
+    Own,
 }
 
 /// TLP processing hint of one request; a request without one has TH clear.

@@ -66,8 +66,11 @@ pub const DS_RAW: u32 = 1 << 31;
 pub const COMMAND: u64 = ENGINE + 0x28;
 /// Read only: the hint that the last request carried, bits of [`last_hint`].
 pub const LAST_HINT: u64 = ENGINE + 0x2c;
+/// Write only: a value of [`reset_itself`] has the endpoint reset itself, without a word to the
+/// host.
+pub const RESET_ITSELF: u64 = ENGINE + 0x30;
 /// End of the engine's registers.
-pub const ENGINE_END: u64 = ENGINE + 0x30;
+pub const ENGINE_END: u64 = ENGINE + 0x34;
 
 /// Values of [`COMMAND`].
 pub mod command {
@@ -77,6 +80,14 @@ pub mod command {
     pub const READ: u32 = 2;
     /// Raises MSI-X vector INDEX.
     pub const INTERRUPT: u32 = 3;
+}
+
+/// Values of [`RESET_ITSELF`].
+pub mod reset_itself {
+    /// Everything that a reset takes.
+    pub const EVERYTHING: u32 = 1;
+    /// Control, and the ST table if it is in the capability.
+    pub const TPH: u32 = 2;
 }
 
 /// Values of [`STATUS`].

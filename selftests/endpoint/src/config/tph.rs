@@ -73,6 +73,15 @@ pub fn control(space: &ConfigSpace, shape: &Tph) -> Control {
     space.u32(shape.offset + CONTROL).into()
 }
 
+/// Registers as they are after a reset, with these values in Control and in each entry.
+pub fn come_up(space: &mut ConfigSpace, shape: &Tph, control: u32, tag: u16) {
+    // What cannot be written stays 0.
+    space.write(shape.offset + CONTROL, &control.to_le_bytes());
+    for entry in 0..shape.entries_in_capability() {
+        space.write(shape.offset + ENTRIES + 2 * entry, &tag.to_le_bytes());
+    }
+}
+
 /// All entries in the capability.
 pub fn entries(space: &ConfigSpace, shape: &Tph) -> Vec<u16> {
     (0..shape.entries_in_capability())

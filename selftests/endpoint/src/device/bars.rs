@@ -3,7 +3,7 @@
 //! Accesses to the BARs.
 
 use tph_protocol::registers::{BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA};
-use tph_protocol::{Access, ViolationKind};
+use tph_protocol::{Access, Fault, ViolationKind};
 
 use super::{value_of, Endpoint};
 use crate::config::{layout, tph};
@@ -23,7 +23,7 @@ impl Endpoint {
         let mut data = vec![0xff; len];
         let decodes = self.decodes();
         let answers = self.answers();
-        if decodes && answers {
+        if decodes && answers && self.fault != Fault::MmioAllOnes {
             self.copy_out(bar, offset, &mut data);
         }
         self.journal.add(Access::MmioRead {
@@ -54,7 +54,14 @@ impl Endpoint {
             self.journal.violation(ViolationKind::MmioInD3);
             return;
         }
+        if matches!(self.fault, Fault::MmioAllOnes | Fault::MmioWritesDropped) {
+            return;
+        }
         self.copy_in(bar, offset, data);
+        if let Some(what) = self.engine.take_reset() {
+            self.reset_itself(what);
+            return;
+        }
         self.deliver_pending();
         self.run_engine();
     }

@@ -76,6 +76,14 @@ impl Endpoint {
                 self.fault = mode;
                 Reply::Ok
             }
+            Command::ResetItself { what } => {
+                self.reset_itself(what);
+                Reply::Ok
+            }
+            Command::AfterReset { control, tag } => {
+                self.after_reset = (control, tag);
+                Reply::Ok
+            }
             Command::RaiseInterrupt { vector } => {
                 self.raise(vector).or_else(refused)?;
                 return Ok(Answer::Delivered(Reply::Ok));

@@ -14,10 +14,10 @@ mod tests;
 
 use anyhow::Result;
 use tph_protocol::registers::BAR0_SIZE;
-use tph_protocol::{Access, ExtendedCapability, Fault, ResetCause, Table};
+use tph_protocol::{Access, ExtendedCapability, Fault, Lost, ResetCause, Table};
 
-use crate::config::layout;
 use crate::config::space::ConfigSpace;
+use crate::config::{layout, tph};
 use crate::engine::Engine;
 use crate::journal::Journal;
 use crate::msix::{Msix, Tags};
@@ -38,6 +38,8 @@ pub struct Endpoint {
     bar2: Vec<u8>,
     journal: Journal,
     fault: Fault,
+    /// Control and each ST entry after a reset.
+    after_reset: (u32, u16),
     /// The client must not see yet what it would emulate in our place.
     concealed: bool,
     connected: bool,
@@ -56,6 +58,7 @@ impl Endpoint {
             bar2: vec![0; usize::try_from(spec.bar_size)?],
             journal: Journal::default(),
             fault: Fault::None,
+            after_reset: (0, 0),
             concealed: false,
             connected: false,
             outgoing: vec![],
@@ -99,12 +102,36 @@ impl Endpoint {
         self.msix.reset();
         self.engine.reset();
         self.outgoing.clear();
+        self.come_up_with_tph();
+        if self.spec.tph.table == Table::Msix {
+            self.msix.fill_tags(self.after_reset.1);
+        }
+    }
+
+    /// A reset by the endpoint's own means.
+    fn reset_itself(&mut self, what: Lost) {
+        match what {
+            Lost::Everything => self.reset(ResetCause::Own),
+            Lost::Tph => {
+                let cause = ResetCause::Own;
+                self.journal.add(Access::Reset { cause });
+                self.come_up_with_tph();
+            }
+        }
+    }
+
+    /// Gives the capability's registers what they hold after a reset.
+    fn come_up_with_tph(&mut self) {
+        if self.has_tph() {
+            let (control, tag) = self.after_reset;
+            tph::come_up(&mut self.config, &self.spec.tph, control, tag);
+        }
     }
 
     /// Counts an access and says whether the device answers it.
     fn answers(&mut self) -> bool {
         match &mut self.fault {
-            Fault::None => true,
+            Fault::None | Fault::MmioAllOnes | Fault::MmioWritesDropped => true,
             Fault::AllOnes | Fault::StopAfter { accesses: 0 } => false,
             Fault::StopAfter { accesses } => {
                 *accesses -= 1;

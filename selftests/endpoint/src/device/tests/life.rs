@@ -2,7 +2,8 @@
 
 //! Resets, power states, faults, change of shape, what the client sees while it connects.
 
-use tph_protocol::{Fault, Position, Space, Table, TphShape};
+use tph_protocol::registers::{reset_itself, RESET_ITSELF};
+use tph_protocol::{Fault, Lost, Position, Space, Table, TphShape};
 
 use super::*;
 use crate::config::layout::{EXPRESS, MSIX, PM};
@@ -122,6 +123,141 @@ fn all_ones() {
     assert_eq!(ep.mmio_read_u32(0xa000), 0);
     ep.write_control(0);
     assert_eq!(ep.ask_state().tph.unwrap().control, 0);
+}
+
+/// All of it, by the register and by a command.
+#[test]
+fn resets_itself() {
+    let by_register: Reset = |ep| ep.mmio_u32(RESET_ITSELF, reset_itself::EVERYTHING);
+    let by_command: Reset = |ep| {
+        let what = Lost::Everything;
+        assert_eq!(ep.ask(Command::ResetItself { what }), Reply::Ok);
+    };
+    for spec in ["", "tph=msix", "flr=0"] {
+        for reset in [by_register, by_command] {
+            let mut ep = programmed(spec);
+            let before = ep.journal.counters();
+            reset(&mut ep);
+            assert_clear(&mut ep);
+            let after = ep.journal.counters();
+            assert_eq!((after.reset - before.reset, after.flr), (1, before.flr));
+            // It goes on answering.
+            assert_eq!(ep.read_u32(0), 0x7470_1b36);
+            ep.write_u16(layout::COMMAND, 6);
+            assert_ne!(ep.mmio_read_u32(0x9000), !0);
+            assert_eq!(ep.violations(), []);
+        }
+    }
+}
+
+/// Tags in MSI-X are not in the capability.
+#[test]
+fn resets_its_capability() {
+    for spec in ["", "tph=msix"] {
+        for by_register in [false, true] {
+            let mut ep = programmed(spec);
+            ep.mmio_u32(0xa000, 0x1234);
+            if by_register {
+                ep.mmio_u32(RESET_ITSELF, reset_itself::TPH);
+            } else {
+                let what = Lost::Tph;
+                assert_eq!(ep.ask(Command::ResetItself { what }), Reply::Ok);
+            }
+            let state = ep.ask_state();
+            let tph = state.tph.unwrap();
+            assert_eq!(tph.control, 0);
+            assert!(tph.entries.iter().all(|&tag| tag == 0));
+            let tag = if spec.is_empty() { 0 } else { 0x1234 };
+            assert_eq!(state.msix.unwrap().entries[0].tag, tag);
+            assert_eq!(state.command, 6);
+            assert_eq!(ep.mmio_read_u32(0xa000), 0x1234);
+        }
+    }
+}
+
+#[test]
+fn comes_out_of_a_reset_with_tph_on() {
+    let resets: [Reset; 4] = [
+        |ep| ep.bus_reset(),
+        |ep| ep.write_u16(layout::DEVICE_CONTROL, 0x8000),
+        |ep| {
+            ep.write_u16(layout::PMCSR, 3);
+            ep.write_u16(layout::PMCSR, 0);
+        },
+        |ep| ep.mmio_u32(RESET_ITSELF, reset_itself::EVERYTHING),
+    ];
+    for (spec, tag) in [
+        ("nosoftrst=0,entries=8", 0xabcd),
+        ("nosoftrst=0,entries=8,extended=0", 0xcd),
+        ("nosoftrst=0,tph=msix", 0xabcd),
+        ("nosoftrst=0,tph=msix,extended=0", 0xcd),
+    ] {
+        for reset in resets {
+            let mut ep = endpoint(spec);
+            let on = Command::AfterReset {
+                control: 0xffff_fd02,
+                tag: 0xabcd,
+            };
+            assert_eq!(ep.ask(on), Reply::Ok);
+            assert_eq!(ep.ask_state().tph.unwrap().control, 0, "not before");
+            reset(&mut ep);
+            let state = ep.ask_state();
+            let tph = state.tph.unwrap();
+            assert_eq!(tph.control, DS | ENABLE, "{spec}");
+            let vectors: Vec<u16> = state.msix.unwrap().entries.iter().map(|e| e.tag).collect();
+            let tags = if spec.contains("msix") {
+                vectors
+            } else {
+                assert!(vectors.iter().all(|&tag| tag == 0));
+                tph.entries
+            };
+            assert!(tags.iter().all(|&found| found == tag), "{spec}: {tags:x?}");
+            assert_eq!(ep.violations(), []);
+
+            ep.ask(Command::AfterReset { control: 0, tag: 0 });
+            ep.bus_reset();
+            assert_clear(&mut ep);
+        }
+    }
+    let mut ep = endpoint("tph=absent");
+    ep.ask(Command::AfterReset {
+        control: 0x101,
+        tag: 1,
+    });
+    ep.bus_reset();
+    assert_eq!(ep.read_u32(0x168), 0);
+}
+
+#[test]
+fn memory_that_does_not_answer() {
+    for (mode, reads) in [(Fault::MmioAllOnes, !0), (Fault::MmioWritesDropped, 7)] {
+        let mut ep = programmed("tph=msix");
+        ep.mmio_u32(0xa000, 7);
+        let before = ep.ask_state();
+        assert_eq!(ep.ask(Command::Fault { mode }), Reply::Ok);
+        let counters = ep.journal.counters();
+        assert_eq!(ep.mmio_read_u32(0xa000), reads);
+        ep.mmio_u32(0xa000, 8);
+        ep.mmio_u32(12, 0x5678_0000);
+        ep.mmio_u32(RESET_ITSELF, reset_itself::EVERYTHING);
+        let after = ep.journal.counters();
+        assert_eq!(after.mmio_read - counters.mmio_read, 1);
+        assert_eq!(after.mmio_write - counters.mmio_write, 3);
+        // Nothing came through, nor was anything done wrong; configuration space is as ever.
+        assert_eq!(ep.ask_state().msix, before.msix);
+        assert_eq!(ep.violations(), []);
+        assert_eq!(ep.read_u32(0), 0x7470_1b36);
+        ep.write_control(0);
+        assert_eq!(ep.ask_state().tph.unwrap().control, 0);
+        // What is not decoded is a violation all the same.
+        ep.write_u16(layout::COMMAND, 4);
+        ep.mmio_read_u32(0xa000);
+        assert_eq!(ep.violations(), [ViolationKind::MmioInD3]);
+        ep.write_u16(layout::COMMAND, 6);
+        let mode = Fault::None;
+        ep.ask(Command::Fault { mode });
+        assert_eq!(ep.mmio_read_u32(0xa000), 7);
+    }
 }
 
 #[test]
