@@ -2,6 +2,8 @@
 
 //! Fixtures that several test programs share.
 
+pub mod bed;
+
 use std::fs;
 use std::rc::Rc;
 

@@ -7,180 +7,22 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tph_selftests::bench::Bench;
-use tph_selftests::endpoint::{Endpoint, Registers};
 use tph_selftests::engine::{Engine, TagFrom};
 use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
 use tph_selftests::pci;
-use tph_selftests::policy::{self, Policy};
+use tph_selftests::policy::Policy;
 use tph_selftests::protocol::Fault;
-use tph_selftests::tph::{control, entry_offset, Requester, StMode};
+use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
-use tph_selftests::vfio::{cpu, wait_for, Device, Source, StRequest, Vectors};
+use tph_selftests::vfio::{cpu, wait_for, StRequest};
 use tph_selftests::{harness, skip, tests, Errno};
+use tph_tests::bed::{Bed, Kind, D0, D3HOT, KINDS, STATES};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
-
-const D0: u16 = 0;
-const D3HOT: u16 = 3;
-const ENTRIES: u16 = 4;
-
-/// A kind of device.
-#[derive(Clone, Copy, Debug)]
-struct Kind {
-    in_msix: bool,
-    /// Its state is lost in D3hot.
-    loses_state: bool,
-}
-
-const KINDS: [Kind; 4] = [
-    Kind {
-        in_msix: false,
-        loses_state: false,
-    },
-    Kind {
-        in_msix: false,
-        loses_state: true,
-    },
-    Kind {
-        in_msix: true,
-        loses_state: false,
-    },
-    Kind {
-        in_msix: true,
-        loses_state: true,
-    },
-];
-
-/// Control as it stands when the device goes to sleep; the table has tags in every case.
-const STATES: [(StMode, Requester); 7] = [
-    (StMode::InterruptVector, Requester::Standard),
-    (StMode::InterruptVector, Requester::Extended),
-    (StMode::DeviceSpecific, Requester::Extended),
-    (StMode::NoSt, Requester::Standard),
-    (StMode::InterruptVector, Requester::Disabled),
-    (StMode::DeviceSpecific, Requester::Disabled),
-    (StMode::NoSt, Requester::Disabled),
-];
-
-struct Bed {
-    endpoint: Rc<Endpoint>,
-    device: Device,
-    vectors: Option<Vectors>,
-    kind: Kind,
-}
-
-/// What must be the same after as before.
-#[derive(Debug, PartialEq, Eq)]
-struct InForce {
-    registers: Registers,
-    tags: Vec<u16>,
-    kernel: (bool, u8, u8),
-    seen_control: u32,
-    seen_entries: Vec<u16>,
-}
-
-impl Bed {
-    fn new(bench: &mut Bench, kind: Kind, policy: Policy) -> Self {
-        let endpoint = bench.pick_with(&format!("{kind:?}"), |traits| {
-            traits.in_msix == kind.in_msix
-                && traits.no_soft_reset != kind.loses_state
-                && traits.extended
-                && traits.flr
-                && traits.vectors < 2048
-        });
-        policy::bind(&endpoint, policy);
-        let device = endpoint.open();
-        let vectors = kind.in_msix.then(|| {
-            Vectors::allocate(&device, u32::from(ENTRIES)).expect("SET_IRQS of some vectors")
-        });
-        Self {
-            endpoint,
-            device,
-            vectors,
-            kind,
-        }
-    }
-
-    fn tags(&self) -> Vec<u16> {
-        match self.kind.in_msix {
-            true => self.endpoint.tags(),
-            false => self.endpoint.entries(),
-        }
-    }
-
-    /// Programs the first entries, and puts Control into a state.
-    fn put(&self, mode: StMode, requester: Requester) {
-        self.device
-            .enable(StMode::InterruptVector, Requester::Extended);
-        self.device
-            .program_extended(0, &self.sources())
-            .expect("TPH_ST");
-        self.device.enable(mode, Requester::Disabled);
-        self.device.enable(mode, requester);
-    }
-
-    fn sources(&self) -> Vec<Source> {
-        (0..u32::from(ENTRIES))
-            .map(|entry| cpu(entry % 2))
-            .collect()
-    }
-
-    #[track_caller]
-    fn in_force(&self) -> InForce {
-        let kernel = self.endpoint.kernel();
-        let device = &self.device;
-        let capability = device.tph_offset();
-        let entries = match self.kind.in_msix {
-            true => 0,
-            false => ENTRIES,
-        };
-        InForce {
-            registers: self.endpoint.registers(),
-            tags: self.tags(),
-            kernel: (kernel.tph_enabled, kernel.tph_mode, kernel.tph_req_type),
-            seen_control: device.control(),
-            seen_entries: (0..entries)
-                .map(|entry| device.config_word(entry_offset(capability, entry)))
-                .collect(),
-        }
-    }
-
-    fn power_state(&self) -> u8 {
-        self.endpoint.state().power_state
-    }
-
-    #[track_caller]
-    fn d3hot_and_back(&self) {
-        self.device.set_power_state(D3HOT);
-        assert_eq!(self.power_state(), D3HOT as u8, "{:?}", self.kind);
-        self.device.set_power_state(D0);
-        assert_eq!(self.power_state(), D0 as u8, "{:?}", self.kind);
-    }
-
-    /// Everything of it works.
-    #[track_caller]
-    fn works(&self) {
-        self.device.set_control(0);
-        self.device
-            .enable(StMode::InterruptVector, Requester::Standard);
-        self.device
-            .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
-            .expect("TPH_ST");
-        assert_eq!(self.tags()[..2], [st(OTHER_CPU), st(CPU)]);
-        if let Some(vectors) = &self.vectors {
-            let engine = Engine::new(&self.device);
-            for vector in 0..vectors.count() {
-                engine.interrupt(vector);
-                vectors.wait(vector);
-            }
-        }
-    }
-}
 
 /// In every state of Control: the same after `sleep`, which wakes the device up again, as before.
 fn the_same_after(bench: &mut Bench, kind: Kind, sleep: impl Fn(&Bed)) {
@@ -408,14 +250,6 @@ fn r48_d3hot_with_memory_disabled(bench: &mut Bench) {
     }
 }
 
-#[track_caller]
-fn assert_off(bed_endpoint: &Endpoint, in_msix: bool, after: &str) {
-    match in_msix {
-        true => bed_endpoint.assert_msix_off(after),
-        false => bed_endpoint.assert_off(after),
-    }
-}
-
 fn r46_reset_in_d3hot(bench: &mut Bench) {
     for kind in KINDS {
         let bed = Bed::new(bench, kind, Policy::IvSt);
@@ -424,7 +258,7 @@ fn r46_reset_in_d3hot(bench: &mut Bench) {
         bed.device.reset().expect("VFIO_DEVICE_RESET");
         bed.device.set_power_state(D0);
         let what = format!("a reset in D3hot, {kind:?}");
-        assert_off(&bed.endpoint, kind.in_msix, &what);
+        kind.assert_off(&bed.endpoint, &what);
         assert_eq!(bed.device.control(), 0, "{what}");
         bed.works();
         drop(bed);
@@ -439,13 +273,9 @@ fn r45_close_in_d3hot(bench: &mut Bench) {
         bed.device.set_power_state(D3HOT);
         let endpoint = bed.endpoint.clone();
         drop(bed);
-        assert_off(
-            &endpoint,
-            kind.in_msix,
-            &format!("close in D3hot, {kind:?}"),
-        );
+        kind.assert_off(&endpoint, &format!("close in D3hot, {kind:?}"));
         let device = endpoint.open();
-        assert_off(&endpoint, kind.in_msix, &format!("open again, {kind:?}"));
+        kind.assert_off(&endpoint, &format!("open again, {kind:?}"));
         drop(device);
         bench.next_round();
     }
@@ -459,11 +289,7 @@ fn r45_close_in_low_power(bench: &mut Bench) {
         wait_until(|| bed.power_state() == D3HOT as u8);
         let endpoint = bed.endpoint.clone();
         drop(bed);
-        assert_off(
-            &endpoint,
-            kind.in_msix,
-            &format!("close in low power, {kind:?}"),
-        );
+        kind.assert_off(&endpoint, &format!("close in low power, {kind:?}"));
         bench.next_round();
     }
 }

@@ -5,99 +5,47 @@
 //! comes between: a reset that fails.
 
 use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::thread;
 
 use tph_selftests::bench::Bench;
-use tph_selftests::endpoint::{Endpoint, Registers};
 use tph_selftests::hold::{self, Call, Locked, Stuck};
-use tph_selftests::policy::{self, Policy};
+use tph_selftests::policy::Policy;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::{PCI_COMMAND, PCI_INTERRUPT_LINE, PCI_TPH_CTRL};
-use tph_selftests::vfio::{cpu, Device, Vectors};
+use tph_selftests::vfio::{cpu, Device};
 use tph_selftests::{assert_errno, errno, harness, signal, tests, Errno};
+use tph_tests::bed::{Bed, InForce, Kind, D0, D3HOT, ENTRIES, KINDS};
 use tph_tests::{xst, CPU, OTHER_CPU};
 
-const D0: u16 = 0;
-const D3HOT: u16 = 3;
-const ENTRIES: u32 = 4;
-
-/// An open device, enabled, with tags.
-struct Bed {
-    endpoint: Rc<Endpoint>,
-    device: Arc<Device>,
-    vectors: Option<Vectors>,
+/// Enabled, with tags.
+fn in_use(bench: &mut Bench, kind: Kind) -> Bed {
+    let bed = Bed::new(bench, kind, Policy::DsSt);
+    bed.put(StMode::InterruptVector, Requester::Extended);
+    bed
 }
 
-/// What must be the same after as before.
-#[derive(Debug, PartialEq, Eq)]
-struct InForce {
-    registers: Registers,
-    tags: Vec<u16>,
-    seen: u32,
+/// What is in force, which the kernel knows.
+fn in_force(bed: &Bed) -> InForce {
+    bed.endpoint.assert_kernel_agrees();
+    bed.in_force()
 }
 
-impl Bed {
-    fn new(bench: &mut Bench, in_msix: bool, loses_state: bool) -> Self {
-        let what = format!("in MSI-X: {in_msix}, loses its state: {loses_state}");
-        let endpoint = bench.pick_with(&what, |traits| {
-            traits.in_msix == in_msix
-                && traits.no_soft_reset != loses_state
-                && traits.extended
-                && traits.flr
-                && traits.vectors < 512
-        });
-        policy::bind(&endpoint, Policy::DsSt);
-        let device = endpoint.open();
-        let vectors =
-            in_msix.then(|| Vectors::allocate(&device, ENTRIES).expect("SET_IRQS of some vectors"));
-        device.enable(StMode::InterruptVector, Requester::Extended);
-        device
-            .program_extended(0, &[cpu(CPU), cpu(OTHER_CPU)])
-            .expect("TPH_ST");
-        Self {
-            endpoint,
-            device: Arc::new(device),
-            vectors,
-        }
-    }
+/// Fails the test unless the call waits, and a signal ends that.
+fn waits(bed: &Bed, what: &str, call: fn(&Device) -> Result<(), Errno>) {
+    let result = signal::interrupted(bed.call(call));
+    assert_errno!(result, EINTR, "{what}");
+}
 
-    fn in_force(&self) -> InForce {
-        self.endpoint.assert_kernel_agrees();
-        InForce {
-            registers: self.endpoint.registers(),
-            tags: match self.vectors {
-                Some(_) => self.endpoint.tags(),
-                None => self.endpoint.entries(),
-            },
-            seen: self.device.control(),
-        }
-    }
-
-    /// A call on the device, for another thread.
-    fn call<T>(&self, call: impl FnOnce(&Device) -> T) -> impl FnOnce() -> T {
-        let device = self.device.clone();
-        move || call(&device)
-    }
-
-    /// Fails the test unless the call waits, and a signal ends that.
-    fn waits(&self, what: &str, call: fn(&Device) -> Result<(), Errno>) {
-        let result = signal::interrupted(self.call(call));
-        assert_errno!(result, EINTR, "{what}");
-    }
-
-    /// What needs no hardware, or none that changes, goes on.
-    fn others_go_on(&self) {
-        let device = &self.device;
-        device.tph().expect("TPH");
-        device.resolve(&[cpu(CPU)], false).expect("TPH_RESOLVE");
-        device.set_config(PCI_INTERRUPT_LINE as u16, &[5]);
-        assert_eq!(
-            device.control(),
-            control(StMode::InterruptVector, Requester::Extended)
-        );
-    }
+/// What needs no hardware, or none that changes, goes on.
+fn others_go_on(bed: &Bed) {
+    let device = &bed.device;
+    device.tph().expect("TPH");
+    device.resolve(&[cpu(CPU)], false).expect("TPH_RESOLVE");
+    device.set_config(PCI_INTERRUPT_LINE as u16, &[5]);
+    assert_eq!(
+        device.control(),
+        control(StMode::InterruptVector, Requester::Extended)
+    );
 }
 
 fn program(device: &Device) -> Result<(), Errno> {
@@ -126,29 +74,27 @@ fn set_irqs(device: &Device) -> Result<(), Errno> {
 
 /// Calls `body` on one of each kind.
 fn each_kind(bench: &mut Bench, body: impl Fn(&Bed)) {
-    for in_msix in [false, true] {
-        for loses_state in [false, true] {
-            body(&Bed::new(bench, in_msix, loses_state));
-            bench.next_round();
-        }
+    for kind in KINDS {
+        body(&in_use(bench, kind));
+        bench.next_round();
     }
 }
 
 /// The power register is only looked at of a device that loses its state or has vectors.
 fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
-    for (in_msix, loses_state) in [(false, true), (true, false), (true, true)] {
-        let bed = Bed::new(bench, in_msix, loses_state);
-        let before = bed.in_force();
+    for kind in &KINDS[1..] {
+        let bed = in_use(bench, *kind);
+        let before = in_force(&bed);
         for kill in [true, false] {
             let power = Call::WriteConfig(bed.device.power_register());
             let stuck = Stuck::new(&bed.device, power);
-            bed.waits("TPH_ST", program);
-            bed.waits("Control", write_control);
-            bed.waits("PMCSR", write_power);
-            if in_msix {
-                bed.waits("SET_IRQS", set_irqs);
+            waits(&bed, "TPH_ST", program);
+            waits(&bed, "Control", write_control);
+            waits(&bed, "PMCSR", write_power);
+            if kind.in_msix {
+                waits(&bed, "SET_IRQS", set_irqs);
             }
-            bed.others_go_on();
+            others_go_on(&bed);
             let waiting = signal::waiting(bed.call(program));
             assert!(!waiting.is_finished());
             match kill {
@@ -156,9 +102,9 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
                 false => stuck.go_on(),
             }
             waiting.join().expect("a thread").expect("TPH_ST");
-            let after = bed.in_force();
+            let after = in_force(&bed);
             assert_eq!(after.registers.control, before.registers.control);
-            assert_eq!(after.seen, before.seen);
+            assert_eq!(after.seen_control, before.seen_control);
             assert_eq!(after.tags[..2], [xst(OTHER_CPU), xst(CPU)]);
         }
         write_power(&bed.device).expect("PMCSR");
@@ -170,7 +116,7 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
 
 /// Of a device whose vectors may have tags. Otherwise nobody waits, as under vfio-pci.
 fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
-    let bed = Bed::new(bench, false, true);
+    let bed = in_use(bench, KINDS[1]);
     let stuck = Stuck::new(&bed.device, Call::SetIrqs);
     set_irqs(&bed.device).expect("SET_IRQS");
     write_power(&bed.device).expect("PMCSR");
@@ -178,13 +124,13 @@ fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
     drop(bed);
     bench.next_round();
 
-    for loses_state in [false, true] {
-        let bed = Bed::new(bench, true, loses_state);
+    for kind in &KINDS[2..] {
+        let bed = in_use(bench, *kind);
         for kill in [true, false] {
             let stuck = Stuck::new(&bed.device, Call::SetIrqs);
-            bed.waits("PMCSR", write_power);
-            bed.waits("SET_IRQS", set_irqs);
-            bed.others_go_on();
+            waits(&bed, "PMCSR", write_power);
+            waits(&bed, "SET_IRQS", set_irqs);
+            others_go_on(&bed);
             program(&bed.device).expect("TPH_ST");
             write_control(&bed.device).expect("Control");
             bed.device
@@ -203,8 +149,8 @@ fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
 
 /// A write that has to wait in its middle ends there: what was done is not done again.
 fn r43_interrupted_in_the_middle_of_a_write(bench: &mut Bench) {
-    let bed = Bed::new(bench, false, true);
-    let before = bed.in_force();
+    let bed = in_use(bench, KINDS[1]);
+    let before = in_force(&bed);
     let power = Call::WriteConfig(bed.device.power_register());
     let stuck = Stuck::new(&bed.device, power);
     let capability = bed.device.tph_offset();
@@ -215,7 +161,7 @@ fn r43_interrupted_in_the_middle_of_a_write(bench: &mut Bench) {
     // Up to the register; the capability's other bytes are not core's, and take nothing.
     assert!(matches!(written, Ok(4)), "{written:?}");
     stuck.kill();
-    assert_eq!(bed.in_force(), before);
+    assert_eq!(in_force(&bed), before);
 }
 
 /// A reset that is refused is refused at once, whatever goes on.
@@ -235,14 +181,14 @@ fn r43_reset_beside_another_one(bench: &mut Bench) {
 /// vfio-pci-core has taken the device to D0 by then.
 fn r48_reset_that_fails_in_d3hot(bench: &mut Bench) {
     each_kind(bench, |bed| {
-        let before = bed.in_force();
+        let before = in_force(bed);
         bed.device.set_power_state(D3HOT);
         let locked = Locked::new(&bed.endpoint.bdf);
         assert_errno!(bed.device.reset(), EAGAIN);
         assert_eq!(bed.endpoint.state().power_state, D0 as u8);
-        assert_eq!(bed.in_force(), before);
+        assert_eq!(in_force(bed), before);
         drop(locked);
-        assert_eq!(bed.in_force(), before);
+        assert_eq!(in_force(bed), before);
         bed.device.reset().expect("VFIO_DEVICE_RESET");
     });
 }
@@ -250,7 +196,7 @@ fn r48_reset_that_fails_in_d3hot(bench: &mut Bench) {
 /// The reset waits for who writes the power state, who then looks at what came of it.
 fn r48_reset_that_fails_right_after_d3hot(bench: &mut Bench) {
     each_kind(bench, |bed| {
-        let before = bed.in_force();
+        let before = in_force(bed);
         let locked = Locked::new(&bed.endpoint.bdf);
         // core writes what is not the power state as the user has written it, without its lock, and
         // the power state by the word, with it.
@@ -265,7 +211,7 @@ fn r48_reset_that_fails_right_after_d3hot(bench: &mut Bench) {
         written.expect("PMCSR");
         assert_errno!(reset.join().expect("who resets"), EAGAIN);
         assert_eq!(bed.endpoint.state().power_state, D0 as u8);
-        assert_eq!(bed.in_force(), before);
+        assert_eq!(in_force(bed), before);
         drop(locked);
     });
 }

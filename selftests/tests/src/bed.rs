@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! An open device of a certain kind, for what must hold of each kind: with its table in the
+//! capability or in MSI-X, and such as keep their state in D3hot or lose it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tph_selftests::bench::Bench;
+use tph_selftests::endpoint::{Endpoint, Registers};
+use tph_selftests::engine::Engine;
+use tph_selftests::policy::{self, Policy};
+use tph_selftests::tph::{control, entry_offset, Requester, StMode};
+use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
+use tph_selftests::vfio::{cpu, Device, Source, Vectors};
+
+use crate::{st, xst, CPU, OTHER_CPU};
+
+/// PowerState of a device that is awake.
+pub const D0: u16 = 0;
+/// PowerState of one that sleeps.
+pub const D3HOT: u16 = 3;
+/// Entries that a bed programs, and vectors that it allocates.
+pub const ENTRIES: u16 = 4;
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Its table is in MSI-X.
+    pub in_msix: bool,
+    /// Its state is lost in D3hot.
+    pub loses_state: bool,
+}
+
+/// All of them.
+pub const KINDS: [Kind; 4] = [
+    Kind {
+        in_msix: false,
+        loses_state: false,
+    },
+    Kind {
+        in_msix: false,
+        loses_state: true,
+    },
+    Kind {
+        in_msix: true,
+        loses_state: false,
+    },
+    Kind {
+        in_msix: true,
+        loses_state: true,
+    },
+];
+
+/// Control as it can stand; the table has tags in every case.
+pub const STATES: [(StMode, Requester); 7] = [
+    (StMode::InterruptVector, Requester::Standard),
+    (StMode::InterruptVector, Requester::Extended),
+    (StMode::DeviceSpecific, Requester::Extended),
+    (StMode::NoSt, Requester::Standard),
+    (StMode::InterruptVector, Requester::Disabled),
+    (StMode::DeviceSpecific, Requester::Disabled),
+    (StMode::NoSt, Requester::Disabled),
+];
+
+impl Kind {
+    /// Fails the test unless TPH is off, there is no tag, and the kernel knows it.
+    #[track_caller]
+    pub fn assert_off(self, endpoint: &Endpoint, after: &str) {
+        match self.in_msix {
+            true => endpoint.assert_msix_off(after),
+            false => endpoint.assert_off(after),
+        }
+    }
+
+    /// The tags in the table, wherever that is.
+    #[track_caller]
+    pub fn tags(self, endpoint: &Endpoint) -> Vec<u16> {
+        match self.in_msix {
+            true => endpoint.tags(),
+            false => endpoint.entries(),
+        }
+    }
+}
+
+/// An open device, with vectors if that is where its table is.
+pub struct Bed {
+    /// The hardware.
+    pub endpoint: Rc<Endpoint>,
+    /// The user's side of it.
+    pub device: Arc<Device>,
+    /// Its vectors, if its table is in MSI-X.
+    pub vectors: Option<Vectors>,
+    /// Its kind.
+    pub kind: Kind,
+}
+
+/// All that can be told of a device.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// What hardware holds.
+    pub registers: Registers,
+    /// Its tags, wherever they are.
+    pub tags: Vec<u16>,
+    /// What the PCI core believes: enabled, mode, type.
+    pub kernel: (bool, u8, u8),
+    /// Control as the user sees it.
+    pub seen_control: u32,
+    /// The entries in the capability that the user sees.
+    pub seen_entries: Vec<u16>,
+}
+
+impl Bed {
+    /// Opens a device of a kind. TPH is off.
+    #[track_caller]
+    pub fn new(bench: &mut Bench, kind: Kind, policy: Policy) -> Self {
+        let endpoint = bench.pick_with(&format!("{kind:?}"), |traits| {
+            traits.in_msix == kind.in_msix
+                && traits.no_soft_reset != kind.loses_state
+                && traits.extended
+                && traits.flr
+                && traits.vectors < 512
+        });
+        policy::bind(&endpoint, policy);
+        Self::open(endpoint, kind)
+    }
+
+    /// Opens a device of that kind that is bound.
+    #[track_caller]
+    pub fn open(endpoint: Rc<Endpoint>, kind: Kind) -> Self {
+        let device = endpoint.open();
+        Self::of(endpoint, device, kind)
+    }
+
+    /// The same of one that is open.
+    #[track_caller]
+    pub fn of(endpoint: Rc<Endpoint>, device: Device, kind: Kind) -> Self {
+        let vectors = kind.in_msix.then(|| {
+            Vectors::allocate(&device, u32::from(ENTRIES)).expect("SET_IRQS of some vectors")
+        });
+        Self {
+            endpoint,
+            device: Arc::new(device),
+            vectors,
+            kind,
+        }
+    }
+
+    /// The tags in the table, wherever that is.
+    #[track_caller]
+    pub fn tags(&self) -> Vec<u16> {
+        self.kind.tags(&self.endpoint)
+    }
+
+    /// What [`Bed::put`] has in the table afterwards.
+    pub fn programmed(&self) -> [u16; ENTRIES as usize] {
+        [xst(CPU), xst(OTHER_CPU), xst(CPU), xst(OTHER_CPU)]
+    }
+
+    /// Programs the first entries, and puts Control into a state.
+    #[track_caller]
+    pub fn put(&self, mode: StMode, requester: Requester) {
+        self.put_control(control(mode, requester));
+    }
+
+    /// The same, with the value of Control.
+    #[track_caller]
+    pub fn put_control(&self, value: u32) {
+        self.device
+            .enable(StMode::InterruptVector, Requester::Extended);
+        self.device
+            .program_extended(0, &self.sources())
+            .expect("TPH_ST");
+        for value in [value & !PCI_TPH_CTRL_REQ_EN_MASK, value] {
+            self.device.set_control(value);
+            assert_eq!(self.device.control(), value, "Control after a write");
+        }
+    }
+
+    /// A source for each of the first entries.
+    pub fn sources(&self) -> Vec<Source> {
+        (0..u32::from(ENTRIES))
+            .map(|entry| cpu(entry % 2))
+            .collect()
+    }
+
+    /// All that can be told of it.
+    #[track_caller]
+    pub fn in_force(&self) -> InForce {
+        let kernel = self.endpoint.kernel();
+        let device = &self.device;
+        let capability = device.tph_offset();
+        let entries = match self.kind.in_msix {
+            true => 0,
+            false => ENTRIES,
+        };
+        InForce {
+            registers: self.endpoint.registers(),
+            tags: self.tags(),
+            kernel: (kernel.tph_enabled, kernel.tph_mode, kernel.tph_req_type),
+            seen_control: device.control(),
+            seen_entries: (0..entries)
+                .map(|entry| device.config_word(entry_offset(capability, entry)))
+                .collect(),
+        }
+    }
+
+    /// PowerState.
+    pub fn power_state(&self) -> u8 {
+        self.endpoint.state().power_state
+    }
+
+    /// Sleeps and wakes up.
+    #[track_caller]
+    pub fn d3hot_and_back(&self) {
+        self.device.set_power_state(D3HOT);
+        assert_eq!(self.power_state(), D3HOT as u8, "{:?}", self.kind);
+        self.device.set_power_state(D0);
+        assert_eq!(self.power_state(), D0 as u8, "{:?}", self.kind);
+    }
+
+    /// A call on the device, for another thread.
+    pub fn call<T>(&self, call: impl FnOnce(&Device) -> T) -> impl FnOnce() -> T {
+        let device = self.device.clone();
+        move || call(&device)
+    }
+
+    /// Fails the test unless everything of it works.
+    #[track_caller]
+    pub fn works(&self) {
+        self.device.set_control(0);
+        self.device
+            .enable(StMode::InterruptVector, Requester::Standard);
+        self.device
+            .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
+            .expect("TPH_ST");
+        assert_eq!(self.tags()[..2], [st(OTHER_CPU), st(CPU)]);
+        if let Some(vectors) = &self.vectors {
+            let engine = Engine::new(&self.device);
+            for vector in 0..vectors.count() {
+                engine.interrupt(vector);
+                vectors.wait(vector);
+            }
+        }
+    }
+}
