@@ -364,10 +364,15 @@ impl Tph {
         batch: &Batch,
         tags: &mut [u16],
     ) -> Result<(), Refusal> {
-        if at.reach < self.place().reach() || self.retired {
+        if at.reach == Reach::Nothing || self.retired {
             return Err(Refusal::DeviceGone);
         }
         self.held.doubt(Doubt::Behind);
+        if at.reach < self.place().reach() {
+            // What was lost with the table is not what the user goes on seeing.
+            let _ = self.sync(at, false);
+            return Err(Refusal::DeviceGone);
+        }
         self.table.exchange(batch.entries(), tags);
         let done = self.sync(at, true);
         if done.is_ok() && !self.is_pending() && self.held.control == Some(self.wanted) {
