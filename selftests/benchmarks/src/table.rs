@@ -195,8 +195,8 @@ pub fn in_msix(bench: &mut Bench, plots: bool) {
             Row::new(operation, &size, "accesses", ours.accesses())
                 .peer(PEER, theirs.accesses())
                 .limit(limit, "a write for each vector, one flush, disable, enable")
-                // Besides, whether the table is decoded, and whether the device is still there.
-                .at_most(limit + 2.0)
+                // Besides, whether the table is decoded, and what the device has, before and after.
+                .at_most(limit + 3.0)
                 .detail(vec![detail, peer])
                 .print();
             instructions(operation, &size, &ours, &theirs, count);

@@ -5,15 +5,26 @@
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
+use tph_uapi::pci_regs::{PCI_CAP_ID_EXP, PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR};
 use vfio_bindings::bindings::vfio::vfio_pci_hot_reset;
 
 use super::{number, Device};
+use crate::msix::capability;
 
 impl Device {
     /// `VFIO_DEVICE_RESET`.
     pub fn reset(&self) -> Result<(), Errno> {
         self.ioctl(number::DEVICE_RESET, std::ptr::null_mut::<u8>())
             .map(drop)
+    }
+
+    /// Writes Initiate Function Level Reset to config space.
+    #[track_caller]
+    pub fn initiate_flr(&self) {
+        let express = capability(&self.bdf().config(), PCI_CAP_ID_EXP).expect("PCI Express");
+        let at = express + PCI_EXP_DEVCTL as u16;
+        let value = self.config_word(at) | PCI_EXP_DEVCTL_BCR_FLR as u16;
+        self.set_config(at, &value.to_le_bytes());
     }
 
     /// `VFIO_DEVICE_PCI_HOT_RESET`, with the descriptors that prove the ownership of the groups

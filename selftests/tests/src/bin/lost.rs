@@ -1,0 +1,892 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! State that a device loses, or makes up, behind the driver's back: it resets itself while it goes
+//! on answering, it comes out of a reset with TPH on, its BARs die while config space lives. What a
+//! call says it has done is in hardware, all of it, or TPH is off.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use tph_selftests::aer::{self, Severity};
+use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::endpoint::Endpoint;
+use tph_selftests::engine::Engine;
+use tph_selftests::module::Gate;
+use tph_selftests::msix::Traits;
+use tph_selftests::policy::{self, Policy};
+use tph_selftests::protocol::registers::reset_itself;
+use tph_selftests::protocol::{Fault, Lost};
+use tph_selftests::root_port;
+use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
+use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
+use tph_selftests::{assert_errno, harness, skip, tests, Errno};
+use tph_tests::bed::{Bed, InForce, Kind, ENTRIES, KINDS, STATES};
+use tph_tests::{booted_with_notph, needs_tph, st, xst, CPU, OTHER_CPU};
+use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
+
+/// Keeps its state in D3hot; its table is in the capability, or in MSI-X.
+const CAPABILITY: Kind = KINDS[0];
+const MSIX: Kind = KINDS[2];
+
+const LOSSES: [Lost; 2] = [Lost::Everything, Lost::Tph];
+
+const ENABLED: u32 = control(StMode::InterruptVector, Requester::Extended);
+
+/// What a device may come out of a reset with: on, in a mode that is in use, or in another one.
+const ON: [u32; 2] = [
+    ENABLED,
+    control(StMode::DeviceSpecific, Requester::Extended),
+];
+/// And in its table.
+const STRAY: u16 = 0x5a5a;
+
+/// How a test counts what a device does without MMIO that answers.
+const HANDFUL: u64 = 8;
+
+fn is_enabled(control: u32) -> bool {
+    control & PCI_TPH_CTRL_REQ_EN_MASK != 0
+}
+
+/// The states in which a device of that policy can be.
+fn states(policy: Policy) -> impl Iterator<Item = (StMode, Requester)> {
+    let offered = move |mode| mode != StMode::DeviceSpecific || policy.discloses();
+    STATES.into_iter().filter(move |(mode, _)| offered(*mode))
+}
+
+/// All of the table, as [`Bed::put`] has programmed it.
+fn programmed(bed: &Bed) -> Vec<u16> {
+    let mut tags = bed.programmed().to_vec();
+    tags.resize(bed.tags().len(), 0);
+    tags
+}
+
+/// The device resets itself, and its user has it decode memory again.
+#[track_caller]
+fn lose(bed: &Bed, what: Lost) {
+    bed.endpoint.reset_itself(what);
+    if what == Lost::Everything {
+        assert_eq!(bed.endpoint.state().command, 0, "what this test is about");
+        bed.device.decode_memory(true);
+    }
+}
+
+/// Has a device raise interrupts again that has lost its MSI-X table.
+fn restore_interrupts(bed: &Bed) {
+    if let Some(vectors) = &bed.vectors {
+        bed.device
+            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
+            .expect("SET_IRQS of none");
+        bed.device
+            .set_msix(0, &vectors.descriptors())
+            .expect("SET_IRQS");
+    }
+}
+
+/// What is in force. Fails the test unless user, kernel and hardware have the same Control.
+#[track_caller]
+fn agreed(bed: &Bed, what: &str) -> InForce {
+    let now = bed.in_force();
+    assert_eq!(
+        now.seen_control, now.registers.control,
+        "{what}: Control, as the user sees it and as it is"
+    );
+    bed.endpoint.assert_kernel_agrees();
+    now
+}
+
+/// After a call that failed, TPH is off.
+#[track_caller]
+fn disabled(bed: &Bed, what: &str) {
+    let control = agreed(bed, what).registers.control;
+    assert!(!is_enabled(control), "{what}: Control is {control:#x}");
+}
+
+/// Counts the calls that succeeded: refusing all of them is not what a driver is there for.
+#[derive(Default)]
+struct Tally {
+    done: u32,
+    refused: u32,
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        println!("# {} done, {} refused", self.done, self.refused);
+    }
+}
+
+impl Tally {
+    #[track_caller]
+    fn check(&self) {
+        assert!(self.done > 0, "no call succeeded");
+    }
+
+    /// TPH_ST of one entry, and what has to come of it.
+    #[track_caller]
+    fn program_one(&mut self, bed: &Bed, index: u16, what: &str) {
+        let before = bed.device.control();
+        let mut expected = programmed(bed);
+        let other = (index + 1) % 2;
+        let sources = [cpu(other.into())];
+        let (request, tag) = match before & PCI_TPH_CTRL_REQ_EN_MASK {
+            0x100 => (StRequest::new(index, &sources), st(other.into())),
+            _ => (
+                StRequest::new(index, &sources).extended(),
+                xst(other.into()),
+            ),
+        };
+        expected[usize::from(index)] = tag;
+        let mut request = request;
+        match bed.device.tph_st(&mut request) {
+            Ok(()) => {
+                self.done += 1;
+                let now = agreed(bed, what);
+                assert_eq!(now.registers.control, before, "{what}");
+                assert_eq!(now.tags, expected, "{what}: TPH_ST succeeded");
+            }
+            Err(Errno::EIO) => {
+                self.refused += 1;
+                disabled(bed, what);
+            }
+            Err(error) => panic!("{what}: TPH_ST: {error}"),
+        }
+    }
+
+    /// A write to Control, and what has to come of it. Where hardware has the Control that it had
+    /// `before`, nothing tells of the loss but a look at the table, which an enable has.
+    #[track_caller]
+    fn write_control(&mut self, bed: &Bed, before: u32, value: u32, what: &str) {
+        let differs = bed.endpoint.control() != before;
+        bed.device.set_control(value);
+        let now = agreed(bed, what);
+        if now.registers.control != value {
+            self.refused += 1;
+            disabled(bed, what);
+            return;
+        }
+        self.done += 1;
+        if differs || is_enabled(value) {
+            assert_eq!(now.tags, programmed(bed), "{what}: in force");
+        }
+    }
+}
+
+/// TPH_ST of one entry when all were lost.
+fn then_one_entry(bench: &mut Bench, kind: Kind) {
+    for policy in [Policy::IvSt, Policy::DsSt] {
+        let bed = Bed::new(bench, kind, policy);
+        let mut tally = Tally::default();
+        for (mode, requester) in states(policy) {
+            let usable = requester != Requester::Disabled && mode != StMode::NoSt;
+            for loss in LOSSES {
+                for index in [0, ENTRIES - 1] {
+                    let what = format!("{kind:?}, {mode:?}, {requester:?}, {loss:?}, {index}");
+                    bed.put(mode, requester);
+                    lose(&bed, loss);
+                    if usable {
+                        tally.program_one(&bed, index, &what);
+                    } else {
+                        let result = bed.device.program(index, &[cpu(CPU)]);
+                        assert_errno!(result, ENXIO, "{what}");
+                    }
+                }
+            }
+        }
+        tally.check();
+        restore_interrupts(&bed);
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+fn r77_lost_then_tph_st_capability(bench: &mut Bench) {
+    then_one_entry(bench, CAPABILITY);
+}
+
+fn r77_lost_then_tph_st_msix(bench: &mut Bench) {
+    then_one_entry(bench, MSIX);
+}
+
+/// Every write of Control in every state when all was lost; then TPH is enabled at the latest.
+fn then_control(bench: &mut Bench, kind: Kind) {
+    let bed = Bed::new(bench, kind, Policy::DsSt);
+    let mut tally = Tally::default();
+    for (mode, requester) in STATES {
+        let before = control(mode, requester);
+        for loss in LOSSES {
+            for (mode, requester) in STATES {
+                let value = control(mode, requester);
+                let what = format!("{kind:?}, {before:#x} to {value:#x}, {loss:?}");
+                bed.put_control(before);
+                lose(&bed, loss);
+                tally.write_control(&bed, before, value, &what);
+                let before = bed.device.control();
+                tally.write_control(&bed, before, ENABLED, &format!("{what}, enabled"));
+            }
+        }
+    }
+    tally.check();
+    restore_interrupts(&bed);
+    bed.works();
+}
+
+fn r77_lost_then_control_capability(bench: &mut Bench) {
+    then_control(bench, CAPABILITY);
+}
+
+fn r77_lost_then_control_msix(bench: &mut Bench) {
+    then_control(bench, MSIX);
+}
+
+/// Control is the same before and after: TPH is off, in No ST mode, and the table has tags.
+fn r77_lost_while_off_then_enabled(bench: &mut Bench) {
+    for kind in [CAPABILITY, MSIX] {
+        for policy in [Policy::IvSt, Policy::DsSt] {
+            let bed = Bed::new(bench, kind, policy);
+            // The last entry alone, then others.
+            for index in [ENTRIES - 1, 1, 0] {
+                let what = format!("{kind:?}, {policy:?}, {index}");
+                bed.device
+                    .enable(StMode::InterruptVector, Requester::Extended);
+                bed.device
+                    .program_extended(0, &[none(); ENTRIES as usize])
+                    .expect("TPH_ST");
+                bed.device
+                    .program_extended(index, &[cpu(CPU)])
+                    .expect("TPH_ST");
+                bed.device.enable(StMode::NoSt, Requester::Disabled);
+                let before = bed.tags();
+                assert_eq!(before[usize::from(index)], xst(CPU), "{what}");
+                lose(&bed, Lost::Everything);
+                bed.device.set_control(ENABLED);
+                let now = agreed(&bed, &what);
+                assert_eq!(now.registers.control, ENABLED, "{what}");
+                assert_eq!(now.tags, before, "{what}");
+            }
+            drop(bed);
+            bench.next_round();
+        }
+    }
+}
+
+/// A mode that is selected is all that there is to lose.
+fn r77_lost_mode_alone(bench: &mut Bench) {
+    for kind in [CAPABILITY, MSIX] {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        for mode in [StMode::InterruptVector, StMode::DeviceSpecific] {
+            for loss in LOSSES {
+                let what = format!("{kind:?}, {mode:?}, {loss:?}");
+                bed.device.enable(mode, Requester::Disabled);
+                lose(&bed, loss);
+                assert_errno!(bed.device.program(0, &[cpu(CPU)]), ENXIO, "{what}");
+                bed.device.set_control(control(mode, Requester::Standard));
+                let now = agreed(&bed, &what);
+                assert!(now.tags.iter().all(|&tag| tag == 0), "{what}: {now:x?}");
+                bed.device.set_control(0);
+            }
+        }
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// By a register of the device's own, at its user's hand.
+fn r77_reset_by_a_register(bench: &mut Bench) {
+    for kind in [CAPABILITY, MSIX] {
+        let bed = Bed::new(bench, kind, Policy::IvSt);
+        let mut tally = Tally::default();
+        for value in [reset_itself::EVERYTHING, reset_itself::TPH] {
+            let what = format!("{kind:?}, {value}");
+            bed.put(StMode::InterruptVector, Requester::Standard);
+            Engine::new(&bed.device).reset_itself(value);
+            assert_eq!(bed.endpoint.control(), 0, "{what}");
+            bed.device.decode_memory(true);
+            tally.program_one(&bed, 1, &what);
+        }
+        tally.check();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// Memory space stays off, and so the MSI-X table out of its user's reach: TPH does, too.
+fn r77_lost_and_not_decoded(bench: &mut Bench) {
+    for policy in [Policy::IvSt, Policy::DsSt] {
+        let bed = Bed::new(bench, MSIX, policy);
+        for write in [false, true] {
+            let what = format!("not decoded, {policy:?}, Control is written: {write}");
+            bed.put(StMode::InterruptVector, Requester::Extended);
+            let before = programmed(&bed);
+            bed.endpoint.reset_itself(Lost::Everything);
+            bed.endpoint.reset_counters();
+            if write {
+                bed.device
+                    .set_control(control(StMode::InterruptVector, Requester::Standard));
+            } else {
+                let result = bed.device.program_extended(1, &[cpu(CPU)]);
+                assert_errno!(result, EIO, "{what}");
+            }
+            let now = agreed(&bed, &what);
+            if write {
+                // Taken, if the driver has the device decode memory for it.
+                let on = is_enabled(now.registers.control);
+                assert!(!on || now.tags == before, "{what}: {now:x?}");
+            } else {
+                let counters = bed.endpoint.counters();
+                let mmio = counters.mmio_read + counters.mmio_write;
+                assert_eq!(mmio, 0, "{what}: {counters:?}");
+                disabled(&bed, &what);
+            }
+
+            bed.device.decode_memory(true);
+            bed.device.set_control(ENABLED);
+            let now = agreed(&bed, &what);
+            if is_enabled(now.registers.control) {
+                let cleared = now.tags.iter().all(|&tag| tag == 0);
+                assert!(cleared || now.tags == before, "{what}: {:x?}", now.tags);
+            }
+        }
+        restore_interrupts(&bed);
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// The device turns TPH on while it resets itself, in a way that nobody asked for.
+fn r77_on_after_its_own_reset(bench: &mut Bench) {
+    for kind in [CAPABILITY, MSIX] {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        let mut tally = Tally::default();
+        for on in ON {
+            for (mode, requester) in STATES {
+                let before = control(mode, requester);
+                // Nothing would tell.
+                if before == on {
+                    continue;
+                }
+                for loss in LOSSES {
+                    let what = format!("{kind:?}, {before:#x}, comes up with {on:#x}, {loss:?}");
+                    let lost = || {
+                        bed.put_control(before);
+                        bed.endpoint.after_reset(on, STRAY);
+                        lose(&bed, loss);
+                        bed.endpoint.after_reset(0, 0);
+                        assert_eq!(bed.endpoint.control(), on, "what this test is about");
+                    };
+                    if is_enabled(before) && mode != StMode::NoSt {
+                        lost();
+                        tally.program_one(&bed, 1, &what);
+                    }
+                    for value in [0, before, ENABLED] {
+                        lost();
+                        let what = format!("{what}, then {value:#x} is written");
+                        tally.write_control(&bed, before, value, &what);
+                    }
+                }
+            }
+        }
+        tally.check();
+        restore_interrupts(&bed);
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+type Reset = (&'static str, fn(&Bed));
+
+/// Resets that the kernel knows of, and after which it restores BARs and MSI-X.
+const RESETS: [Reset; 4] = [
+    ("VFIO_DEVICE_RESET", |bed| {
+        bed.device.reset().expect("VFIO_DEVICE_RESET");
+    }),
+    ("hot reset", |bed| {
+        bed.device.hot_reset(&[]).expect("hot reset");
+    }),
+    ("FLR in config space", |bed| bed.device.initiate_flr()),
+    ("reset through sysfs", |bed| {
+        bed.endpoint.bdf.reset().expect("a reset through sysfs");
+    }),
+];
+
+/// A reset that the device comes out of with TPH on.
+fn reset_and_come_up(bed: &Bed, on: u32, reset: impl Fn(&Bed)) {
+    let before = bed.endpoint.counters().reset;
+    bed.endpoint.after_reset(on, STRAY);
+    reset(bed);
+    bed.endpoint.after_reset(0, 0);
+    let resets = bed.endpoint.counters().reset - before;
+    assert!(resets > 0, "what this test is about");
+    if bed.kind.in_msix {
+        // The PCI core restores its words of the table before anybody can turn TPH off.
+        bed.endpoint.clear_violations();
+    }
+}
+
+fn r77_on_after_a_reset(bench: &mut Bench) {
+    for kind in [CAPABILITY, MSIX] {
+        for policy in [Policy::IvSt, Policy::DsSt] {
+            let bed = Bed::new(bench, kind, policy);
+            for (name, reset) in RESETS {
+                for on in ON {
+                    for used in [false, true] {
+                        let what = format!("{name}, {on:#x}, {kind:?}, in use: {used}");
+                        if used {
+                            bed.put(StMode::InterruptVector, Requester::Extended);
+                        }
+                        reset_and_come_up(&bed, on, reset);
+                        kind.assert_off(&bed.endpoint, &what);
+                        assert_eq!(bed.device.control(), 0, "{what}");
+                    }
+                    bed.works();
+                    bed.device.set_control(0);
+                }
+            }
+            drop(bed);
+            bench.next_round();
+        }
+    }
+}
+
+/// The same where nobody uses TPH, because the user has none.
+fn hidden(bench: &mut Bench, kind: Kind, completer: Option<u8>) {
+    let endpoint = {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        bed.endpoint.clone()
+    };
+    if let Some(completer) = completer {
+        endpoint.set_root_port(completer);
+    }
+    endpoint.after_reset(ON[0], STRAY);
+    let bed = Bed::open(endpoint, kind);
+    bed.endpoint.after_reset(0, 0);
+    bed.endpoint.clear_violations();
+    kind.assert_off(&bed.endpoint, &format!("open, hidden, {kind:?}"));
+    assert_eq!(bed.device.find_tph(), None, "{kind:?}, {completer:?}");
+    for (name, reset) in RESETS {
+        for on in ON {
+            let what = format!("{name}, {on:#x}, hidden, {kind:?}, {completer:?}");
+            reset_and_come_up(&bed, on, reset);
+            kind.assert_off(&bed.endpoint, &what);
+        }
+    }
+    drop(bed);
+    bench.next_round();
+}
+
+fn r77_on_after_a_reset_while_hidden(bench: &mut Bench) {
+    needs_tph();
+    for kind in [CAPABILITY, MSIX] {
+        for completer in [root_port::NONE, root_port::RESERVED] {
+            hidden(bench, kind, Some(completer));
+        }
+    }
+}
+
+fn r77_on_after_a_reset_with_notph(bench: &mut Bench) {
+    if !booted_with_notph() {
+        skip!("the kernel was booted without pci=notph");
+    }
+    hidden(bench, CAPABILITY, None);
+}
+
+/// A pair of functions below one port, opened by one user: one with its table in MSI-X, one with
+/// its table in the capability.
+fn pair(bench: &mut Bench) -> [Bed; 2] {
+    const ANY: Want = Want {
+        tph: true,
+        entries: 0,
+        extended: true,
+        root_port: Some(true),
+    };
+    let (first, second) = bench.pick_pair(&ANY);
+    let kind = |endpoint: &Endpoint| Kind {
+        in_msix: Traits::of(&endpoint.bdf).is_some_and(|traits| traits.in_msix),
+        loses_state: false,
+    };
+    for endpoint in [&first, &second] {
+        policy::bind(endpoint, Policy::DsSt);
+    }
+    let device = first.open();
+    let other = open_beside(&device, &second.bdf).expect("the other function");
+    let (kind, other_kind) = (kind(&first), kind(&second));
+    [
+        Bed::of(first, device, kind),
+        Bed::of(second, other, other_kind),
+    ]
+}
+
+/// Both functions of a bus come up with TPH on, one of which nobody has asked to reset.
+fn r77_on_after_a_hot_reset_of_the_bus(bench: &mut Bench) {
+    let beds = pair(bench);
+    for asked in &beds {
+        for on in ON {
+            for bed in &beds {
+                bed.put(StMode::InterruptVector, Requester::Extended);
+                bed.endpoint.after_reset(on, STRAY);
+            }
+            asked.device.hot_reset(&[]).expect("hot reset");
+            for bed in &beds {
+                bed.endpoint.after_reset(0, 0);
+                if bed.kind.in_msix {
+                    bed.endpoint.clear_violations();
+                }
+                let what = format!("a hot reset of the bus, {on:#x}, {:?}", bed.kind);
+                bed.kind.assert_off(&bed.endpoint, &what);
+                assert_eq!(bed.device.control(), 0, "{what}");
+            }
+        }
+    }
+    beds.iter().for_each(Bed::works);
+    let [first, second] = beds;
+    drop(second);
+    drop(first);
+}
+
+/// A fatal error resets the link, and takes BARs and Command with it: nobody restores them but the
+/// user, and tags in MSI-X are out of reach until then.
+fn r77_on_after_a_reset_of_the_link(bench: &mut Bench) {
+    for kind in [CAPABILITY, MSIX] {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        for on in ON {
+            let what = format!("a reset of the link, {on:#x}, {kind:?}");
+            bed.put(StMode::InterruptVector, Requester::Extended);
+            reset_and_come_up(&bed, on, |bed| {
+                aer::inject(&bed.endpoint.bdf, Severity::Fatal);
+            });
+            bed.endpoint.assert_off(&what);
+            assert_eq!(bed.device.control(), 0, "{what}");
+            bed.device.decode_memory(true);
+            bed.device.set_control(ENABLED);
+            let now = agreed(&bed, &what);
+            let clear = now.tags.iter().all(|&tag| tag == 0);
+            assert!(
+                clear || !is_enabled(now.registers.control),
+                "{what}: on with {now:x?}"
+            );
+            restore_interrupts(&bed);
+            bed.works();
+        }
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// The hidden capability's, too.
+fn r77_on_after_a_reset_of_the_link_while_hidden(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = Bed::new(bench, CAPABILITY, Policy::DsSt).endpoint.clone();
+    endpoint.set_root_port(root_port::NONE);
+    let bed = Bed::open(endpoint, CAPABILITY);
+    for on in ON {
+        reset_and_come_up(&bed, on, |bed| {
+            aer::inject(&bed.endpoint.bdf, Severity::Fatal);
+        });
+        bed.endpoint.assert_off("a reset of the link, hidden");
+    }
+}
+
+/// BARs that take no writes: a batch for them has not been done.
+fn r77_batch_that_is_dropped(bench: &mut Bench) {
+    for fault in [Fault::MmioAllOnes, Fault::MmioWritesDropped] {
+        let bed = Bed::new(bench, MSIX, Policy::DsSt);
+        let batches: [&[Source]; 3] = [
+            &[cpu(OTHER_CPU), cpu(CPU), cpu(OTHER_CPU), cpu(CPU)],
+            &[cpu(OTHER_CPU)],
+            &[none(), none()],
+        ];
+        for batch in batches {
+            for requester in [Requester::Standard, Requester::Extended] {
+                let what = format!("{fault:?}, {} entries, {requester:?}", batch.len());
+                bed.put(StMode::InterruptVector, requester);
+                let before = programmed(&bed);
+                bed.endpoint.fault(fault);
+                let mut request = StRequest::new(0, batch);
+                if requester == Requester::Extended {
+                    request = request.extended();
+                }
+                assert_errno!(bed.device.tph_st(&mut request), EIO, "{what}");
+                bed.endpoint.fault(Fault::None);
+                disabled(&bed, &what);
+                assert_eq!(bed.tags(), before, "{what}: nothing came through");
+
+                // What it had before, or nothing: not what nobody knows.
+                bed.device.set_control(ENABLED);
+                let now = agreed(&bed, &what);
+                let cleared = now.tags.iter().all(|&tag| tag == 0);
+                assert!(
+                    !is_enabled(now.registers.control) || cleared || now.tags == before,
+                    "{what}: {now:x?}"
+                );
+            }
+        }
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// A table in the capability has nothing to do with BARs.
+fn r77_dead_bars_beside_a_table_in_the_capability(bench: &mut Bench) {
+    let bed = Bed::new(bench, CAPABILITY, Policy::DsSt);
+    bed.endpoint.fault(Fault::MmioAllOnes);
+    bed.put(StMode::InterruptVector, Requester::Extended);
+    assert_eq!(bed.tags(), programmed(&bed));
+    let now = agreed(&bed, "dead BARs");
+    assert_eq!(now.registers.control, ENABLED);
+    bed.endpoint.fault(Fault::None);
+}
+
+/// Accesses to the BARs meanwhile.
+fn mmio(endpoint: &Endpoint, body: impl FnOnce()) -> u64 {
+    endpoint.reset_counters();
+    body();
+    let counters = endpoint.counters();
+    counters.mmio_read + counters.mmio_write
+}
+
+/// A device with the most vectors that there are.
+fn pick_most(bench: &mut Bench) -> Rc<Endpoint> {
+    bench.pick_with("hundreds of vectors and an ST table in MSI-X", |traits| {
+        traits.in_msix && traits.vectors >= 512
+    })
+}
+
+fn r79_open(bench: &mut Bench) {
+    let endpoint = pick_most(bench);
+    let count = |endpoint: &Endpoint| {
+        endpoint.fault(Fault::MmioAllOnes);
+        let mut device = None;
+        let count = mmio(endpoint, || device = Some(endpoint.open()));
+        drop(device);
+        endpoint.fault(Fault::None);
+        count
+    };
+    endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
+    let stock = count(&endpoint);
+    for completer in [root_port::EXTENDED, root_port::NONE] {
+        bench::bind(&endpoint, Gate::Safe);
+        endpoint.set_root_port(completer);
+        let ours = count(&endpoint);
+        println!("# open, root port {completer}: {ours} accesses; vfio-pci: {stock}");
+        assert!(ours <= stock + HANDFUL, "{ours} accesses");
+    }
+}
+
+/// With vectors that stay allocated until then, and with such as were freed in vain.
+fn r79_close(bench: &mut Bench) {
+    let endpoint = pick_most(bench);
+    let n = endpoint.tags().len();
+    let count = |used: bool, free: bool| {
+        let device = endpoint.open();
+        // Without events: there are not interrupts enough for so many.
+        device
+            .set_msix(0, &vec![-1; n])
+            .expect("SET_IRQS of all vectors");
+        if used {
+            device.enable(StMode::InterruptVector, Requester::Standard);
+            let batch = vec![cpu(CPU); n];
+            device.program(0, &batch).expect("TPH_ST of all vectors");
+        }
+        endpoint.fault(Fault::MmioAllOnes);
+        let freed = mmio(&endpoint, || {
+            if free {
+                let freed = device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+                freed.expect("SET_IRQS of none");
+            }
+        });
+        let closed = mmio(&endpoint, || drop(device));
+        endpoint.fault(Fault::None);
+        (freed, closed)
+    };
+    for free in [false, true] {
+        endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
+        let stock = count(false, free);
+        bench::bind(&endpoint, Gate::Safe);
+        let ours = count(true, free);
+        println!("# freed before: {free}; SET_IRQS, close: {ours:?}; vfio-pci: {stock:?}");
+        assert!(ours.0 <= stock.0 + HANDFUL, "SET_IRQS: {ours:?}");
+        assert!(ours.1 <= stock.1 + HANDFUL, "close: {ours:?}");
+        let device = endpoint.open();
+        endpoint.assert_msix_off("open");
+        drop(device);
+    }
+}
+
+/// A device that no reset by its own function hits: what was not cleared stays.
+fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
+    let endpoint = bench.pick_with("an ST table in MSI-X, without FLR", |traits| {
+        traits.in_msix && !traits.flr
+    });
+    policy::bind(&endpoint, Policy::DsSt);
+    endpoint
+}
+
+/// TPH is on at last, and there was no tag in the table then.
+#[track_caller]
+fn enabled_without_tags(bed: &Bed, what: &str) {
+    bed.device.set_control(ENABLED);
+    let now = agreed(bed, what);
+    assert_eq!(now.registers.control, ENABLED, "{what}");
+    assert!(now.tags.iter().all(|&tag| tag == 0), "{what}: {now:x?}");
+    bed.works();
+}
+
+fn r79_left_behind_before_open(bench: &mut Bench) {
+    let endpoint = pick_without_reset(bench);
+    for allocated in [false, true] {
+        endpoint.bdf.unbind();
+        endpoint.leave_tags(endpoint.tags().len() as u16, 0xa5);
+        policy::bind(&endpoint, Policy::DsSt);
+        endpoint.fault(Fault::MmioAllOnes);
+        let device = endpoint.open();
+        endpoint.fault(Fault::None);
+        let what = format!("left before open, vectors are allocated first: {allocated}");
+        let bed = if allocated {
+            Bed::of(endpoint.clone(), device, MSIX)
+        } else {
+            device.set_control(ENABLED);
+            let tags = endpoint.tags();
+            let on = is_enabled(endpoint.control());
+            assert!(
+                !on || tags.iter().all(|&tag| tag == 0),
+                "{what}: on with {tags:x?}"
+            );
+            device.set_control(0);
+            Bed::of(endpoint.clone(), device, MSIX)
+        };
+        enabled_without_tags(&bed, &what);
+        drop(bed);
+        endpoint.assert_msix_off("close");
+    }
+}
+
+fn r79_freed_in_vain(bench: &mut Bench) {
+    let endpoint = pick_without_reset(bench);
+    for fault in [Fault::MmioAllOnes, Fault::MmioWritesDropped] {
+        for requester in [Requester::Disabled, Requester::Extended] {
+            let what = format!("freed in vain, {fault:?}, {requester:?}");
+            let bed = Bed::open(endpoint.clone(), MSIX);
+            bed.put(StMode::InterruptVector, requester);
+            endpoint.fault(fault);
+            bed.device
+                .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
+                .expect("SET_IRQS of none");
+            let on = is_enabled(endpoint.control());
+            let tags = endpoint.tags();
+            assert!(!on || tags.iter().all(|&tag| tag == 0), "{what}: {tags:x?}");
+            endpoint.fault(Fault::None);
+            let events = bed.vectors.as_ref().map(Vectors::descriptors);
+            bed.device
+                .set_msix(0, &events.expect("vectors"))
+                .expect("SET_IRQS");
+            enabled_without_tags(&bed, &what);
+            drop(bed);
+            endpoint.assert_msix_off(&what);
+        }
+    }
+}
+
+fn r79_closed_in_vain(bench: &mut Bench) {
+    let endpoint = pick_without_reset(bench);
+    for requester in [Requester::Disabled, Requester::Extended] {
+        let what = format!("closed in vain, {requester:?}");
+        let bed = Bed::open(endpoint.clone(), MSIX);
+        bed.put(StMode::InterruptVector, requester);
+        endpoint.fault(Fault::MmioAllOnes);
+        drop(bed);
+        endpoint.fault(Fault::None);
+        endpoint.assert_off(&what);
+        let bed = Bed::open(endpoint.clone(), MSIX);
+        endpoint.assert_msix_off("open");
+        enabled_without_tags(&bed, &what);
+        drop(bed);
+        endpoint.assert_msix_off("close");
+    }
+}
+
+/// An error that resets nothing takes nothing away, from whoever has it and from who is beside it.
+fn r80_non_fatal_error(bench: &mut Bench) {
+    let beds = pair(bench);
+    for (mode, requester) in STATES {
+        for bed in &beds {
+            bed.put(mode, requester);
+        }
+        let before: Vec<InForce> = beds.iter().map(|bed| agreed(bed, "before")).collect();
+        for hit in &beds {
+            let resets = hit.endpoint.counters().reset;
+            aer::inject(&hit.endpoint.bdf, Severity::NonFatal);
+            assert_eq!(hit.endpoint.counters().reset, resets, "no reset");
+            for (bed, before) in beds.iter().zip(&before) {
+                let what = format!(
+                    "{mode:?}, {requester:?}, {:?} after an error of {}",
+                    bed.kind, hit.endpoint.bdf
+                );
+                assert_eq!(&agreed(bed, &what), before, "{what}");
+            }
+        }
+    }
+    beds.iter().for_each(Bed::works);
+    let [first, second] = beds;
+    drop(second);
+    drop(first);
+}
+
+/// The device of the error has reset itself: that is found out as it is without an error, and who is
+/// beside it has nothing to do with it.
+fn r80_non_fatal_error_with_a_loss(bench: &mut Bench) {
+    let beds = pair(bench);
+    let mut tally = Tally::default();
+    for (hit, other) in [(&beds[0], &beds[1]), (&beds[1], &beds[0])] {
+        for loss in LOSSES {
+            for bed in &beds {
+                bed.put(StMode::InterruptVector, Requester::Extended);
+            }
+            let before = agreed(other, "before");
+            let what = format!("{:?}, {loss:?}, and an error", hit.kind);
+            lose(hit, loss);
+            aer::inject(&hit.endpoint.bdf, Severity::NonFatal);
+            if is_enabled(hit.device.control()) {
+                tally.program_one(hit, 1, &what);
+            } else {
+                disabled(hit, &what);
+            }
+            assert_eq!(agreed(other, &what), before, "{what}: beside it");
+        }
+    }
+    let [first, second] = beds;
+    drop(second);
+    drop(first);
+}
+
+fn main() -> ExitCode {
+    harness::run(tests![
+        r77_lost_then_tph_st_capability,
+        r77_lost_then_tph_st_msix,
+        r77_lost_then_control_capability,
+        r77_lost_then_control_msix,
+        r77_lost_while_off_then_enabled,
+        r77_lost_mode_alone,
+        r77_reset_by_a_register,
+        r77_lost_and_not_decoded,
+        r77_on_after_its_own_reset,
+        r77_on_after_a_reset,
+        r77_on_after_a_reset_while_hidden,
+        r77_on_after_a_reset_with_notph,
+        r77_on_after_a_hot_reset_of_the_bus,
+        r77_batch_that_is_dropped,
+        r77_dead_bars_beside_a_table_in_the_capability,
+        r79_open,
+        r79_close,
+        r79_left_behind_before_open,
+        r79_freed_in_vain,
+        r79_closed_in_vain,
+        // The last: lockdep is off when it has seen aer_inject.
+        r80_non_fatal_error,
+        r80_non_fatal_error_with_a_loss,
+        r77_on_after_a_reset_of_the_link,
+        r77_on_after_a_reset_of_the_link_while_hidden,
+    ])
+}
