@@ -37,6 +37,10 @@ use kernel::{
     prelude::*, //
 };
 
+/// How many vectors are cleared without a look whether the device answers; the last one is looked
+/// at in any case.
+const AT_ONCE: usize = 16;
+
 /// The ST table.
 pub(crate) struct Table {
     place: Place,
@@ -199,6 +203,11 @@ impl Table {
                     return false;
                 };
                 if is_allocated(vdev, run.start) {
+                    // Nobody is told of many tags that are gone who does not answer.
+                    let many = tags.len() > AT_ONCE && tags.iter().all(|&tag| tag == 0);
+                    if many && table.tag(first).is_none() {
+                        return false;
+                    }
                     return table.write_tags(first, tags).is_ok();
                 }
                 // It ends where nobody answers.
