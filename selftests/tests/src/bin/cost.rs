@@ -72,8 +72,9 @@ fn cost_of_an_enable(bench: &mut Bench) {
         assert!(cost <= 4, "{before:#x} to {enabled:#x}: {cost}");
         assert_eq!(endpoint.entries(), whole);
     }
+    // The mode is changed in a write of its own.
     let disable = accesses(&endpoint, || device.set_control(0));
-    assert!(disable <= 3, "{disable}");
+    assert!(disable <= 4, "{disable}");
 }
 
 fn cost_of_a_refused_batch_is_nothing(bench: &mut Bench) {
