@@ -4,6 +4,7 @@
 //! policies; and what has to hold when it is over.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use fastrand::Rng;
@@ -107,6 +108,17 @@ impl Bed {
     }
 }
 
+/// What a device has lost by itself is found at the next enable.
+fn find_losses(device: &Device, capability: u16) {
+    let Ok(offer) = device.tph() else {
+        return;
+    };
+    let mode = u32::from(offer.modes).trailing_zeros();
+    for value in [0, mode | 1 << PCI_TPH_CTRL_REQ_EN_MASK.trailing_zeros()] {
+        device.set_config(capability + PCI_TPH_CTRL as u16, &value.to_le_bytes());
+    }
+}
+
 fn settle_open(seat: &Seat, endpoint: &Endpoint, device: &Arc<Device>) {
     // Not asleep is an error.
     let _ = device.exit_low_power();
@@ -115,6 +127,9 @@ fn settle_open(seat: &Seat, endpoint: &Endpoint, device: &Arc<Device>) {
     let Some(capability) = seat.shape.capability else {
         return;
     };
+    if seat.has_lost.load(Ordering::Relaxed) {
+        find_losses(device, capability);
+    }
     endpoint.assert_kernel_agrees();
     let in_force = endpoint.control();
     let Ok(offer) = device.tph() else {

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use fastrand::Rng;
+use tph_selftests::protocol::Lost;
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{Op as Verb, Resolution, Source};
@@ -384,6 +385,11 @@ fn any(rng: &mut Rng, shape: &Shape, habit: Habit) -> Op {
         }
         955..=964 => Op::CloseBuffer(rng.usize(..BUFFERS)),
         965..=979 => Op::Policy(pick(rng, &POLICIES)),
+        980..=986 => Op::ResetItself(match rng.bool() {
+            // Others would go on using BARs that are not decoded any more.
+            true if habit == Habit::All => Lost::Everything,
+            _ => Lost::Tph,
+        }),
         _ => Op::Look,
     }
 }

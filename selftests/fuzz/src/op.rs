@@ -2,6 +2,7 @@
 
 //! What a user, and an administrator beside it, can do: one operation with all of its arguments.
 
+use tph_selftests::protocol::Lost;
 use tph_selftests::vfio::{Resolution, Source};
 
 /// Where a file descriptor comes from, so that a sequence can be replayed.
@@ -89,6 +90,8 @@ pub enum Op {
     Write(u16, Vec<u8>),
     /// Resets it.
     Reset(Reset),
+    /// Has it reset itself, by a register of its own, and decode memory again.
+    ResetItself(Lost),
     /// GET of TPH.
     Offer,
     /// TPH_ST.

@@ -145,7 +145,7 @@ impl Round {
                     lines.join("\n")
                 );
             }
-            if model.is_settled(seat) && world.seats[seat].shape.capability.is_some() {
+            if model.agrees(seat) && world.seats[seat].shape.capability.is_some() {
                 endpoint.assert_kernel_agrees();
             }
         }

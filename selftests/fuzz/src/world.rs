@@ -6,6 +6,7 @@
 use std::fs;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -13,7 +14,8 @@ use nix::sys::mman::ProtFlags;
 use tph_selftests::msix::capability;
 use tph_selftests::pci::Bdf;
 use tph_selftests::policy;
-use tph_selftests::protocol::registers::{MSIX_PBA, SCRATCH};
+use tph_selftests::protocol::registers::{reset_itself, MSIX_PBA, RESET_ITSELF, SCRATCH};
+use tph_selftests::protocol::Lost;
 use tph_selftests::tph;
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
@@ -98,6 +100,8 @@ pub struct Seat {
     pub bdf: Bdf,
     /// Its shape.
     pub shape: Shape,
+    /// Whether it has ever reset itself.
+    pub has_lost: AtomicBool,
     device: RwLock<Option<Arc<Device>>>,
 }
 
@@ -106,6 +110,7 @@ impl Seat {
     pub fn new(bdf: Bdf) -> Self {
         Self {
             shape: Shape::of(&bdf),
+            has_lost: AtomicBool::new(false),
             bdf,
             device: RwLock::new(None),
         }
@@ -277,6 +282,10 @@ impl World {
                 });
                 written.map(drop).map_err(errno).into()
             }
+            Op::ResetItself(what) => {
+                seat.has_lost.store(true, Ordering::Relaxed);
+                resets_itself(device, *what).into()
+            }
             Op::Offer => device.tph().map_or_else(Outcome::Failed, Outcome::Offer),
             Op::Program(program) => self.program(device, program),
             Op::Resolve(resolve) => self.resolve(device, resolve),
@@ -431,6 +440,22 @@ impl World {
         };
         Errno::result(done).map(drop).into()
     }
+}
+
+/// The user knows what they do, and restores Command: nothing reaches the BARs in between.
+fn resets_itself(device: &Device, what: Lost) -> Result<(), Errno> {
+    let value = match what {
+        Lost::Everything => reset_itself::EVERYTHING,
+        Lost::Tph => reset_itself::TPH,
+    };
+    let at = PCI_COMMAND as u16;
+    let mut command = [0; 2];
+    device.read_config(at, &mut command).map_err(errno)?;
+    device.write_bar(0, RESET_ITSELF, &value.to_le_bytes())?;
+    if what == Lost::Everything {
+        device.write_config(at, &command).map_err(errno)?;
+    }
+    Ok(())
 }
 
 /// TPH_ST with its argument in the device's own memory.

@@ -139,6 +139,12 @@ impl Model {
         );
         if let Some(session) = &mut self.seats[at].session {
             session.states = states;
+            match result {
+                // All of it is there.
+                Ok(()) => session.lost = false,
+                Err(_) if session.lost => session.widen(),
+                Err(_) => (),
+            }
         }
         Ok(())
     }
@@ -182,7 +188,9 @@ impl Model {
                 Some(after)
             }
             Err(Errno::ENXIO) if shape.in_msix && !session.all_allocated => Some(before.clone()),
-            Err(Errno::EIO) if !reachable || session.may_sleep => Some(before.clone()),
+            Err(Errno::EIO) if !reachable || session.may_sleep || session.lost => {
+                Some(before.clone())
+            }
             _ => None,
         }
     }

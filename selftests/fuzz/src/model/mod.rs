@@ -63,6 +63,9 @@ struct Session {
     may_sleep: bool,
     /// Whether a vector was freed that could not be reached: its tag may be there for a while.
     stale: bool,
+    /// Whether the device has reset itself since: until TPH is in use again, hardware has what is
+    /// recorded, or what a reset leaves.
+    lost: bool,
     /// Whether any vector may be allocated.
     allocated: bool,
     /// Whether all of them are, for sure.
@@ -114,6 +117,10 @@ fn situation(state: &State) -> Situation {
         powered: state.power_state == 0,
         decodes: u32::from(state.command) & PCI_COMMAND_MEMORY != 0,
     }
+}
+
+fn is_enabled(control: u32) -> bool {
+    control & PCI_TPH_CTRL_REQ_EN_MASK != 0
 }
 
 /// What hardware holds.
@@ -169,6 +176,7 @@ impl Seat {
             states: vec![self.off()],
             may_sleep: false,
             stale: false,
+            lost: false,
             allocated: false,
             all_allocated: false,
         });
@@ -222,6 +230,12 @@ impl Model {
         seat.situation.powered && !seat.session.as_ref().is_some_and(|s| s.may_sleep)
     }
 
+    /// Whether the kernel must know what the device holds.
+    pub fn agrees(&self, seat: usize) -> bool {
+        let lost = self.seats[seat].session.as_ref().is_some_and(|s| s.lost);
+        self.is_settled(seat) && !lost
+    }
+
     /// Whether the device was in D0 when it was last seen.
     pub fn is_powered(&self, seat: usize) -> bool {
         self.seats[seat].situation.powered
@@ -249,6 +263,21 @@ impl Model {
         if !seat.situation.powered {
             return Ok(());
         }
+        if session.lost && !is_enabled(found.control) {
+            let stale = session.stale;
+            let recorded = |at: usize, tag: u16| {
+                tag == 0 || session.states.iter().any(|state| state.entries[at] == tag)
+            };
+            let mut entries = found.entries.iter().enumerate();
+            ensure!(
+                stale || entries.all(|(at, &tag)| recorded(at, tag)),
+                "after a loss the device holds {found:x?}, and of {:x?}",
+                session.states
+            );
+            return Ok(());
+        }
+        // In use again: all of it, for good.
+        session.lost = false;
         let fits = |state: &Tph| {
             state.control == found.control && (session.stale || state.entries == found.entries)
         };
@@ -337,6 +366,9 @@ impl Model {
                 }
             }
             (Op::Irqs(flags, VFIO_PCI_MSIX_IRQ_INDEX, start, events), outcome) => {
+                // The kernel writes the words that it has, some of them, and nobody can tell any
+                // more from one of them whether all were lost.
+                session.stale |= session.lost && shape.in_msix;
                 let none = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
                 let all = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
                 let done = matches!(outcome, Outcome::Done);
@@ -353,6 +385,10 @@ impl Model {
                     // An error may come when some are allocated.
                     session.allocated = true;
                 }
+            }
+            (Op::ResetItself(_), Outcome::Done) => {
+                session.lost = true;
+                session.widen();
             }
             (Op::LowPower(LowPower::Exit), Outcome::Done) => session.may_sleep = false,
             (Op::LowPower(_), Outcome::Done) => session.may_sleep = true,
@@ -414,6 +450,7 @@ impl Model {
             Outcome::Done => {
                 session.states = vec![off];
                 session.stale = false;
+                session.lost = false;
             }
             _ => session.states.push(off),
         }
@@ -428,10 +465,11 @@ impl Model {
         };
         let line = |state: &Tph| format!("control {:#010x}\n", state.control);
         ensure!(
-            session
-                .states
-                .iter()
-                .any(|state| text.contains(&line(state))),
+            session.lost
+                || session
+                    .states
+                    .iter()
+                    .any(|state| text.contains(&line(state))),
             "debugfs says {text:?}, and not one of {:x?}",
             session.states
         );

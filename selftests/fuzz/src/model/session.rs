@@ -11,6 +11,22 @@ use crate::outcome::Outcome;
 use crate::world::Shape;
 
 impl Session {
+    /// TPH may be off in each of the states, with what is recorded of its table: whoever finds a loss
+    /// leaves it so.
+    pub(super) fn widen(&mut self) {
+        for state in self.states.clone() {
+            for control in [0, state.control & !PCI_TPH_CTRL_REQ_EN_MASK] {
+                let off = Tph {
+                    control,
+                    ..state.clone()
+                };
+                if !self.states.contains(&off) {
+                    self.states.push(off);
+                }
+            }
+        }
+    }
+
     /// Config space in front of the user: what is in force, or a hidden capability.
     pub(super) fn read(&mut self, shape: &Shape, offset: u16, bytes: &[u8]) -> Broken {
         let Some(capability) = shape.capability else {
@@ -38,6 +54,9 @@ impl Session {
             })
         };
         let states: Vec<Tph> = self.states.iter().filter(|s| fits(s)).cloned().collect();
+        if self.lost {
+            return Ok(());
+        }
         ensure!(
             !states.is_empty(),
             "reads {bytes:x?}; in force is one of {:x?}",
@@ -84,6 +103,10 @@ impl Session {
         };
         let applied: Vec<Tph> = self.states.iter().map(after).collect();
         match situation.powered {
+            true if self.lost => {
+                self.states.extend(applied);
+                self.widen();
+            }
             true if partly || self.stale || self.may_sleep => self.states.extend(applied),
             true => self.states = applied,
             false if self.may_sleep => self.states.extend(applied),
