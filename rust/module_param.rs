@@ -3,11 +3,20 @@
 //! The module parameters that are declared in the C shim.
 
 use super::bindings;
+use kernel::prelude::*;
 
 /// The value of `enable_unsafe_tph` at load. It cannot change: mode 0444.
 pub(crate) fn enable_unsafe_tph() -> bool {
     // SAFETY: Reads a variable of this module.
     unsafe { bindings::tph_helper_gate() }
+}
+
+/// The value of `tph_policy` at load, if there is one. It cannot change: mode 0444.
+pub(crate) fn tph_policy() -> Option<&'static CStr> {
+    // SAFETY: Reads a variable of this module.
+    let name = unsafe { bindings::tph_helper_policy() };
+    // SAFETY: A string that ends in NUL, which nobody changes or frees while the module is there.
+    (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
 }
 
 /// The value of `enable_sriov` now.

@@ -60,6 +60,8 @@ pub(crate) struct VfioTph {
     pub(crate) warned_of_size: Atomic<bool>,
     /// Whether the kernel lets anyone enable TPH.
     pub(crate) allowed: bool,
+    /// Whether the kernel is about to end: TPH stays off.
+    pub(crate) retired: Atomic<bool>,
 }
 
 /// What all devices share.
@@ -68,6 +70,9 @@ pub(crate) struct Shared {
     #[pin]
     pub(crate) host_bridges: HostBridges,
     pub(crate) debugfs: Dir,
+    /// The gate, and the policy that a device starts with when it is bound.
+    pub(crate) gate: bool,
+    pub(crate) policy: Policy,
 }
 
 /// The TPH side of an open device.
@@ -110,6 +115,7 @@ impl VfioTph {
             spans: Spans::new(),
             warned_of_size: Atomic::new(false),
             allowed,
+            retired: Atomic::new(false),
         }
     }
 

@@ -26,7 +26,10 @@ use crate::{
             Offer, //
         },
         isolation,
-        policy::Policy,
+        policy::{
+            Misfit,
+            Policy, //
+        },
         reconcile::Place,
         regs::{
             Capability,
@@ -82,7 +85,12 @@ impl Driver for VfioTph {
     const NAME: &'static CStr = c"vfio_tph";
 
     fn shared() -> impl PinInit<Shared, Error> {
+        let gate = module_param::enable_unsafe_tph();
+        let policy = policy_at_bind(gate, module_param::tph_policy());
         try_pin_init!(Shared {
+            // First: nothing is to be seen of a module that is not loaded.
+            policy: policy?,
+            gate,
             host_bridges <- HostBridges::new(),
             debugfs: Dir::new(c"vfio_tph"),
         })
@@ -106,11 +114,10 @@ impl Driver for VfioTph {
         if let Some(requester) = Requester::new(pdev) {
             requester.disable();
         }
-        let gate = module_param::enable_unsafe_tph();
         let host_bridge = bus::host_bridge(pdev).map(|node| shared.host_bridges.get(node));
         Ok(Self::new(
-            gate,
-            Policy::default_for(gate),
+            shared.gate,
+            shared.policy,
             Files::new(&shared.debugfs, pdev.as_ref().name())?,
             host_bridge.transpose()?,
             bus::tph::allowed(pdev),
@@ -159,6 +166,9 @@ impl Driver for VfioTph {
             // Whatever was there before: also what the kernel knows nothing of.
             let tph = session.tph.insert(Tph::new(place, entries)?);
             hardware::open(tph, opening);
+            if self.retired.load(Relaxed) {
+                tph.retire();
+            }
 
             session.offered = Offer::new(&found, self.policy())
                 .filter(|_| self.allowed)
@@ -242,6 +252,14 @@ impl Driver for VfioTph {
         dmabuf::answer(word, extended)
     }
 
+    fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
+        hardware::shutdown(open, reset);
+    }
+
+    fn is_shut_down(&self) {
+        self.retired.store(true, Relaxed);
+    }
+
     fn suspend(&self, open: &mut Open<'_, Self>) {
         hardware::sleep(open);
     }
@@ -269,6 +287,23 @@ impl Driver for VfioTph {
     fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
         hardware::settle(open, reset);
     }
+}
+
+/// The policy that devices start with. EINVAL if the module was loaded with a name that is none, or
+/// that the gate does not allow.
+fn policy_at_bind(gate: bool, name: Option<&CStr>) -> Result<Policy> {
+    Policy::at_bind(gate, name.map(CStr::to_bytes)).map_err(|misfit| {
+        let name = name.unwrap_or_default();
+        match misfit {
+            Misfit::Unknown => {
+                pr_err!("tph_policy={name}: not one of no_st, iv_st, ds_st, literal\n")
+            }
+            Misfit::BeyondGate => {
+                pr_err!("tph_policy={name} needs enable_unsafe_tph=Y\n")
+            }
+        }
+        EINVAL
+    })
 }
 
 impl VfioTph {

@@ -232,6 +232,9 @@ fn program(
         let mut guard = handle.lock_now()?;
         let open = guard.open()?;
         if let Some(tph) = &open.tph {
+            if tph.is_retired() {
+                return Err(Refusal::DeviceGone.into());
+            }
             pending = tph.is_pending();
             if !pending {
                 batch.admit(tph.control(), offer)?;

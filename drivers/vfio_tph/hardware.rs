@@ -182,6 +182,16 @@ impl Tph {
         self.table.place()
     }
 
+    /// The kernel is about to end: hardware is left alone from now on.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    /// Whether hardware is left alone, for good.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired
+    }
+
     /// What the entries of the table are to have.
     pub(crate) fn tags(&self) -> &[u16] {
         self.table.wanted()
@@ -677,6 +687,14 @@ pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>
 pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
     forget(open);
     settle(open, reset);
+}
+
+/// The kernel is about to end: the next one finds TPH off, and no tag.
+pub(crate) fn shutdown(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
+    after_reset(open, reset);
+    if let Some(tph) = &mut open.tph {
+        tph.retire();
+    }
 }
 
 /// The device reports an error, and cannot be reached.

@@ -30,6 +30,16 @@ module_param(enable_unsafe_tph, bool, 0444);
 MODULE_PARM_DESC(enable_unsafe_tph,
 		 "Let users of devices bound from now on see and choose steering tags. No IOMMU checks a tag, and caches are shared with other tenants. (default: N)");
 
+/*
+ * By its name; which names there are is the driver's business. What is not set
+ * can be told from what is set to nothing: the latter is in memory of its own.
+ */
+static char no_policy[] = "";
+static char *tph_policy = no_policy;
+module_param(tph_policy, charp, 0444);
+MODULE_PARM_DESC(tph_policy,
+		 "What users of a device may have when it has been bound: no_st, iv_st, and with enable_unsafe_tph ds_st or literal. (default: the most that enable_unsafe_tph allows)");
+
 /* As vfio-pci has it. */
 static bool enable_sriov;
 module_param(enable_sriov, bool, 0644);
@@ -43,6 +53,12 @@ bool tph_helper_sriov(void)
 bool tph_helper_gate(void)
 {
 	return enable_unsafe_tph;
+}
+
+/* The name of the policy that devices start with, or NULL. */
+const char *tph_helper_policy(void)
+{
+	return tph_policy == no_policy ? NULL : tph_policy;
 }
 
 /* Offset of the TPH Requester capability, 0 if the kernel knows of none. */
@@ -60,8 +76,8 @@ u16 tph_helper_cap(struct pci_dev *pdev)
  * what is in force. pcie_enable_tph() cannot: it always takes the widest
  * requester type, and writes it to hardware.
  *
- * tph_enabled shares its byte with other bits of the device, and the PCI core
- * has no lock for any of them. It is written only when it changes; memory_lock,
+ * Where tph_enabled shares its byte with other bits of the device, for none of
+ * which the PCI core has a lock, it is written only when it changes; memory_lock,
  * the device lock, or runtime PM, whose callback the caller is, keeps most other
  * writers out, as far as pcie_enable_tph() itself does.
  */
@@ -71,8 +87,21 @@ void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 #ifdef CONFIG_PCIE_TPH
 	pdev->tph_mode = mode;
 	pdev->tph_req_type = req_type;
-	if (pdev->tph_enabled != enabled)
-		pdev->tph_enabled = enabled;
+#ifndef VFIO_TPH_ENABLED_BYTE
+	if (pdev->tph_enabled == enabled)
+		return;
+#endif
+	pdev->tph_enabled = enabled;
+#endif
+}
+
+/* Whether the PCI core thinks that TPH is enabled. */
+bool tph_helper_enabled(struct pci_dev *pdev)
+{
+#ifdef CONFIG_PCIE_TPH
+	return pdev->tph_enabled;
+#else
+	return false;
 #endif
 }
 

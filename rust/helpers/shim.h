@@ -11,11 +11,13 @@
 #include <linux/vfio_pci_core.h>
 
 bool tph_helper_gate(void);
+const char *tph_helper_policy(void);
 bool tph_helper_sriov(void);
 
 u16 tph_helper_cap(struct pci_dev *pdev);
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 			  u8 req_type);
+bool tph_helper_enabled(struct pci_dev *pdev);
 void tph_helper_disable(struct pci_dev *pdev);
 int tph_helper_set_entry(struct pci_dev *pdev, unsigned int index, u16 tag);
 bool tph_helper_allowed(struct pci_dev *pdev);

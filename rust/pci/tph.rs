@@ -112,8 +112,8 @@ pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
 }
 
 /// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps its
-/// copy of the vectors' control words in step. The requester is disabled; as far as the PCI core is
-/// concerned, TPH is off afterwards.
+/// copy of the vectors' control words in step. The requester is disabled. The PCI core has to be told
+/// again afterwards what is in force.
 ///
 /// See [`Requester::set_core_state`] for the lock.
 ///
@@ -126,7 +126,6 @@ pub(in crate::rust) unsafe fn write_msix_tags(
     first: u16,
     tags: &[u16],
 ) -> Result {
-    set_core_state(pdev, false, 0, 0);
     // SAFETY: The device is valid, and `tags` for as many reads; the table is decoded, by the
     // safety requirement. CAST: at most 2048 vectors.
     to_result(unsafe {
@@ -150,8 +149,13 @@ pub(in crate::rust) unsafe fn write_msix_tags(
     first: u16,
     tags: &[u16],
 ) -> Result {
-    // The PCI core writes entries only while it thinks that tags are in use, and enables again what
-    // it thinks was enabled: a requester type of 0 keeps it disabled.
+    // The PCI core writes entries only while it thinks that tags are in use, and enables again
+    // what it thinks was enabled: a requester type of 0 keeps it disabled. Its flag, which shares
+    // a byte with others, stays as it is while a user has TPH enabled. Only to clear tags when TPH
+    // is off it has to be set, and is cleared again: the copies of the control words are reached
+    // in no other way.
+    // SAFETY: The device is valid.
+    let was_enabled = unsafe { bindings::tph_helper_enabled(as_raw(pdev)) };
     set_core_state(pdev, true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
     let written = (u32::from(first)..)
         .zip(tags)
@@ -159,7 +163,9 @@ pub(in crate::rust) unsafe fn write_msix_tags(
             // SAFETY: The device is valid, and the table is decoded, by the safety requirement.
             to_result(unsafe { bindings::tph_helper_set_entry(as_raw(pdev), vector, tag) })
         });
-    set_core_state(pdev, false, 0, 0);
+    if !was_enabled {
+        set_core_state(pdev, false, 0, 0);
+    }
     written
 }
 

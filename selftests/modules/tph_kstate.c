@@ -19,6 +19,11 @@
  *   0000:01:00.0 disable		pcie_disable_tph()
  *   0000:01:00.0 set INDEX TAG		pcie_tph_set_st_entry()
  *
+ * On one that is bound it may have the driver shut it down, as the driver core
+ * does before the system is restarted:
+ *
+ *   0000:01:00.0 shutdown
+ *
  * The write fails with that call's error; the answer is the state after it.
  *
  * debugfs tph_kstate/dsm_evaluations is how often the _DSM of the SSDT beside
@@ -33,6 +38,7 @@
 #include <linux/module.h>
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
+#include <linux/pm_runtime.h>
 
 #include "find_device.h"
 
@@ -46,6 +52,15 @@ static int act(struct pci_dev *pdev, const char *request)
 
 	/* Held, so that no driver binds in the middle. */
 	guard(device)(&pdev->dev);
+	if (sysfs_streq(request, "shutdown")) {
+		if (!pdev->dev.driver || !pdev->driver->shutdown)
+			return -EOPNOTSUPP;
+		/* As pci_device_shutdown() and device_shutdown() have it. */
+		pm_runtime_get_sync(&pdev->dev);
+		pdev->driver->shutdown(pdev);
+		pm_runtime_put(&pdev->dev);
+		return 0;
+	}
 	if (pdev->dev.driver)
 		return -EBUSY;
 

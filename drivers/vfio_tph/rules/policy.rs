@@ -30,13 +30,36 @@ pub(crate) enum Policy {
     Literal = uapi::VFIO_TPH_POLICY_LITERAL as u8,
 }
 
+/// Why no device can have the policy that was named when the module was loaded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Misfit {
+    /// There is no policy of that name.
+    Unknown,
+    /// The gate does not allow it.
+    BeyondGate,
+}
+
 impl Policy {
-    /// The policy of a freshly bound device, by the `enable_unsafe_tph` gate.
+    /// The widest policy that the `enable_unsafe_tph` gate allows.
     pub(crate) const fn default_for(gate: bool) -> Self {
         if gate {
             Self::Literal
         } else {
             Self::IvSt
+        }
+    }
+
+    /// The policy of a freshly bound device: of the name that was given when the module was
+    /// loaded, if one was.
+    pub(crate) fn at_bind(gate: bool, name: Option<&[u8]>) -> Result<Self, Misfit> {
+        let widest = Self::default_for(gate);
+        let Some(name) = name else {
+            return Ok(widest);
+        };
+        match Self::from_name(name) {
+            None => Err(Misfit::Unknown),
+            Some(policy) if policy > widest => Err(Misfit::BeyondGate),
+            Some(policy) => Ok(policy),
         }
     }
 

@@ -9,6 +9,7 @@ use super::{
         CoreDevice, //
     },
     driver::Driver,
+    ioeventfd,
     msix::HeldVectors,
     session::{
         Handle,
@@ -26,7 +27,10 @@ use super::{
 };
 use crate::rust::{
     bindings,
-    pci::Awake,
+    pci::{
+        self as bus,
+        Awake, //
+    },
     vfio::feature::Call, //
 };
 use core::ptr::NonNull;
@@ -50,6 +54,11 @@ const SET_IRQS: c_uint = number(10);
 const RESET: c_uint = number(11);
 /// `VFIO_DEVICE_PCI_HOT_RESET`.
 const HOT_RESET: c_uint = number(13);
+/// `VFIO_DEVICE_IOEVENTFD`.
+const IOEVENTFD: c_uint = number(16);
+
+/// The ioctls that [`Device::ioctl`] looks at; the others among these it hands on.
+const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 
 /// A device of a variant driver.
 ///
@@ -255,6 +264,34 @@ impl<T: Driver> Device<T> {
     pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error_resume, |_| {})) };
+    }
+
+    /// `pci_driver.shutdown`.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
+    pub(super) unsafe extern "C" fn shutdown_callback(pdev: *mut bindings::pci_dev) {
+        // SAFETY: The driver core calls this under the device lock.
+        unsafe { Self::with_bound(pdev, Self::shutdown) };
+    }
+
+    fn shutdown(&self) {
+        let is_open = self.session.locked.lock().session.is_some();
+        if is_open && !bus::is_in_d0(self.vdev.pci()) {
+            self.vdev.power_up();
+        }
+        // Who has it for writing only tries the device lock, which the caller has.
+        let _memory = self.vdev.memory_lock();
+        let mut guard = self.session.locked.lock();
+        // SAFETY: `memory_lock` is held: nobody resets the device through vfio, or changes its
+        // power state, what it decodes, or its vectors. Others who reset it take the device lock.
+        unsafe {
+            Session::locked_in_reset(&mut guard, &self.vdev, true, |open, reset| {
+                self.data.shutdown(open, reset)
+            });
+        }
+        self.data.is_shut_down();
     }
 
     /// `dev_pm_ops.runtime_suspend`, before vfio-pci-core's.
@@ -463,7 +500,7 @@ impl<T: Driver> Device<T> {
         cmd: c_uint,
         arg: c_ulong,
     ) -> c_long {
-        if !(SET_IRQS..=HOT_RESET).contains(&cmd) {
+        if !LOOKED_AT.contains(&cmd) {
             // SAFETY: As the caller has it.
             return unsafe { bindings::vfio_pci_core_ioctl(vdev, cmd, arg) };
         }
@@ -479,6 +516,10 @@ impl<T: Driver> Device<T> {
     fn ioctl(&self, handle: Handle<'_, T>, cmd: c_uint, arg: c_ulong) -> c_long {
         if cmd == SET_IRQS {
             return self.set_irqs(handle, arg);
+        }
+        if cmd == IOEVENTFD && ioeventfd::is_misaligned(arg) {
+            // CAST: widens.
+            return EINVAL.to_errno() as c_long;
         }
         let ret = handle.vdev().ioctl(cmd, arg);
         if ret < 0 && (cmd == RESET || cmd == HOT_RESET) {

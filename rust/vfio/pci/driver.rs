@@ -143,6 +143,16 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
         Err(EOPNOTSUPP)
     }
 
+    /// The system is about to be switched off or restarted, or another kernel takes over, which
+    /// finds the device, which is open, as it is left here. Users go on.
+    fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
+        let _ = (open, reset);
+    }
+
+    /// The same of a device that is bound, open or not, and after that: who opens it now finds it
+    /// shut down.
+    fn is_shut_down(&self) {}
+
     /// The device is about to be suspended by runtime PM.
     fn suspend(&self, open: &mut Open<'_, Self>) {
         let _ = open;

@@ -13,6 +13,7 @@ mod core_device;
 mod device;
 mod dma_buf;
 mod driver;
+mod ioeventfd;
 mod msix;
 mod region;
 mod registration;

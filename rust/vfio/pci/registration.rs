@@ -48,10 +48,11 @@ pub(crate) struct PciDriver<T: Driver> {
     pm: SetOnce<PmOps>,
 }
 
-/// vfio-pci-core's power management callbacks, and the same with ours around two of them.
+/// vfio-pci-core's power management callbacks, and the same with ours around some of them.
 ///
 /// vfio-pci-core sets `driver->pm` when a device is registered, without `kernel/patches` each
-/// time, and exports neither.
+/// time, and exports neither. So for as long as the registration of a device takes, a device that
+/// falls asleep or wakes up does so without ours there.
 struct PmOps {
     inner: bindings::dev_pm_ops,
     wrapped: bindings::dev_pm_ops,
@@ -109,6 +110,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*pci).id_table = OVERRIDE_ONLY.as_ptr();
             (*pci).probe = Some(Self::probe_callback);
             (*pci).remove = Some(Self::remove_callback);
+            (*pci).shutdown = Some(Device::<T>::shutdown_callback);
             (*pci).sriov_configure = Some(Self::sriov_configure_callback);
             (*pci).err_handler = Self::ERROR_HANDLERS;
             (*pci).dev_groups = Table::<T>::groups();
@@ -166,6 +168,24 @@ pub(super) unsafe fn probed<'a, T: Driver>(
     }
 }
 
+/// A callback of `struct dev_pm_ops`.
+type PmCallback = Option<unsafe extern "C" fn(*mut bindings::device) -> c_int>;
+
+/// Defines callbacks of `struct dev_pm_ops`, each around vfio-pci-core's.
+macro_rules! pm_callbacks {
+    ($($field:ident: $callback:ident => $around:ident,)*) => {$(
+        #[doc = concat!("The `", stringify!($field), "` callback.")]
+        ///
+        /// # Safety
+        ///
+        /// Called by runtime PM only, by way of the table, for a bound device.
+        unsafe extern "C" fn $callback(dev: *mut bindings::device) -> c_int {
+            // SAFETY: The device is bound, and vfio-pci-core's callback expects what this one does.
+            unsafe { Self::$around(dev, Self::core_pm(dev).$field) }
+        }
+    )*};
+}
+
 impl<T: Driver> Adapter<T> {
     const ERROR_HANDLERS: &'static bindings::pci_error_handlers = &{
         let mut handlers: bindings::pci_error_handlers = pin_init::zeroed();
@@ -194,6 +214,9 @@ impl<T: Driver> Adapter<T> {
                 bindings::dev_set_drvdata(&raw mut (*pdev).dev, vdev.cast());
                 bindings::vfio_pci_core_register_device(vdev)
             };
+            // Also when that has failed: vfio-pci-core may have set `pm` before, for all devices.
+            // SAFETY: The device is being probed by this driver.
+            unsafe { Self::wrap_pm(pdev) };
             if let Err(error) = to_result(ret) {
                 // SAFETY: The reference is ours, and the device was not registered.
                 unsafe {
@@ -202,17 +225,15 @@ impl<T: Driver> Adapter<T> {
                 }
                 return Err(error);
             }
-            // SAFETY: The device is registered: vfio-pci-core has set `pm` of our driver.
-            unsafe { Self::wrap_pm(pdev) };
             Ok(0)
         })
     }
 
-    /// Puts our power management callbacks around vfio-pci-core's.
+    /// Puts our power management callbacks around vfio-pci-core's, if it has set those.
     ///
     /// # Safety
     ///
-    /// `pdev` is bound to this driver, and registered with vfio-pci-core.
+    /// `pdev` is being probed by this driver.
     unsafe fn wrap_pm(pdev: *mut bindings::pci_dev) {
         // SAFETY: By the safety requirement.
         unsafe {
@@ -247,35 +268,37 @@ impl<T: Driver> Adapter<T> {
             .map_or_else(Default::default, |pm| pm.inner)
     }
 
-    /// The `runtime_suspend` callback.
+    /// Takes it that the device falls asleep, and has vfio-pci-core's callback, if there is one,
+    /// prepare for that.
     ///
     /// # Safety
     ///
-    /// Called by runtime PM only, by way of the table, for a bound device.
-    unsafe extern "C" fn runtime_suspend_callback(dev: *mut bindings::device) -> c_int {
-        // SAFETY: Runtime PM calls this for a bound device, and vfio-pci-core's callback like it.
+    /// `dev` is in a `struct pci_dev` that is bound to this driver, and `inner` may be called.
+    unsafe fn fall_asleep(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+        // SAFETY: By the safety requirement.
         unsafe {
             Device::<T>::suspend(dev);
-            Self::core_pm(dev)
-                .runtime_suspend
-                .map_or(0, |inner| inner(dev))
+            inner.map_or(0, |inner| inner(dev))
         }
     }
 
-    /// The `runtime_resume` callback.
+    /// The other way round.
     ///
     /// # Safety
     ///
-    /// Called by runtime PM only, by way of the table, for a bound device.
-    unsafe extern "C" fn runtime_resume_callback(dev: *mut bindings::device) -> c_int {
-        // SAFETY: Runtime PM calls this for a bound device, and vfio-pci-core's callback like it.
+    /// As [`Self::fall_asleep`].
+    unsafe fn wake_up(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+        // SAFETY: By the safety requirement.
         unsafe {
-            let ret = Self::core_pm(dev)
-                .runtime_resume
-                .map_or(0, |inner| inner(dev));
+            let ret = inner.map_or(0, |inner| inner(dev));
             Device::<T>::resume(dev);
             ret
         }
+    }
+
+    pm_callbacks! {
+        runtime_suspend: runtime_suspend_callback => fall_asleep,
+        runtime_resume: runtime_resume_callback => wake_up,
     }
 
     /// The `remove` callback.

@@ -74,6 +74,11 @@ pub fn set(bdf: &Bdf, index: u16, tag: u16) -> io::Result<KernelState> {
     ask(&format!("{bdf} set {index} {tag}"))
 }
 
+/// Has the driver of a bound device shut it down, as the kernel does before it restarts.
+pub fn shut_down(bdf: &Bdf) -> io::Result<KernelState> {
+    ask(&format!("{bdf} shutdown"))
+}
+
 /// How often the kernel asked firmware for a CPU's tags since boot.
 pub fn dsm_evaluations() -> u64 {
     module::ensure("tph_kstate");

@@ -130,12 +130,12 @@ impl Device {
             fd: event,
             ..Default::default()
         };
-        ioctl(
-            self.fd(),
-            request(number::DEVICE_IOEVENTFD),
-            &raw mut argument,
-        )
-        .map(drop)
+        self.ioeventfd_at((&raw mut argument).cast())
+    }
+
+    /// `VFIO_DEVICE_IOEVENTFD` with whatever argument.
+    pub fn ioeventfd_at(&self, argument: *mut u8) -> Result<(), Errno> {
+        ioctl(self.fd(), request(number::DEVICE_IOEVENTFD), argument).map(drop)
     }
 }
 

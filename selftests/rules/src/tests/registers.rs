@@ -9,7 +9,10 @@ use crate::oracle::{
 use crate::{
     oracle::model::errno,
     rules::{
-        policy::Policy,
+        policy::{
+            Misfit,
+            Policy, //
+        },
         refusal::Refusal,
         regs::{
             Capability,
@@ -123,6 +126,30 @@ fn r14_policies_are_ordered_and_the_gate_gives_the_default() {
     assert!(POLICIES.is_sorted());
     assert_eq!(Policy::default_for(false), Policy::IvSt);
     assert_eq!(Policy::default_for(true), Policy::Literal);
+}
+
+#[test]
+fn r91_a_name_at_load_is_a_policy_that_the_gate_allows() {
+    for gate in [false, true] {
+        let widest = Policy::default_for(gate);
+        assert_eq!(Policy::at_bind(gate, None), Ok(widest));
+        for policy in POLICIES {
+            let expected = match policy > widest {
+                true => Err(Misfit::BeyondGate),
+                false => Ok(policy),
+            };
+            let name = policy.name().to_bytes();
+            assert_eq!(Policy::at_bind(gate, Some(name)), expected, "{policy:?}");
+            for bad in [
+                &name[1..],
+                &[name, b"\n"].concat(),
+                &name.to_ascii_uppercase(),
+            ] {
+                assert_eq!(Policy::at_bind(gate, Some(bad)), Err(Misfit::Unknown));
+            }
+        }
+        assert_eq!(Policy::at_bind(gate, Some(b"")), Err(Misfit::Unknown));
+    }
 }
 
 #[test]

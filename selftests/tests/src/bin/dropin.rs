@@ -3,12 +3,16 @@
 //! Where TPH plays no part, vfio_tph is vfio-pci.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
+use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
+use tph_selftests::memory::Pages;
 use tph_selftests::module::Gate;
+use tph_selftests::monitor::wait_until;
 use tph_selftests::msix::Traits;
 use tph_selftests::protocol::Counters;
 use tph_selftests::root_port;
@@ -18,7 +22,9 @@ use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, Device, Op, OpenBy, Vectors, NOIOMMU_SWITCH};
 use tph_selftests::{skip, tests, Errno};
 use tph_tests::{needs_tph, st, CPU};
-use vfio_bindings::bindings::vfio::{VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS};
+use vfio_bindings::bindings::vfio::{
+    vfio_device_ioeventfd, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS,
+};
 
 /// Everything that a user can find out about a device without changing it.
 #[derive(PartialEq)]
@@ -190,6 +196,112 @@ fn r66_device_with_hidden_tph(bench: &mut Bench) {
     ours.assert_same(&stock, "hidden");
 }
 
+/// What `VFIO_DEVICE_IOEVENTFD` answers.
+fn ioeventfd(device: &Device, flags: u32, offset: u64, fd: i32) -> Result<(), Errno> {
+    let mut argument = vfio_device_ioeventfd {
+        argsz: size_of::<vfio_device_ioeventfd>() as u32,
+        flags,
+        offset,
+        fd,
+        ..Default::default()
+    };
+    device.ioeventfd_at((&raw mut argument).cast())
+}
+
+const BAR2: u32 = 2;
+
+/// At an offset that is no multiple of the width: refused on each architecture. All others as under
+/// vfio-pci.
+fn r103_misaligned_ioeventfds(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::NO_TPH);
+    let size = stock(&endpoint).region(BAR2).expect("BAR 2").size;
+    // Some words, and the end, up to past it.
+    let offsets: Vec<u64> = (0..24).chain(size - 9..size + 2).collect();
+    let answers = |device: &Device| {
+        let start = device.region(BAR2).expect("BAR 2").offset;
+        let event = EventFd::new().expect("eventfd");
+        let mut answers = Vec::new();
+        for width in [1, 2, 4, 8] {
+            for &offset in &offsets {
+                // It is assigned, and taken back.
+                let both =
+                    [event.as_raw_fd(), -1].map(|fd| ioeventfd(device, width, start + offset, fd));
+                answers.push((u64::from(width), offset, both));
+            }
+        }
+        answers
+    };
+    let stock = answers(&stock(&endpoint));
+    bench::bind(&endpoint, Gate::Safe);
+    let device = endpoint.open();
+    let ours = answers(&device);
+    for (ours, stock) in ours.iter().zip(&stock) {
+        let &(width, offset, both) = ours;
+        if offset % width == 0 {
+            assert_eq!(ours, stock);
+            let fits = offset + width <= size;
+            assert_eq!(both[0].is_ok(), fits, "{width} bytes at {offset:#x}");
+        } else {
+            let refused = [Err(Errno::EINVAL); 2];
+            assert_eq!(both, refused, "{width} bytes at {offset:#x}");
+        }
+    }
+    // What is aligned writes.
+    let event = EventFd::new().expect("eventfd");
+    let written = device.bar_dword(BAR2, 8);
+    device
+        .ioeventfd(BAR2, 8, !written, event.as_raw_fd())
+        .expect("an ioeventfd");
+    event.write(1).expect("eventfd");
+    wait_until(|| device.bar_dword(BAR2, 8) == !written);
+}
+
+/// One that is wrong otherwise is refused as under vfio-pci, at any offset.
+fn r103_malformed_ioeventfds(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::NO_TPH);
+    let answers = |device: &Device| {
+        let start = device.region(BAR2).expect("BAR 2").offset;
+        let mut answers = Vec::new();
+        // Widths that are none; more than a width; regions that are no BAR, or not there.
+        for flags in [0, 3, 5, 6, 7, 9, 12, 15, 16, 0x14, 0x8000_0004, u32::MAX] {
+            for offset in 0..8 {
+                answers.push(ioeventfd(device, flags, start + offset, -1));
+            }
+        }
+        for region in [5, VFIO_PCI_CONFIG_REGION_INDEX, 0x7f, 0xff_ffff] {
+            for offset in [0, 1] {
+                let offset = (u64::from(region) << 40) + offset;
+                answers.push(ioeventfd(device, 4, offset, -1));
+            }
+        }
+        for fd in [-1, -2, i32::MIN, 1_000_000] {
+            answers.push(ioeventfd(device, 4, start, fd));
+        }
+        // Too little of it, in argsz and in memory.
+        let argument = |argsz| {
+            let mut bytes = [0; size_of::<vfio_device_ioeventfd>()];
+            bytes[..4].copy_from_slice(&u32::to_ne_bytes(argsz));
+            bytes[4..8].copy_from_slice(&u32::to_ne_bytes(4));
+            bytes[8..16].copy_from_slice(&start.to_ne_bytes());
+            bytes[24..28].copy_from_slice(&i32::to_ne_bytes(-1));
+            bytes
+        };
+        for argsz in [0, 16, 27, 28, 32, u32::MAX] {
+            answers.push(device.ioeventfd_at(argument(argsz).as_mut_ptr()));
+        }
+        let pages = Pages::new(1);
+        for length in [0, 1, 8, 12, 15, 16, 24, 27, 28, 32] {
+            let at = pages.length() - length;
+            pages.write(at, &argument(32)[..length]);
+            answers.push(device.ioeventfd_at(pages.at(at)));
+        }
+        answers
+    };
+    let stock = answers(&stock(&endpoint));
+    bench::bind(&endpoint, Gate::Safe);
+    assert_eq!(answers(&endpoint.open()), stock);
+}
+
 fn r67_every_way_in(bench: &mut Bench) {
     needs_tph();
     let mut ways = 0;
@@ -288,5 +400,7 @@ fn main() -> ExitCode {
         r67_every_way_in,
         r67_without_an_iommu,
         r73_without_an_iommu,
+        r103_misaligned_ioeventfds,
+        r103_malformed_ioeventfds,
     ])
 }

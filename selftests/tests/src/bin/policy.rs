@@ -11,7 +11,8 @@ use std::rc::Rc;
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::{Engine, TagFrom};
-use tph_selftests::module::Gate;
+use tph_selftests::kmsg::KernelLog;
+use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::pci::Bdf;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::{Tag, TlpHint};
@@ -190,6 +191,128 @@ fn r16_a_new_bind_starts_at_the_gate(bench: &mut Bench) {
         assert_shows(bdf, Policy::of(gate));
         bench.next_round();
     }
+}
+
+const PARAMETER: &str = "tph_policy";
+
+/// Loads the module anew.
+fn load(parameters: &str) -> Result<(), Errno> {
+    if module::loaded(VFIO_TPH) {
+        module::unload(VFIO_TPH).expect("rmmod");
+    }
+    module::load(VFIO_TPH, parameters)
+}
+
+/// The module is not loaded, and the kernel log says why, once.
+#[track_caller]
+fn assert_refused(parameters: &str, why: &str) {
+    let mut log = KernelLog::from_now();
+    assert_eq!(load(parameters), Err(Errno::EINVAL), "{parameters:?}");
+    assert!(!module::loaded(VFIO_TPH), "{parameters:?}");
+    let said = log.until_now();
+    let ours: Vec<_> = said
+        .iter()
+        .filter(|line| line.contains(PARAMETER))
+        .collect();
+    assert!(
+        ours.len() == 1 && ours[0].contains(why),
+        "{parameters:?}: {said:?}"
+    );
+}
+
+/// The name in force with each binding, and never one beyond the gate of the same load.
+fn r91_policy_of_the_load(bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        for policy in Policy::ALL {
+            let name = policy.name();
+            let parameters = format!("enable_unsafe_tph={} tph_policy={name}", gate.letter());
+            if policy > Policy::of(gate) {
+                assert_refused(&parameters, "enable_unsafe_tph=Y");
+                continue;
+            }
+            // Which of the two comes first makes no difference.
+            let turned = format!("tph_policy={name} enable_unsafe_tph={}", gate.letter());
+            for parameters in [parameters, turned] {
+                assert_eq!(load(&parameters), Ok(()), "{parameters}");
+                assert_eq!(module::parameter(VFIO_TPH, PARAMETER), name);
+                let endpoint = bench.pick(&Want::TABLE);
+                let bdf = &endpoint.bdf;
+                bdf.bind(VFIO_TPH).expect(VFIO_TPH);
+                assert_shows(bdf, policy);
+                let given = endpoint.open().tph().expect("GET of TPH").policy;
+                assert_eq!(u32::from(given), policy as u32);
+                // It is where a device starts, not where it ends.
+                for other in Policy::ALL {
+                    let expected = match other > Policy::of(gate) {
+                        true => Err(Errno::EPERM),
+                        false => Ok(()),
+                    };
+                    assert_eq!(choose(bdf, other), expected, "{policy:?} to {other:?}");
+                }
+                drop(endpoint);
+                bench.next_round();
+            }
+        }
+    }
+    load("").expect("insmod");
+}
+
+/// A manager that binds the device anew at each start.
+fn r91_policy_stays_over_binds(bench: &mut Bench) {
+    load("enable_unsafe_tph=Y tph_policy=ds_st").expect("insmod");
+    let endpoint = bench.pick(&Want::TABLE);
+    let bdf = &endpoint.bdf;
+    for other in [Policy::NoSt, Policy::Literal, Policy::IvSt] {
+        bdf.bind(VFIO_TPH).expect(VFIO_TPH);
+        assert_shows(bdf, Policy::DsSt);
+        let given = endpoint.open().tph().expect("GET of TPH").policy;
+        assert_eq!(u32::from(given), VFIO_TPH_POLICY_DS_ST);
+        assert_eq!(choose(bdf, other), Ok(()));
+        bdf.unbind();
+    }
+    load("").expect("insmod");
+}
+
+fn r91_names_that_are_none(_bench: &mut Bench) {
+    for gate in Gate::BOTH {
+        for name in [
+            "",
+            "IV_ST",
+            "iv",
+            "iv_stt",
+            "1",
+            "no_st,iv_st",
+            "\"iv_st \"",
+            "\"iv_st\n\"",
+            "(null)",
+        ] {
+            let parameters = format!("enable_unsafe_tph={} tph_policy={name}", gate.letter());
+            assert_refused(&parameters, "not one of no_st, iv_st, ds_st, literal");
+        }
+        // Without a value, and with one that is longer than parameters may be, the kernel has
+        // its own word to say.
+        let long = "i".repeat(1025);
+        for parameters in ["tph_policy", &format!("tph_policy={long}")] {
+            assert!(load(parameters).is_err(), "{parameters}");
+        }
+    }
+    // As if it had not been there.
+    load("").expect("insmod");
+    assert_eq!(module::parameter(VFIO_TPH, PARAMETER), "");
+}
+
+fn r91_parameter_shows_and_cannot_be_written(_bench: &mut Bench) {
+    load("tph_policy=no_st").expect("insmod");
+    let path = module::parameter_path(VFIO_TPH, PARAMETER);
+    let mode = fs::metadata(&path).expect("metadata").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o444, "{mode:o}");
+    assert!(fs::write(&path, "literal").is_err());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
+    let forced = fs::write(&path, "literal");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).expect("chmod");
+    assert!(forced.is_err(), "the parameter was written");
+    assert_eq!(module::parameter(VFIO_TPH, PARAMETER), "no_st");
+    load("").expect("insmod");
 }
 
 /// One device's policy is not another's.
@@ -389,5 +512,9 @@ fn main() -> ExitCode {
         r20_only_root_writes,
         r20_each_device_has_its_own,
         r20_no_st_still_hints,
+        r91_policy_of_the_load,
+        r91_policy_stays_over_binds,
+        r91_names_that_are_none,
+        r91_parameter_shows_and_cannot_be_written,
     ])
 }
