@@ -47,8 +47,10 @@ impl<'a> InReset<'a> {
     /// or its interrupt vectors.
     unsafe fn new(vdev: &'a OpenDevice, stable: bool) -> Self {
         Self {
-            // SAFETY: By the safety requirement.
-            memory: stable.then(|| unsafe { Memory::new(vdev, Hold::Reset) }),
+            memory: stable.then(|| {
+                // SAFETY: By the safety requirement.
+                unsafe { Memory::new(vdev, Hold::Reset) }
+            }),
         }
     }
 
