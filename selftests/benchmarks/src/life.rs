@@ -234,17 +234,22 @@ pub fn all(bench: &mut Bench) {
                     "read Capability, read Device Capabilities 2, write Control, write 32 dwords \
                        of entries",
             },
-            NOTHING,
-            Need {
-                limit: 1,
-                wanted: 1 + 32,
-                what: "write Control before it (and 32 dwords of entries after it, for a reset \
-                       that leaves them)",
-            },
             Need {
                 limit: 1 + 32,
                 wanted: 1 + 32,
-                what: "write Control, write 32 dwords of entries",
+                what: "write Control and 32 dwords of entries after it, whatever the device has \
+                       made of itself",
+            },
+            Need {
+                limit: 1 + 1 + 32,
+                wanted: 2 + 1 + 32,
+                what: "write Control before it (disable, then the mode), write Control and 32 \
+                       dwords of entries after it",
+            },
+            Need {
+                limit: 1 + 32,
+                wanted: 2 + 32,
+                what: "write Control (disable, then the mode), write 32 dwords of entries",
             },
         ],
     );
@@ -262,18 +267,24 @@ pub fn all(bench: &mut Bench) {
                     "read Capability, read Device Capabilities 2, write Control, (see in Command \
                        that memory is decoded,) read 16 entries",
             },
-            NOTHING,
             Need {
-                limit: 1 + 16 + 1,
-                wanted: 1 + 1 + 16 + 1,
-                what: "write Control, (see in Command that memory is decoded,) write 16 entries, \
-                       which the core would restore, one flush",
+                limit: 1 + 16,
+                wanted: 1 + 1 + 16,
+                what: "write Control after it, (see in Command that memory is decoded,) read 16 \
+                       entries, whatever the device has made of itself",
+            },
+            Need {
+                limit: 1 + 16 + 1 + 1 + 16 + 1,
+                wanted: 2 + 1 + 16 + 1 + 1 + 1 + 16 + 1,
+                what: "write Control (disable, then the mode), (see in Command that memory is \
+                       decoded,) write 16 entries, which the core would restore, one flush; the \
+                       same after it",
             },
             Need {
                 limit: 1 + 16 + 1,
-                wanted: 1 + 1 + 16 + 1,
-                what: "write Control, (see in Command that memory is decoded,) write 16 entries, \
-                       one flush",
+                wanted: 2 + 1 + 16 + 1,
+                what: "write Control (disable, then the mode), (see in Command that memory is \
+                       decoded,) write 16 entries, one flush",
             },
         ],
     );
