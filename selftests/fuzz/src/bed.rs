@@ -114,7 +114,7 @@ fn find_losses(device: &Device, capability: u16) {
         return;
     };
     let mode = u32::from(offer.modes).trailing_zeros();
-    for value in [0, mode | 1 << PCI_TPH_CTRL_REQ_EN_MASK.trailing_zeros()] {
+    for value in [0, mode | (1 << PCI_TPH_CTRL_REQ_EN_MASK.trailing_zeros())] {
         device.set_config(capability + PCI_TPH_CTRL as u16, &value.to_le_bytes());
     }
 }
