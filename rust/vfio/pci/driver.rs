@@ -135,7 +135,7 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
     }
 
     /// What requests to a dma-buf of the device, which is open, should carry in a namespace, by the
-    /// word that [`OpenDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
+    /// word that [`super::OpenDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
     ///
     /// The dma-buf's reservation is locked, which comes after `memory_lock` and a session's lock.
     fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {

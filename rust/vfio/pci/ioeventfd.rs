@@ -39,11 +39,10 @@ pub(super) fn is_misaligned(arg: c_ulong) -> bool {
             && offset_of!(Head, offset) == offset_of!(bindings::vfio_device_ioeventfd, offset),
         "struct vfio_device_ioeventfd must begin with these fields"
     );
-    // CAST: a pointer of the user's.
-    let user = UserPtr::from_addr(arg as usize);
+    let user = UserPtr::from_addr(arg);
     let head: Result<Head> = UserSlice::new(user, size_of::<Head>()).reader().read();
     head.is_ok_and(|head| {
         let width = head.flags & bindings::VFIO_DEVICE_IOEVENTFD_SIZE_MASK;
-        width.is_power_of_two() && head.offset % u64::from(width) != 0
+        width.is_power_of_two() && head.offset & u64::from(width).wrapping_sub(1) != 0
     })
 }
