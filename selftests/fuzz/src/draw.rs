@@ -329,6 +329,14 @@ fn fits(op: &Op, shape: &Shape, habit: Habit) -> bool {
     }
 }
 
+fn lost(rng: &mut Rng, habit: Habit) -> Lost {
+    match rng.bool() {
+        // Others would go on using BARs that are not decoded any more.
+        true if habit == Habit::All => Lost::Everything,
+        _ => Lost::Tph,
+    }
+}
+
 /// Anything.
 fn any(rng: &mut Rng, shape: &Shape, habit: Habit) -> Op {
     let bar = pick(rng, &[0, 2]);
@@ -385,11 +393,7 @@ fn any(rng: &mut Rng, shape: &Shape, habit: Habit) -> Op {
         }
         955..=964 => Op::CloseBuffer(rng.usize(..BUFFERS)),
         965..=979 => Op::Policy(pick(rng, &POLICIES)),
-        980..=986 => Op::ResetItself(match rng.bool() {
-            // Others would go on using BARs that are not decoded any more.
-            true if habit == Habit::All => Lost::Everything,
-            _ => Lost::Tph,
-        }),
+        980..=986 => Op::ResetItself(lost(rng, habit)),
         _ => Op::Look,
     }
 }
@@ -442,6 +446,29 @@ impl Script {
         self.next.extend(ops);
     }
 
+    /// Has a device lose what was programmed, and its user go on as if nothing had happened.
+    fn lapse(&mut self, rng: &mut Rng, seat: usize, shape: &Shape, habit: Habit) {
+        let at_control = shape.capability.unwrap_or(0x160) + PCI_TPH_CTRL as u16;
+        let batch = |rng: &mut Rng, index| {
+            let sources = (0..2).map(|_| source(rng, Quality::Cpus, true)).collect();
+            Op::Program(Program {
+                flags: 0,
+                index,
+                count: None,
+                reserved: 0,
+                sources,
+                short: 0,
+                memory: Memory::Own,
+            })
+        };
+        let go_on = match rng.bool() {
+            true => batch(rng, 2),
+            false => Op::Write(at_control, control(rng).to_le_bytes().to_vec()),
+        };
+        let ops = [batch(rng, 0), Op::ResetItself(lost(rng, habit)), go_on];
+        self.next.extend(ops.map(|op| (seat, op)));
+    }
+
     /// The next operation, and on which device.
     pub fn next(&mut self, rng: &mut Rng, seats: &[Seat], habits: &[Habit]) -> (usize, Op) {
         if let Some(next) = self.next.pop_front() {
@@ -452,6 +479,7 @@ impl Script {
         match rng.u8(..80) {
             0 | 1 => self.begin(rng, at, shape, habit),
             2 | 3 if habit == Habit::All => self.nap(at, shape),
+            4 | 5 => self.lapse(rng, at, shape, habit),
             _ => (),
         }
         loop {
