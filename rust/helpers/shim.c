@@ -34,7 +34,7 @@ MODULE_PARM_DESC(enable_unsafe_tph,
  * By its name; which names there are is the driver's business. What is not set
  * can be told from what is set to nothing: the latter is in memory of its own.
  */
-static char no_policy[] = "";
+static char no_policy[1];
 static char *tph_policy = no_policy;
 module_param(tph_policy, charp, 0444);
 MODULE_PARM_DESC(tph_policy,
