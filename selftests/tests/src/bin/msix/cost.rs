@@ -13,6 +13,8 @@ use super::Bed;
 /// pcie_tph_set_st_entry() takes five config accesses and two of the table.
 const CONFIG_PER_ENTRY: u64 = 5;
 const TABLE_PER_ENTRY: u64 = 2;
+/// Whether the first tag, and then the last one, has arrived: that function does not say.
+const TABLE_PER_BATCH: u64 = 2;
 /// A look before, whether the table is decoded, what was in force put back, a look after.
 const CONFIG_PER_BATCH: u64 = 5;
 /// Besides a write for each vector, where the kernel writes many at once: the same, disabled before,
@@ -37,7 +39,10 @@ pub fn r40_accesses_per_entry(bench: &mut Bench) {
             config <= CONFIG_PER_ENTRY * n + CONFIG_PER_BATCH,
             "{count}: {counters:?}"
         );
-        assert!(table <= TABLE_PER_ENTRY * n, "{count}: {counters:?}");
+        assert!(
+            table <= TABLE_PER_ENTRY * n + TABLE_PER_BATCH,
+            "{count}: {counters:?}"
+        );
         if kernel::has("pci_msix_write_tph_tags") {
             assert!(config + table <= n + BESIDES, "{count}: {counters:?}");
         }
