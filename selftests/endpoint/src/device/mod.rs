@@ -102,7 +102,10 @@ impl Endpoint {
         self.msix.reset();
         self.engine.reset();
         self.outgoing.clear();
-        self.come_up_with_tph();
+        // All of it is 0 by now, and what a test has put in place of an entry stays.
+        if self.after_reset != (0, 0) {
+            self.come_up_with_tph();
+        }
         if self.spec.tph.table == Table::Msix {
             self.msix.fill_tags(self.after_reset.1);
         }
