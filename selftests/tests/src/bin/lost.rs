@@ -64,7 +64,15 @@ fn programmed(bed: &Bed) -> Vec<u16> {
 /// The device resets itself, and its user has it decode memory again.
 #[track_caller]
 fn lose(bed: &Bed, what: Lost) {
+    lose_and_have(bed, what, 0);
+}
+
+/// The same, and the device has `control` in Control then.
+#[track_caller]
+fn lose_and_have(bed: &Bed, what: Lost, control: u32) {
     bed.endpoint.reset_itself(what);
+    let now = bed.endpoint.control();
+    assert_eq!(now, control, "{what:?}: what this test is about");
     if what == Lost::Everything {
         assert_eq!(bed.endpoint.state().command, 0, "what this test is about");
         bed.device.decode_memory(true);
@@ -371,9 +379,8 @@ fn r77_on_after_its_own_reset(bench: &mut Bench) {
                     let lost = || {
                         bed.put_control(before);
                         bed.endpoint.after_reset(on, STRAY);
-                        lose(&bed, loss);
+                        lose_and_have(&bed, loss, on);
                         bed.endpoint.after_reset(0, 0);
-                        assert_eq!(bed.endpoint.control(), on, "what this test is about");
                     };
                     if is_enabled(before) && mode != StMode::NoSt {
                         lost();
