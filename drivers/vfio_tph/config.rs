@@ -9,7 +9,7 @@
 
 use crate::{
     device::VfioTph,
-    hardware,
+    events,
     rules::{
         capability::MAX_CAPABILITY_ENTRIES,
         control, //
@@ -107,7 +107,7 @@ fn write_others(
     access: Access<'_>,
 ) -> Result<usize> {
     if device.spans.power.meets(access.position(), access.count) {
-        hardware::write_power_state(handle, access)
+        events::write_power_state(handle, access)
     } else {
         handle.vdev().write(access)
     }
@@ -173,7 +173,7 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
 
     // As vfio-pci-core has it for any access to a device that does not wake up.
     let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
-    hardware::write_control(handle, register.start, bytes)
+    events::write_control(handle, register.start, bytes)
 }
 
 /// The bytes of the Control register that a write of `count` bytes at `at` in config space touches,

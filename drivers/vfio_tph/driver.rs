@@ -13,11 +13,9 @@ use crate::{
         VfioTph, //
     },
     dmabuf,
+    events,
     feature,
-    hardware::{
-        self,
-        Tph, //
-    },
+    hardware::Tph,
     lookup::HostBridges,
     rules::{
         capability::{
@@ -57,10 +55,15 @@ use crate::{
                 InReset,
                 Open,
                 OpenDevice,
+                OpenState,
                 Opening,
                 Unmappable, //
             },
         },
+    },
+    spans::{
+        ByteRange,
+        Spans, //
     },
     sysfs::TphPolicy,
     uapi, //
@@ -75,9 +78,12 @@ use kernel::{
     sync::atomic::Relaxed, //
 };
 
+impl OpenState for VfioTph {
+    type Session = TphSession;
+}
+
 impl Driver for VfioTph {
     type Shared = Shared;
-    type Session = TphSession;
     type Attribute = TphPolicy;
 
     const FEATURES: RangeInclusive<u32> =
@@ -165,7 +171,7 @@ impl Driver for VfioTph {
             };
             // Whatever was there before: also what the kernel knows nothing of.
             let tph = session.tph.insert(Tph::new(place, entries)?);
-            hardware::open(tph, opening);
+            events::open(tph, opening);
             if self.retired.load(Relaxed) {
                 tph.retire();
             }
@@ -179,18 +185,18 @@ impl Driver for VfioTph {
         }
 
         show(&mut session, opening)?;
-        self.spans.set(vdev, &session);
+        set_spans(&self.spans, vdev, &session);
         Ok(session)
     }
 
     fn before_close(&self, handle: Handle<'_, Self>) {
         // Nobody else has the device any more who could be waited for.
-        let _ = hardware::before_close(handle);
+        let _ = events::before_close(handle);
     }
 
     fn close(&self, open: &mut Open<'_, Self>) {
         self.spans.clear();
-        hardware::close(open);
+        events::close(open);
         open.visible.closed();
     }
 
@@ -226,17 +232,17 @@ impl Driver for VfioTph {
 
     fn interrupts_change(&self, handle: Handle<'_, Self>) {
         // Only a user who changes the power state could be waited for in vain; there is none now.
-        let _ = hardware::vectors_change(handle);
+        let _ = events::vectors_change(handle);
     }
 
     fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
         // As above.
-        let _ = hardware::vectors_changed(handle, held);
+        let _ = events::vectors_changed(handle, held);
     }
 
     fn reset_failed(&self, handle: Handle<'_, Self>) {
         // A user who changes the power state, and is waited for in vain, sees to it.
-        let _ = hardware::reset_failed(handle);
+        let _ = events::reset_failed(handle);
     }
 
     fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
@@ -253,7 +259,7 @@ impl Driver for VfioTph {
     }
 
     fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        hardware::shutdown(open, reset);
+        events::shutdown(open, reset);
     }
 
     fn is_shut_down(&self) {
@@ -261,31 +267,31 @@ impl Driver for VfioTph {
     }
 
     fn suspend(&self, open: &mut Open<'_, Self>) {
-        hardware::sleep(open);
+        events::sleep(open);
     }
 
     fn resume(&self, open: &mut Open<'_, Self>) {
-        hardware::wake(open);
+        events::wake(open);
     }
 
     fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        hardware::before_reset(open, reset);
+        events::before_reset(open, reset);
     }
 
     fn reset_done(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        hardware::after_reset(open, reset);
+        events::after_reset(open, reset);
     }
 
     fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &mut InReset<'_>) {
         if accessible {
-            hardware::doubt(open, reset);
+            events::doubt(open, reset);
         } else {
-            hardware::lose(open);
+            events::lose(open);
         }
     }
 
     fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        hardware::settle(open, reset);
+        events::settle(open, reset);
     }
 }
 
@@ -411,4 +417,39 @@ fn show(session: &mut TphSession, opening: &mut Opening<'_>) -> Result {
         }
     }
     Ok(())
+}
+
+/// Says which accesses to config space concern the driver, for a device that is being opened.
+fn set_spans(spans: &Spans, vdev: &CoreDevice, session: &TphSession) {
+    let hull = session
+        .virtual_bytes
+        .iter()
+        .fold(ByteRange::EMPTY, |hull, range| hull.hull(*range));
+    spans.writes.set(hull.start..hull.end);
+
+    let table = session
+        .offered
+        .as_ref()
+        .filter(|offered| offered.offer.policy.discloses_tags())
+        .zip(session.tph.as_ref())
+        .filter(|(_, tph)| tph.place() == Place::Capability && !tph.tags().is_empty())
+        .map_or(0..0, |(offered, tph)| {
+            let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
+            // CAST: at most 64 entries.
+            start..start + 2 * tph.tags().len() as u16
+        });
+    spans.table.set(table);
+
+    // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table
+    // that cannot be reached meanwhile.
+    let start = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
+    let concerned = vdev.pm_capability() != 0
+        && session.offered.is_some()
+        && session
+            .tph
+            .as_ref()
+            .is_some_and(|tph| vdev.loses_state() || tph.place() == Place::Msix);
+    spans
+        .power
+        .set(if concerned { start..start + 1 } else { 0..0 });
 }

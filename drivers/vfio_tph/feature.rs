@@ -6,8 +6,8 @@
 use crate::{
     device::VfioTph,
     dmabuf,
+    events,
     failure::Failure,
-    hardware,
     rules::{
         batch::Batch,
         capability::Offer,
@@ -243,7 +243,7 @@ fn program(
     }
     if pending {
         // What was not in force may be in a moment.
-        hardware::catch_up(handle)?;
+        events::catch_up(handle)?;
         if let Some(tph) = &handle.lock_now()?.open()?.tph {
             batch.admit(tph.control(), offer)?;
         }
@@ -269,7 +269,7 @@ fn program(
         }
     }
 
-    hardware::program(handle, batch, &mut tags)?;
+    events::program(handle, batch, &mut tags)?;
     device.counters().table_writes.count();
     trace::table_write(
         handle.vdev().pci(),

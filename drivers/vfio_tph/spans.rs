@@ -3,32 +3,25 @@
 //! Which accesses to config space concern the driver: words that are read without a lock, as most
 //! accesses are vfio-pci-core's alone.
 
-use crate::{
-    device::TphSession,
-    rules::reconcile::Place,
-    rust::vfio::pci::{
-        CoreDevice,
-        Watch, //
-    },
-    uapi, //
-};
+use crate::rust::vfio::pci::Watch;
 use core::ops::Range;
 
 /// A range of bytes in config space.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) struct ByteRange {
-    start: u16,
-    end: u16,
+    pub(crate) start: u16,
+    pub(crate) end: u16,
 }
 
 impl ByteRange {
-    const EMPTY: Self = Self { start: 0, end: 0 };
+    pub(crate) const EMPTY: Self = Self { start: 0, end: 0 };
 
     pub(crate) fn contains(self, offset: usize) -> bool {
         (usize::from(self.start)..self.end.into()).contains(&offset)
     }
 
-    fn hull(self, other: Self) -> Self {
+    /// The least range that has both.
+    pub(crate) fn hull(self, other: Self) -> Self {
         if self == Self::EMPTY {
             return other;
         }
@@ -67,40 +60,6 @@ impl Spans {
             table: Watch::new(),
             power: Watch::new(),
         }
-    }
-
-    /// For a device that is being opened.
-    pub(crate) fn set(&self, vdev: &CoreDevice, session: &TphSession) {
-        let hull = session
-            .virtual_bytes
-            .iter()
-            .fold(ByteRange::EMPTY, |hull, range| hull.hull(*range));
-        self.writes.set(hull.start..hull.end);
-
-        let table = session
-            .offered
-            .as_ref()
-            .filter(|offered| offered.offer.policy.discloses_tags())
-            .zip(session.tph.as_ref())
-            .filter(|(_, tph)| tph.place() == Place::Capability && !tph.tags().is_empty())
-            .map_or(0..0, |(offered, tph)| {
-                let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
-                // CAST: at most 64 entries.
-                start..start + 2 * tph.tags().len() as u16
-            });
-        self.table.set(table);
-
-        // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table
-        // that cannot be reached meanwhile.
-        let start = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
-        let concerned = vdev.pm_capability() != 0
-            && session.offered.is_some()
-            && session
-                .tph
-                .as_ref()
-                .is_some_and(|tph| vdev.loses_state() || tph.place() == Place::Msix);
-        self.power
-            .set(if concerned { start..start + 1 } else { 0..0 });
     }
 
     /// For a device that is being closed.

@@ -9,7 +9,7 @@
 //! vectors, and so a tag must be gone before its vector is allocated again.
 
 use crate::{
-    hardware::Access,
+    reached::Reached,
     rules::{
         reconcile::{
             Entries,
@@ -160,7 +160,7 @@ impl Table {
     }
 
     /// Whether hardware has what it is recorded to have in [`Self::witness`].
-    pub(crate) fn is_as_recorded(&self, at: &Access<'_>) -> bool {
+    pub(crate) fn is_as_recorded(&self, at: &Reached<'_>) -> bool {
         let Some(entry) = self.witness() else {
             return true;
         };
@@ -174,7 +174,7 @@ impl Table {
 
     /// Writes the entries that are due; the requester is disabled. Whether the table took them
     /// all. What it did not take stays due.
-    pub(crate) fn write_due(&mut self, at: &mut Access<'_>) -> bool {
+    pub(crate) fn write_due(&mut self, at: &mut Reached<'_>) -> bool {
         while let Some(first) = self.next_due(0) {
             let run = self.run(at.vdev(), first);
             if !self.write(at, run.clone()) {
@@ -187,7 +187,7 @@ impl Table {
         true
     }
 
-    fn write(&self, at: &mut Access<'_>, run: Range<usize>) -> bool {
+    fn write(&self, at: &mut Reached<'_>, run: Range<usize>) -> bool {
         let tags = &self.wanted[run.clone()];
         let vdev = at.vdev();
         // CAST: at most 2048 entries.

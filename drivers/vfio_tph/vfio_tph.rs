@@ -2,8 +2,9 @@
 
 //! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
 //!
-//! The driver is vfio-pci in everything but TPH. What happens to a device is in [`driver`], what is
-//! wanted of hardware and what it holds in [`hardware`], which alone changes it. Calls of the user
+//! The driver is vfio-pci in everything but TPH. What happens to a device is in [`driver`], and with
+//! its locks in [`events`]; what is wanted of hardware and what it holds in [`hardware`], which alone
+//! changes it. Calls of the user
 //! come in by [`config`] (the TPH Requester capability) and [`feature`] (the device features of
 //! `include/uapi/linux/vfio_tph.h`), those of an administrator by [`sysfs`] and [`debugfs`]. The tag
 //! of a CPU comes from firmware ([`lookup`]). What the driver decides it decides in [`rules`], which
@@ -17,10 +18,12 @@ mod denylist;
 mod device;
 mod dmabuf;
 mod driver;
+mod events;
 mod failure;
 mod feature;
 mod hardware;
 mod lookup;
+mod reached;
 mod rules;
 #[path = "../../rust/mod.rs"]
 mod rust;

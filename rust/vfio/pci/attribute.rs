@@ -6,26 +6,14 @@
 
 use super::{
     device::Device,
-    driver::Driver,
-    session::MaybeOpen, //
+    driver::{
+        Attribute,
+        Driver, //
+    },
 };
 use crate::rust::bindings;
 use core::marker::PhantomData;
 use kernel::prelude::*;
-
-/// A text attribute of a bound device.
-pub(crate) trait Attribute<T: Driver> {
-    /// The file's name.
-    const NAME: &'static CStr;
-    /// The file's mode.
-    const MODE: u16;
-
-    /// What a read shows, without the newline.
-    fn show(data: &T) -> &'static CStr;
-
-    /// Takes what was written, without a newline at its end.
-    fn store(data: &T, device: MaybeOpen<'_, T>, value: &[u8]) -> Result;
-}
 
 /// The tables that the driver core wants for an attribute.
 pub(super) struct Table<T: Driver>(PhantomData<T>);

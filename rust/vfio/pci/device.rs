@@ -11,6 +11,7 @@ use super::{
     driver::Driver,
     ioeventfd,
     msix::HeldVectors,
+    pci_driver,
     session::{
         Handle,
         InReset,
@@ -107,7 +108,7 @@ impl<T: Driver> Device<T> {
     ///
     /// # Safety
     ///
-    /// `pdev` is being probed by the driver, so that [`super::registration`] can tell what is
+    /// `pdev` is being probed by the driver, so that [`pci_driver::probed`] can tell what is
     /// shared.
     pub(super) unsafe fn new(pdev: *mut bindings::pci_dev) -> Result<NonNull<Self>> {
         // SAFETY: The size covers the whole of `Self`, and the tables are static.
@@ -367,7 +368,7 @@ impl<T: Driver> Device<T> {
         let this = vdev.cast::<Self>();
         from_result(|| {
             // SAFETY: The vfio core calls this for a device that is being probed.
-            let (pdev, shared) = unsafe { super::registration::probed::<T>((*vdev).dev)? };
+            let (pdev, shared) = unsafe { pci_driver::probed::<T>((*vdev).dev)? };
 
             // SAFETY: The memory is ours until this returns, and does not move.
             unsafe {

@@ -3,7 +3,6 @@
 //! What a variant driver implements.
 
 use super::{
-    attribute::Attribute,
     core_device::{
         Access,
         CoreDevice, //
@@ -12,7 +11,9 @@ use super::{
     session::{
         Handle,
         InReset,
+        MaybeOpen,
         Open,
+        OpenState,
         Opening, //
     },
     watch::Unmappable,
@@ -31,13 +32,10 @@ use kernel::{
 /// A vfio-pci variant driver. The implementing type is the driver's data of one bound device.
 ///
 /// Callbacks run in process context and may sleep, several at a time.
-pub(crate) trait Driver: Sized + Send + Sync + 'static {
+pub(crate) trait Driver: OpenState + Send + Sync {
     /// What all devices of the driver share. Lives from before the first is bound until after the
     /// last is gone.
     type Shared: Send + Sync;
-
-    /// What exists while a device is open.
-    type Session: Send + Unpin;
 
     /// The attribute that a bound device has in sysfs.
     type Attribute: Attribute<Self>;
@@ -176,4 +174,18 @@ pub(crate) trait Driver: Sized + Send + Sync + 'static {
 
     /// Recovery from an error is over; the device, which is open, may have lost its state.
     fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>);
+}
+
+/// A text attribute of a bound device.
+pub(crate) trait Attribute<T: OpenState> {
+    /// The file's name.
+    const NAME: &'static CStr;
+    /// The file's mode.
+    const MODE: u16;
+
+    /// What a read shows, without the newline.
+    fn show(data: &T) -> &'static CStr;
+
+    /// Takes what was written, without a newline at its end.
+    fn store(data: &T, device: MaybeOpen<'_, T>, value: &[u8]) -> Result;
 }

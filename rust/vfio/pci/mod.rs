@@ -15,19 +15,22 @@ mod dma_buf;
 mod driver;
 mod ioeventfd;
 mod msix;
+mod pci_driver;
 mod region;
 mod registration;
 mod session;
 mod watch;
 
 pub(crate) use self::{
-    attribute::Attribute,
     core_device::{
         Access,
         CoreDevice,
         OpenDevice, //
     },
-    driver::Driver,
+    driver::{
+        Attribute,
+        Driver, //
+    },
     msix::{
         HeldVectors,
         Memory,
@@ -39,6 +42,7 @@ pub(crate) use self::{
         InReset,
         MaybeOpen,
         Open,
+        OpenState,
         Opening, //
     },
     watch::{

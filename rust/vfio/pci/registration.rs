@@ -5,7 +5,11 @@
 use super::{
     attribute::Table,
     device::Device,
-    driver::Driver, //
+    driver::Driver,
+    pci_driver::{
+        PciDriver,
+        PmOps, //
+    },
 };
 use crate::rust::bindings;
 use core::{
@@ -13,16 +17,12 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
-    container_of,
-    device::Bound,
     driver,
     error::{
         from_result,
         to_result, //
     },
-    pci,
     prelude::*,
-    sync::SetOnce,
     types::{
         ForeignOwnable,
         Opaque, //
@@ -34,54 +34,6 @@ pub(crate) type Registration<T> = driver::Registration<Adapter<T>>;
 
 /// Ties a [`Driver`] to the PCI bus.
 pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
-
-/// A `struct pci_driver`, with what its devices share behind it.
-///
-/// # Invariants
-///
-/// `shared` points to what [`Driver::shared`] made, from before the driver is registered until
-/// after it is unregistered.
-#[repr(C)]
-pub(crate) struct PciDriver<T: Driver> {
-    pci: bindings::pci_driver,
-    shared: *const T::Shared,
-    pm: SetOnce<PmOps>,
-}
-
-/// vfio-pci-core's power management callbacks, and the same with ours around some of them.
-///
-/// vfio-pci-core sets `driver->pm` when a device is registered, without `kernel/patches` each
-/// time, and exports neither. So for as long as the registration of a device takes, a device that
-/// falls asleep or wakes up does so without ours there.
-struct PmOps {
-    inner: bindings::dev_pm_ops,
-    wrapped: bindings::dev_pm_ops,
-}
-
-impl<T: Driver> PciDriver<T> {
-    /// The driver around a `struct device_driver`.
-    ///
-    /// # Safety
-    ///
-    /// `driver` is in a `PciDriver<T>`.
-    unsafe fn from_driver(driver: *mut bindings::device_driver) -> *mut Self {
-        // SAFETY: By the safety requirement.
-        unsafe {
-            let pci = container_of!(driver, bindings::pci_driver, driver);
-            container_of!(pci, Self, pci)
-        }
-    }
-}
-
-impl<T: Driver> Default for PciDriver<T> {
-    fn default() -> Self {
-        Self {
-            pci: Default::default(),
-            shared: core::ptr::null(),
-            pm: SetOnce::new(),
-        }
-    }
-}
 
 // SAFETY: `PciDriver` is `repr(C)` and has a `struct device_driver` at that offset. `DriverData`
 // has no size: the driver core, which drops it after unbind, frees nothing, and drvdata is
@@ -146,27 +98,6 @@ static OVERRIDE_ONLY: [bindings::pci_device_id; 2] = {
     any.override_only = bindings::PCI_ID_F_VFIO_DRIVER_OVERRIDE;
     [any, pin_init::zeroed()]
 };
-
-/// The PCI device that is being probed, and what the driver's devices share.
-///
-/// # Safety
-///
-/// `dev` is in a `struct pci_dev` that is being probed by `Registration<T>`; the result is not used
-/// after that.
-pub(super) unsafe fn probed<'a, T: Driver>(
-    dev: *mut bindings::device,
-) -> Result<(&'a pci::Device<Bound>, &'a T::Shared)> {
-    // SAFETY: By the safety requirement the driver is ours, and by the invariant of `PciDriver`
-    // what is shared lives.
-    unsafe {
-        let pdev = container_of!(dev, bindings::pci_dev, dev);
-        let driver = PciDriver::<T>::from_driver((*dev).driver);
-        Ok((
-            &*pdev.cast_const().cast(),
-            (*driver).shared.as_ref().ok_or(EINVAL)?,
-        ))
-    }
-}
 
 /// A callback of `struct dev_pm_ops`.
 type PmCallback = Option<unsafe extern "C" fn(*mut bindings::device) -> c_int>;

@@ -10,7 +10,6 @@ use super::{
         OpenDevice,
         VirtualConfig, //
     },
-    driver::Driver,
     msix::{
         Hold,
         Memory,
@@ -33,6 +32,12 @@ use kernel::{
 
 /// `PCI_CAP_ID_INVALID` of drivers/vfio/pci/vfio_pci_priv.h: the byte belongs to no capability.
 const CAP_ID_INVALID: u8 = 0xff;
+
+/// What a driver keeps of a device from when it is opened until it is closed.
+pub(crate) trait OpenState: Sized + 'static {
+    /// What changes meanwhile, behind a lock.
+    type Session: Send + Unpin;
+}
 
 /// A callback of a reset, before or after it.
 pub(crate) struct InReset<'a> {
@@ -115,7 +120,7 @@ impl<'a> Opening<'a> {
 
 /// The state of a device between open and close, behind a lock.
 #[pin_data]
-pub(crate) struct Session<T: Driver> {
+pub(crate) struct Session<T: OpenState> {
     #[pin]
     pub(super) locked: Mutex<Locked<T>>,
     /// A reset is over, or a change that only one user makes at a time.
@@ -137,7 +142,7 @@ pub(super) enum Change {
     Power,
 }
 
-pub(super) struct Locked<T: Driver> {
+pub(super) struct Locked<T: OpenState> {
     /// Whether a reset is under way: prepared, not done. One at a time, under the device lock.
     pub(super) resetting: bool,
     /// What one user is about to do.
@@ -149,14 +154,14 @@ pub(super) struct Locked<T: Driver> {
     pub(super) session: Option<T::Session>,
 }
 
-impl<T: Driver> Locked<T> {
+impl<T: OpenState> Locked<T> {
     /// Whether hardware is to be left alone: it is about to lose its state.
     fn is_in_transit(&self) -> bool {
         self.resetting || self.change == Change::Power
     }
 }
 
-impl<T: Driver> Session<T> {
+impl<T: OpenState> Session<T> {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             locked <- new_mutex!(Locked {
@@ -224,11 +229,11 @@ impl<T: Driver> Session<T> {
 }
 
 /// A device that is bound, open or not.
-pub(crate) struct MaybeOpen<'a, T: Driver> {
+pub(crate) struct MaybeOpen<'a, T: OpenState> {
     pub(super) session: &'a Session<T>,
 }
 
-impl<T: Driver> MaybeOpen<'_, T> {
+impl<T: OpenState> MaybeOpen<'_, T> {
     /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
     pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
         let guard = self.session.locked.lock();
@@ -242,20 +247,20 @@ impl<T: Driver> MaybeOpen<'_, T> {
 
 /// An open device as a callback gets it: vfio-pci-core's part, and the way to the session that
 /// belongs to it.
-pub(crate) struct Handle<'a, T: Driver> {
+pub(crate) struct Handle<'a, T: OpenState> {
     vdev: &'a OpenDevice,
     session: &'a Session<T>,
 }
 
-impl<T: Driver> Clone for Handle<'_, T> {
+impl<T: OpenState> Clone for Handle<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: Driver> Copy for Handle<'_, T> {}
+impl<T: OpenState> Copy for Handle<'_, T> {}
 
-impl<'a, T: Driver> Handle<'a, T> {
+impl<'a, T: OpenState> Handle<'a, T> {
     pub(super) fn new(vdev: &'a OpenDevice, session: &'a Session<T>) -> Self {
         Self { vdev, session }
     }
@@ -364,25 +369,25 @@ impl<'a, T: Driver> Handle<'a, T> {
 ///
 /// The session's `change` is something, and is none again only when this is dropped.
 #[must_use = "others go on when it is dropped"]
-pub(super) struct Alone<'a, T: Driver> {
+pub(super) struct Alone<'a, T: OpenState> {
     session: &'a Session<T>,
 }
 
-impl<T: Driver> Drop for Alone<'_, T> {
+impl<T: OpenState> Drop for Alone<'_, T> {
     fn drop(&mut self) {
         self.session.set_change(Change::None);
     }
 }
 
 /// A locked session, and what else is held for it: nothing, or `memory_lock`.
-pub(crate) struct SessionGuard<'a, T: Driver, M = ()> {
+pub(crate) struct SessionGuard<'a, T: OpenState, M = ()> {
     // Dropped in this order: the reverse of how they are taken.
     guard: MutexGuard<'a, Locked<T>>,
     memory: M,
     vdev: &'a OpenDevice,
 }
 
-impl<T: Driver, M> SessionGuard<'_, T, M> {
+impl<T: OpenState, M> SessionGuard<'_, T, M> {
     /// The session.
     pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
         Ok(Open {
@@ -392,7 +397,7 @@ impl<T: Driver, M> SessionGuard<'_, T, M> {
     }
 }
 
-impl<T: Driver> SessionGuard<'_, T, MemoryLock<'_>> {
+impl<T: OpenState> SessionGuard<'_, T, MemoryLock<'_>> {
     /// The session, and the memory of its device. What is made of that for the moment is over
     /// before the session is unlocked: a reset neither saves nor finds it.
     pub(crate) fn open_with_memory(&mut self) -> Result<(Open<'_, T>, Memory<'_>)> {
@@ -420,12 +425,12 @@ pub(crate) enum MemoryLock<'a> {
 }
 
 /// An open device, with its session locked.
-pub(crate) struct Open<'a, T: Driver> {
+pub(crate) struct Open<'a, T: OpenState> {
     session: &'a mut T::Session,
     vdev: &'a OpenDevice,
 }
 
-impl<'a, T: Driver> Open<'a, T> {
+impl<'a, T: OpenState> Open<'a, T> {
     pub(super) fn new(session: &'a mut T::Session, vdev: &'a OpenDevice) -> Self {
         Self { session, vdev }
     }
@@ -446,7 +451,7 @@ impl<'a, T: Driver> Open<'a, T> {
     }
 }
 
-impl<T: Driver> Deref for Open<'_, T> {
+impl<T: OpenState> Deref for Open<'_, T> {
     type Target = T::Session;
 
     fn deref(&self) -> &T::Session {
@@ -454,7 +459,7 @@ impl<T: Driver> Deref for Open<'_, T> {
     }
 }
 
-impl<T: Driver> DerefMut for Open<'_, T> {
+impl<T: OpenState> DerefMut for Open<'_, T> {
     fn deref_mut(&mut self) -> &mut T::Session {
         self.session
     }

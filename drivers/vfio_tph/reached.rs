@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What can be reached of a device: it may be asleep, gone, or decode no memory.
+
+use crate::{
+    rules::{
+        reconcile::Reach,
+        regs::Control, //
+    },
+    rust::{
+        pci::{
+            self as bus,
+            tph::Requester, //
+        },
+        ratelimit,
+        vfio::pci::{
+            MsixTable,
+            OpenDevice, //
+        },
+    },
+    uapi, //
+};
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*, //
+};
+
+const CONTROL: u16 = uapi::PCI_TPH_CTRL as u16;
+
+/// What can be reached of a device while an event is seen to.
+pub(crate) struct Reached<'a> {
+    vdev: &'a OpenDevice,
+    requester: Requester<'a>,
+    reach: Reach,
+    msix: Option<MsixTable<'a>>,
+}
+
+impl<'a> Reached<'a> {
+    /// As far as the power state, and what is decoded, let one.
+    pub(crate) fn new(
+        vdev: &'a OpenDevice,
+        requester: Requester<'a>,
+        msix: Option<MsixTable<'a>>,
+    ) -> Self {
+        let reach = if !bus::is_powered(vdev.pci()) || !bus::is_accessible(vdev.pci()) {
+            Reach::Nothing
+        } else if msix.is_none() {
+            Reach::Config
+        } else {
+            Reach::Memory
+        };
+        Self {
+            vdev,
+            requester,
+            reach,
+            msix,
+        }
+    }
+
+    pub(crate) fn vdev(&self) -> &'a OpenDevice {
+        self.vdev
+    }
+
+    pub(crate) fn requester(&self) -> &Requester<'a> {
+        &self.requester
+    }
+
+    /// The MSI-X table, where it is decoded.
+    pub(crate) fn msix_table(&self) -> Option<&MsixTable<'a>> {
+        self.msix.as_ref()
+    }
+
+    /// The same, to change it.
+    pub(crate) fn msix_table_mut(&mut self) -> Option<&mut MsixTable<'a>> {
+        self.msix.as_mut()
+    }
+
+    /// The PCI device.
+    pub(crate) fn pci(&self) -> &'a pci::Device<Bound> {
+        self.vdev.pci()
+    }
+
+    /// How much it is.
+    pub(crate) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Writes Control.
+    pub(crate) fn write_control(&self, control: Control) {
+        self.requester.write_dword(CONTROL, control.raw());
+    }
+
+    /// Control as hardware has it. [`Gone`] if nobody answers, or with a value that nobody wrote.
+    pub(crate) fn control(&self) -> Result<Control, Gone> {
+        let raw = self.requester.read_dword(CONTROL);
+        (raw != u32::MAX)
+            .then(|| Control::from_raw(raw))
+            .flatten()
+            .ok_or_else(|| {
+                if ratelimit::allows() {
+                    dev_err!(self.pci(), "TPH: Control reads {:#010x}\n", raw);
+                }
+                Gone
+            })
+    }
+}
+
+/// The device does not answer.
+pub(crate) struct Gone;
