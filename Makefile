@@ -12,7 +12,7 @@ TIME ?= 600
 
 .DEFAULT_GOAL := modules
 .PHONY: help modules all kernel demo test soak fuzz test-parity test-nested host-test check bench \
-	bench-plots clean distclean
+	bench-plots pictures clean distclean
 
 help: ## Show this list
 	@echo 'make TARGET [KERNEL=lean|bare|debug|kcsan] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
@@ -61,6 +61,9 @@ bench: ## Measure against the C path and vfio-pci; with BDF, times of a device o
 
 bench-plots: ## The same, and draw the plots in Documentation/plots again
 	@selftests/bench --plots
+
+pictures: ## Draw the pictures of Documentation/ again
+	@kernel/enter Documentation/pictures
 
 clean: ## Remove what was built in the checkout
 	@rm -rf build
