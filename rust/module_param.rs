@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The module parameters that are declared in the C shim.
+//! The module parameters, which `rust/helpers/param.c` declares.
 
 use super::bindings;
 use kernel::prelude::*;

@@ -27,6 +27,7 @@ use crate::{
         policy::Policy,
         regs::Completer, //
     },
+    rust::vfio::pci::OpenState,
     spans::{
         ByteRange,
         Spans, //
@@ -96,6 +97,10 @@ pub(crate) struct Offered {
     pub(crate) offer: Offer,
     /// Its offset in config space.
     pub(crate) offset: u16,
+}
+
+impl OpenState for VfioTph {
+    type Session = TphSession;
 }
 
 impl VfioTph {

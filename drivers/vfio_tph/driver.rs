@@ -48,14 +48,17 @@ use crate::{
             feature::Call,
             pci::{
                 Access,
+                Attribute,
                 CoreDevice,
+                DeviceId,
                 Driver,
                 Handle,
                 HeldVectors,
+                Hooks,
+                IdTable,
                 InReset,
                 Open,
                 OpenDevice,
-                OpenState,
                 Opening,
                 Unmappable, //
             },
@@ -65,30 +68,33 @@ use crate::{
         ByteRange,
         Spans, //
     },
-    sysfs::TphPolicy,
+    sysfs::TPH_POLICY,
     uapi, //
 };
 use core::ops::RangeInclusive;
 use kernel::{
     debugfs::Dir,
     device::Bound,
+    device_id::IdArray,
     page::PAGE_SIZE,
     pci,
     prelude::*,
     sync::atomic::Relaxed, //
 };
 
-impl OpenState for VfioTph {
-    type Session = TphSession;
-}
+/// As vfio-pci: any device. modpost is not told, so that tools which choose a driver by its alias
+/// go on to choose vfio-pci.
+static ANY: IdArray<DeviceId, (), 1> = IdArray::new_without_index([DeviceId::ANY]);
 
+#[vtable]
 impl Driver for VfioTph {
     type Shared = Shared;
-    type Attribute = TphPolicy;
 
+    const NAME: &'static CStr = c"vfio_tph";
+    const ID_TABLE: IdTable = &ANY;
+    const ATTRIBUTE: Option<Attribute<Self>> = Some(TPH_POLICY);
     const FEATURES: RangeInclusive<u32> =
         uapi::VFIO_DEVICE_FEATURE_TPH..=uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
-    const NAME: &'static CStr = c"vfio_tph";
 
     fn shared() -> impl PinInit<Shared, Error> {
         let gate = module_param::enable_unsafe_tph();
@@ -222,29 +228,6 @@ impl Driver for VfioTph {
         feature::dispatch(self, handle, call)
     }
 
-    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
-        let in_msix = open
-            .tph
-            .as_ref()
-            .is_some_and(|tph| tph.place() == Place::Msix);
-        open.offered.is_some() && in_msix
-    }
-
-    fn interrupts_change(&self, handle: Handle<'_, Self>) {
-        // Only a user who changes the power state could be waited for in vain; there is none now.
-        let _ = events::vectors_change(handle);
-    }
-
-    fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
-        // As above.
-        let _ = events::vectors_changed(handle, held);
-    }
-
-    fn reset_failed(&self, handle: Handle<'_, Self>) {
-        // A user who changes the power state, and is waited for in vain, sees to it.
-        let _ = events::reset_failed(handle);
-    }
-
     fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
         let offered = open.offered.as_ref()?;
         let msix = open.vdev().msix()?;
@@ -252,10 +235,6 @@ impl Driver for VfioTph {
             region: msix.bar,
             bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
         })
-    }
-
-    fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<DmaBufTph> {
-        dmabuf::answer(word, extended)
     }
 
     fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
@@ -292,6 +271,35 @@ impl Driver for VfioTph {
 
     fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
         events::settle(open, reset);
+    }
+}
+
+impl Hooks for VfioTph {
+    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
+        let in_msix = open
+            .tph
+            .as_ref()
+            .is_some_and(|tph| tph.place() == Place::Msix);
+        open.offered.is_some() && in_msix
+    }
+
+    fn interrupts_change(&self, handle: Handle<'_, Self>) {
+        // Only a user who changes the power state could be waited for in vain; there is none now.
+        let _ = events::vectors_change(handle);
+    }
+
+    fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
+        // As above.
+        let _ = events::vectors_changed(handle, held);
+    }
+
+    fn reset_failed(&self, handle: Handle<'_, Self>) {
+        // A user who changes the power state, and is waited for in vain, sees to it.
+        let _ = events::reset_failed(handle);
+    }
+
+    fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<DmaBufTph> {
+        dmabuf::answer(word, extended)
     }
 }
 

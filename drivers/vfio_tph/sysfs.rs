@@ -11,29 +11,22 @@ use crate::{
         MaybeOpen, //
     },
 };
-use kernel::{
-    c_str,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 /// The attribute.
-pub(crate) struct TphPolicy;
+pub(crate) const TPH_POLICY: Attribute<VfioTph> = Attribute {
+    name: c"tph_policy",
+    mode: 0o644,
+    show: |device| device.policy().name(),
+    store: store_policy,
+};
 
-impl Attribute<VfioTph> for TphPolicy {
-    const NAME: &'static CStr = c_str!("tph_policy");
-    const MODE: u16 = 0o644;
-
-    fn show(device: &VfioTph) -> &'static CStr {
-        device.policy().name()
+/// EINVAL for a name that is none, EPERM for a policy beyond the gate of when the device was bound,
+/// EBUSY while the device is open.
+fn store_policy(device: &VfioTph, handle: MaybeOpen<'_, VfioTph>, value: &[u8]) -> Result {
+    let policy = Policy::from_name(value).ok_or(EINVAL)?;
+    if policy > Policy::default_for(device.gate) {
+        return Err(EPERM);
     }
-
-    /// EINVAL for a name that is none, EPERM for a policy beyond the gate of when the device was
-    /// bound, EBUSY while the device is open.
-    fn store(device: &VfioTph, handle: MaybeOpen<'_, VfioTph>, value: &[u8]) -> Result {
-        let policy = Policy::from_name(value).ok_or(EINVAL)?;
-        if policy > Policy::default_for(device.gate) {
-            return Err(EPERM);
-        }
-        handle.unless_open(|| device.set_policy(policy))
-    }
+    handle.unless_open(|| device.set_policy(policy))
 }

@@ -15,4 +15,5 @@
 #include <linux/vfio_pci_core.h>
 #include <linux/vfio_tph.h>
 
+#include "param.h"
 #include "shim.h"

@@ -10,10 +10,6 @@
 #include <linux/pci.h>
 #include <linux/vfio_pci_core.h>
 
-bool tph_helper_gate(void);
-const char *tph_helper_policy(void);
-bool tph_helper_sriov(void);
-
 u16 tph_helper_cap(struct pci_dev *pdev);
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 			  u8 req_type);

@@ -6,26 +6,25 @@
 
 use super::{
     device::Device,
-    driver::{
-        Attribute,
-        Driver, //
-    },
+    driver::Hooks, //
 };
 use crate::rust::bindings;
 use core::marker::PhantomData;
 use kernel::prelude::*;
 
 /// The tables that the driver core wants for an attribute.
-pub(super) struct Table<T: Driver>(PhantomData<T>);
+pub(super) struct Table<T: Hooks>(PhantomData<T>);
 
-impl<T: Driver> Table<T> {
+impl<T: Hooks> Table<T> {
     const FILE: &'static bindings::device_attribute = &{
         let mut file: bindings::device_attribute = pin_init::zeroed();
-        // `as_char_ptr()` is not const.
-        #[allow(clippy::disallowed_methods)]
-        let name = <T::Attribute as Attribute<T>>::NAME.as_ptr();
-        file.attr.name = name.cast();
-        file.attr.mode = <T::Attribute as Attribute<T>>::MODE;
+        if let Some(attribute) = T::ATTRIBUTE {
+            // `as_char_ptr()` is not const.
+            #[allow(clippy::disallowed_methods)]
+            let name = attribute.name.as_ptr();
+            file.attr.name = name.cast();
+            file.attr.mode = attribute.mode;
+        }
         file.__bindgen_anon_1 = bindings::device_attribute__bindgen_ty_1 {
             show: Some(Self::show_callback),
         };
@@ -51,7 +50,10 @@ impl<T: Driver> Table<T> {
 
     /// For `pci_driver.dev_groups`.
     pub(super) fn groups() -> *mut *const bindings::attribute_group {
-        Self::GROUPS.as_ptr().cast_mut()
+        match T::ATTRIBUTE {
+            Some(_) => Self::GROUPS.as_ptr().cast_mut(),
+            None => core::ptr::null_mut(),
+        }
     }
 
     /// The `show` callback.
@@ -66,7 +68,10 @@ impl<T: Driver> Table<T> {
     ) -> isize {
         // SAFETY: The driver core removes the file before it unbinds the device, and waits for us.
         let device = unsafe { Device::<T>::from_bound(dev) };
-        let text = T::Attribute::show(&device.data);
+        let Some(attribute) = T::ATTRIBUTE else {
+            return 0;
+        };
+        let text = (attribute.show)(&device.data);
         // SAFETY: `buf` is what sysfs_emit() wants, and the format takes one string.
         let len = unsafe { bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), text.as_char_ptr()) };
         // CAST: widens.
@@ -89,7 +94,10 @@ impl<T: Driver> Table<T> {
         // SAFETY: sysfs passes `count` bytes.
         let value = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), count) };
         let value = value.strip_suffix(b"\n").unwrap_or(value);
-        match T::Attribute::store(&device.data, device.maybe_open(), value) {
+        let Some(attribute) = T::ATTRIBUTE else {
+            return EIO.to_errno() as isize;
+        };
+        match (attribute.store)(&device.data, device.maybe_open(), value) {
             // CAST: at most a page.
             Ok(()) => count as isize,
             // CAST: widens.

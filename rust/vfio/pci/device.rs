@@ -8,7 +8,7 @@ use super::{
         Access,
         CoreDevice, //
     },
-    driver::Driver,
+    driver::Hooks,
     ioeventfd,
     msix::HeldVectors,
     pci_driver,
@@ -70,7 +70,7 @@ const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 /// initialised by [`Device::init_callback`] and dropped by [`Device::release_callback`].
 #[repr(C)]
 #[pin_data]
-pub(super) struct Device<T: Driver> {
+pub(super) struct Device<T: Hooks> {
     pub(super) vdev: CoreDevice,
     #[pin]
     pub(super) session: Session<T>,
@@ -82,7 +82,7 @@ pub(super) struct Device<T: Driver> {
     pub(super) data: T,
 }
 
-impl<T: Driver> Device<T> {
+impl<T: Hooks> Device<T> {
     /// Borrows a device from a callback's argument.
     ///
     /// # Safety
@@ -340,9 +340,18 @@ impl<T: Driver> Device<T> {
         ops.close_device = Some(Self::close_callback);
         ops.ioctl = Some(Self::ioctl_callback);
         ops.get_region_info_caps = Some(Self::region_info_callback);
-        ops.device_feature = Some(Self::feature_callback);
-        ops.read = Some(Self::read_callback);
-        ops.write = Some(Self::write_callback);
+        ops.device_feature = Some(bindings::vfio_pci_core_ioctl_feature);
+        if T::HAS_FEATURE {
+            ops.device_feature = Some(Self::feature_callback);
+        }
+        ops.read = Some(bindings::vfio_pci_core_read);
+        if T::HAS_READ {
+            ops.read = Some(Self::read_callback);
+        }
+        ops.write = Some(bindings::vfio_pci_core_write);
+        if T::HAS_WRITE {
+            ops.write = Some(Self::write_callback);
+        }
         ops.mmap = Some(Self::mmap_callback);
         ops.request = Some(bindings::vfio_pci_core_request);
         ops.match_ = Some(bindings::vfio_pci_core_match);

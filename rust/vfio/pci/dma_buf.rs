@@ -11,7 +11,7 @@ use super::{
         OpenDevice, //
     },
     device::Device,
-    driver::Driver, //
+    driver::Hooks, //
 };
 use crate::rust::{
     bindings,
@@ -28,7 +28,7 @@ impl CoreDevice {
 }
 
 impl OpenDevice {
-    /// Keeps `word` with a dma-buf, for [`Driver::dma_buf_tph`]; a new dma-buf has 0.
+    /// Keeps `word` with a dma-buf, for [`Hooks::dma_buf_tph`]; a new dma-buf has 0.
     ///
     /// EINVAL if the dma-buf is not one of this device, EINTR if a signal comes while its
     /// reservation is locked, EOPNOTSUPP without [`CoreDevice::KEEPS_DMA_BUF_WORDS`].
@@ -67,7 +67,7 @@ const fn set_callback(ops: &mut bindings::vfio_pci_device_ops, callback: Callbac
 #[cfg(not(VFIO_TPH_VFIO_DMA_BUF))]
 const fn set_callback(_: &mut bindings::vfio_pci_device_ops, _: Callback) {}
 
-impl<T: Driver> Device<T> {
+impl<T: Hooks> Device<T> {
     /// Has vfio-pci-core ask the driver.
     pub(super) const fn answer_for_dma_bufs(ops: &mut bindings::vfio_pci_device_ops) {
         set_callback(ops, Self::dma_buf_tph_callback);

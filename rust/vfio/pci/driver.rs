@@ -7,6 +7,7 @@ use super::{
         Access,
         CoreDevice, //
     },
+    id::IdTable,
     msix::HeldVectors,
     session::{
         Handle,
@@ -31,27 +32,34 @@ use kernel::{
 
 /// A vfio-pci variant driver. The implementing type is the driver's data of one bound device.
 ///
-/// Callbacks run in process context and may sleep, several at a time.
+/// What a driver leaves out is done as vfio-pci does it. Callbacks run in process context and may
+/// sleep, several at a time.
+#[vtable]
 pub(crate) trait Driver: OpenState + Send + Sync {
     /// What all devices of the driver share. Lives from before the first is bound until after the
     /// last is gone.
     type Shared: Send + Sync;
 
-    /// The attribute that a bound device has in sysfs.
-    type Attribute: Attribute<Self>;
+    /// The driver's name; also that of its vfio devices, as SR-IOV in vfio-pci-core wants it.
+    const NAME: &'static CStr;
+
+    /// The devices that the driver may have.
+    const ID_TABLE: IdTable;
+
+    /// The attribute that a bound device has in sysfs, if it has one.
+    const ATTRIBUTE: Option<Attribute<Self>> = None;
 
     /// The indices of the features that [`Driver::feature`] handles; all others are
     /// vfio-pci-core's.
-    const FEATURES: RangeInclusive<u32>;
-
-    /// The driver's name; also that of its vfio devices, as SR-IOV in vfio-pci-core wants it.
-    const NAME: &'static CStr;
+    const FEATURES: RangeInclusive<u32> = RangeInclusive::new(1, 0);
 
     /// Makes what all devices share.
     fn shared() -> impl PinInit<Self::Shared, Error>;
 
     /// Whether virtual functions may be made of a physical function: vfio-pci has a parameter.
-    fn sriov_enabled() -> bool;
+    fn sriov_enabled() -> bool {
+        false
+    }
 
     /// A device is bound.
     fn probe(pdev: &pci::Device<Bound>, shared: &Self::Shared) -> Result<Self>;
@@ -71,32 +79,11 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         let _ = device;
     }
 
-    /// Whether the two below are of interest for the device, which is being opened, until it is
-    /// closed. If so, one user at a time changes interrupts.
-    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
-        let _ = open;
-        false
-    }
-
-    /// Interrupt vectors are about to be allocated or freed.
-    fn interrupts_change(&self, device: Handle<'_, Self>) {
-        let _ = device;
-    }
-
-    /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
-    fn interrupts_changed(&self, device: Handle<'_, Self>, vectors: HeldVectors<'_>) {
-        let _ = (device, vectors);
-    }
-
-    /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to
-    /// D0 for it all the same. It is awake.
-    fn reset_failed(&self, device: Handle<'_, Self>) {
-        let _ = device;
-    }
-
     /// The last user is gone; vfio-pci-core will disable the device. A reset may still be under
     /// way.
-    fn close(&self, open: &mut Open<'_, Self>);
+    fn close(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
 
     /// Whether [`Driver::read`] is wanted for a read of `count` bytes at a position in the device's
     /// file; all others are vfio-pci-core's.
@@ -132,15 +119,6 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         None
     }
 
-    /// What requests to a dma-buf of the device, which is open, should carry in a namespace, by the
-    /// word that [`super::OpenDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
-    ///
-    /// The dma-buf's reservation is locked, which comes after `memory_lock` and a session's lock.
-    fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {
-        let _ = (word, extended);
-        Err(EOPNOTSUPP)
-    }
-
     /// The system is about to be switched off or restarted, or another kernel takes over, which
     /// finds the device, which is open, as it is left here. Users go on.
     fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
@@ -163,29 +141,71 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions
     /// cannot be locked by [`Handle::lock_hardware`].
-    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>);
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
+        let _ = (open, reset);
+    }
 
     /// The device, which is open, has been reset.
-    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>);
+    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
+        let _ = (open, reset);
+    }
 
     /// An error was reported; the device, which is open, will be reset, or has been disturbed.
     /// Unless `accessible`, it cannot be reached.
-    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &mut InReset<'_>);
+    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &mut InReset<'_>) {
+        let _ = (open, accessible, reset);
+    }
 
     /// Recovery from an error is over; the device, which is open, may have lost its state.
-    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>);
+    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
+        let _ = (open, reset);
+    }
+}
+
+/// What a driver may have to do at moments for which vfio-pci-core has no callback. Nothing unless a
+/// driver says so.
+pub(crate) trait Hooks: Driver {
+    /// Whether the two below are of interest for the device, which is being opened, until it is
+    /// closed. If so, one user at a time changes interrupts.
+    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
+        let _ = open;
+        false
+    }
+
+    /// Interrupt vectors are about to be allocated or freed.
+    fn interrupts_change(&self, device: Handle<'_, Self>) {
+        let _ = device;
+    }
+
+    /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
+    fn interrupts_changed(&self, device: Handle<'_, Self>, vectors: HeldVectors<'_>) {
+        let _ = (device, vectors);
+    }
+
+    /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to
+    /// D0 for it all the same. It is awake.
+    fn reset_failed(&self, device: Handle<'_, Self>) {
+        let _ = device;
+    }
+
+    /// What requests to a dma-buf of the device, which is open, should carry in a namespace, by the
+    /// word that [`super::OpenDevice::set_dma_buf_word`] has kept with it. EOPNOTSUPP if nothing.
+    ///
+    /// The dma-buf's reservation is locked, which comes after `memory_lock` and a session's lock.
+    fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<Tph> {
+        let _ = (word, extended);
+        Err(EOPNOTSUPP)
+    }
 }
 
 /// A text attribute of a bound device.
-pub(crate) trait Attribute<T: OpenState> {
+pub(crate) struct Attribute<T: OpenState> {
     /// The file's name.
-    const NAME: &'static CStr;
+    pub(crate) name: &'static CStr,
     /// The file's mode.
-    const MODE: u16;
-
+    pub(crate) mode: u16,
     /// What a read shows, without the newline.
-    fn show(data: &T) -> &'static CStr;
-
+    pub(crate) show: fn(&T) -> &'static CStr,
     /// Takes what was written, without a newline at its end.
-    fn store(data: &T, device: MaybeOpen<'_, T>, value: &[u8]) -> Result;
+    pub(crate) store: fn(&T, MaybeOpen<'_, T>, &[u8]) -> Result,
 }

@@ -13,6 +13,7 @@ mod core_device;
 mod device;
 mod dma_buf;
 mod driver;
+mod id;
 mod ioeventfd;
 mod msix;
 mod pci_driver;
@@ -29,7 +30,12 @@ pub(crate) use self::{
     },
     driver::{
         Attribute,
-        Driver, //
+        Driver,
+        Hooks, //
+    },
+    id::{
+        DeviceId,
+        IdTable, //
     },
     msix::{
         HeldVectors,

@@ -5,7 +5,7 @@
 
 use super::{
     device::Device,
-    driver::Driver, //
+    driver::Hooks, //
 };
 use crate::rust::bindings;
 use core::ops::Range;
@@ -29,7 +29,7 @@ fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-impl<T: Driver> Device<T> {
+impl<T: Hooks> Device<T> {
     /// `vfio_device_ops.get_region_info_caps`: as vfio-pci-core, but a region with a hole says so
     /// instead of that its MSI-X table may be mapped.
     ///

@@ -5,7 +5,7 @@
 use super::{
     attribute::Table,
     device::Device,
-    driver::Driver,
+    driver::Hooks,
     pci_driver::{
         PciDriver,
         PmOps, //
@@ -32,20 +32,20 @@ use kernel::{
 /// A registered variant driver. Dropping it unbinds the devices and unregisters it.
 pub(crate) type Registration<T> = driver::Registration<Adapter<T>>;
 
-/// Ties a [`Driver`] to the PCI bus.
-pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
+/// Ties a driver to the PCI bus.
+pub(crate) struct Adapter<T: Hooks>(PhantomData<T>);
 
 // SAFETY: `PciDriver` is `repr(C)` and has a `struct device_driver` at that offset. `DriverData`
 // has no size: the driver core, which drops it after unbind, frees nothing, and drvdata is
 // vfio-pci-core's device.
-unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+unsafe impl<T: Hooks> driver::DriverLayout for Adapter<T> {
     type DriverType = PciDriver<T>;
     type DriverData<'bound> = ();
     const DEVICE_DRIVER_OFFSET: usize = core::mem::offset_of!(Self::DriverType, pci.driver);
 }
 
 // SAFETY: `unregister` undoes `register`.
-unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+unsafe impl<T: Hooks> driver::RegistrationOps for Adapter<T> {
     unsafe fn register(
         reg: &Opaque<Self::DriverType>,
         name: &'static CStr,
@@ -59,10 +59,12 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*this).shared = shared.cast_const().cast();
             let pci = &raw mut (*this).pci;
             (*pci).name = name.as_char_ptr();
-            (*pci).id_table = OVERRIDE_ONLY.as_ptr();
+            (*pci).id_table = T::ID_TABLE.as_ptr();
             (*pci).probe = Some(Self::probe_callback);
             (*pci).remove = Some(Self::remove_callback);
-            (*pci).shutdown = Some(Device::<T>::shutdown_callback);
+            if T::HAS_SHUTDOWN {
+                (*pci).shutdown = Some(Device::<T>::shutdown_callback);
+            }
             (*pci).sriov_configure = Some(Self::sriov_configure_callback);
             (*pci).err_handler = Self::ERROR_HANDLERS;
             (*pci).dev_groups = Table::<T>::groups();
@@ -88,17 +90,6 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
     }
 }
 
-/// Any device, when driver_override says so, and none by itself.
-static OVERRIDE_ONLY: [bindings::pci_device_id; 2] = {
-    let mut any: bindings::pci_device_id = pin_init::zeroed();
-    any.vendor = bindings::PCI_ANY_ID as u32;
-    any.device = bindings::PCI_ANY_ID as u32;
-    any.subvendor = bindings::PCI_ANY_ID as u32;
-    any.subdevice = bindings::PCI_ANY_ID as u32;
-    any.override_only = bindings::PCI_ID_F_VFIO_DRIVER_OVERRIDE;
-    [any, pin_init::zeroed()]
-};
-
 /// A callback of `struct dev_pm_ops`.
 type PmCallback = Option<unsafe extern "C" fn(*mut bindings::device) -> c_int>;
 
@@ -117,7 +108,7 @@ macro_rules! pm_callbacks {
     )*};
 }
 
-impl<T: Driver> Adapter<T> {
+impl<T: Hooks> Adapter<T> {
     const ERROR_HANDLERS: &'static bindings::pci_error_handlers = &{
         let mut handlers: bindings::pci_error_handlers = pin_init::zeroed();
         handlers.error_detected = Some(Device::<T>::error_detected_callback);

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::eventfd::EventFd;
@@ -11,7 +12,7 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::memory::Pages;
-use tph_selftests::module::Gate;
+use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::monitor::wait_until;
 use tph_selftests::msix::Traits;
 use tph_selftests::protocol::Counters;
@@ -25,6 +26,9 @@ use tph_tests::{needs_tph, st, CPU};
 use vfio_bindings::bindings::vfio::{
     vfio_device_ioeventfd, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS,
 };
+
+/// `selftests/modules/tph_plain`.
+const PLAIN: &str = "tph_plain";
 
 /// Everything that a user can find out about a device without changing it.
 #[derive(PartialEq)]
@@ -194,6 +198,66 @@ fn r66_device_with_hidden_tph(bench: &mut Bench) {
         ours.config[before..before + 4].copy_from_slice(&stock.config[before..before + 4]);
     }
     ours.assert_same(&stock, "hidden");
+}
+
+/// What a user reads and writes of BAR 2: some words, the last one, and past it.
+fn bar_words(device: &Device) -> Vec<Result<Vec<u8>, Errno>> {
+    let size = device.region(BAR2).expect("BAR 2").size;
+    let read = |offset| {
+        let mut bytes = [0; 4];
+        let count = device.read_bar(BAR2, offset, &mut bytes)?;
+        Ok(bytes[..count].to_vec())
+    };
+    let words = [0, 8, size - 4, size].map(|offset| {
+        let before = read(offset);
+        let written = device.write_bar(BAR2, offset, &[0xa5; 4]);
+        [before, written.map(|count| vec![count as u8]), read(offset)]
+    });
+    words.concat()
+}
+
+/// The abstractions carry another variant driver, which adds nothing: vfio-pci again, on any device,
+/// beside vfio_tph with a device of its own.
+fn r66_another_variant_driver(bench: &mut Bench) {
+    needs_tph();
+    let drivers = Path::new("/sys/bus/pci/drivers");
+    let own = bench.take(Gate::Safe, &Want::TABLE);
+    let used = own.open();
+    used.enable(StMode::InterruptVector, Requester::Extended);
+    used.program(0, &[cpu(CPU)]).expect("TPH_ST");
+
+    for want in [Want::NO_TPH, Want::RCIEP] {
+        let endpoint = bench.pick(&want);
+        let device = stock(&endpoint);
+        let stock = (Portrait::of(&device), bar_words(&device), device.reset());
+        drop(device);
+        endpoint.bdf.unbind();
+        endpoint.bdf.clear_override().expect("driver_override");
+
+        module::load(PLAIN, "").expect("insmod");
+        assert!(drivers.join(PLAIN).exists() && drivers.join(VFIO_TPH).exists());
+        // Its table has the device, but for those alone that are given to it.
+        assert_eq!(endpoint.bdf.driver(), None, "bound by itself");
+        endpoint.bdf.bind(PLAIN).expect("bind");
+        for by in [OpenBy::Cdev, OpenBy::Group] {
+            if !by.possible(&endpoint.bdf) {
+                continue;
+            }
+            let device = endpoint.open_by(by);
+            assert_eq!(module::unload(PLAIN), Err(Errno::EWOULDBLOCK), "in use");
+            Portrait::of(&device).assert_same(&stock.0, &format!("{want:?} {by:?}"));
+            assert_eq!(bar_words(&device), stock.1);
+            assert_eq!(device.reset(), stock.2);
+        }
+        endpoint.bdf.unbind();
+        module::unload(PLAIN).expect("rmmod");
+        assert!(!drivers.join(PLAIN).exists() && drivers.join(VFIO_TPH).exists());
+    }
+
+    used.program(1, &[cpu(CPU)]).expect("TPH_ST");
+    assert_eq!(own.entries()[..2], [st(CPU); 2]);
+    drop(used);
+    own.assert_off("close");
 }
 
 /// What `VFIO_DEVICE_IOEVENTFD` answers.
@@ -397,6 +461,7 @@ fn main() -> ExitCode {
         r66_accesses_without_tph,
         r66_device_with_tph,
         r66_device_with_hidden_tph,
+        r66_another_variant_driver,
         r67_every_way_in,
         r67_without_an_iommu,
         r73_without_an_iommu,
