@@ -60,6 +60,7 @@ use crate::{
                 Open,
                 OpenDevice,
                 Opening,
+                Registration,
                 Unmappable, //
             },
         },
@@ -73,6 +74,7 @@ use crate::{
 };
 use core::ops::RangeInclusive;
 use kernel::{
+    c_str,
     debugfs::Dir,
     device::Bound,
     device_id::IdArray,
@@ -82,6 +84,21 @@ use kernel::{
     sync::atomic::Relaxed, //
 };
 
+/// The module, under whichever name.
+#[pin_data]
+pub(crate) struct Module {
+    #[pin]
+    _registration: Registration<VfioTph>,
+}
+
+impl kernel::InPlaceModule for Module {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _registration <- Registration::new(VfioTph::NAME, module),
+        })
+    }
+}
+
 /// As vfio-pci: any device. modpost is not told, so that tools which choose a driver by its alias
 /// go on to choose vfio-pci.
 static ANY: IdArray<DeviceId, (), 1> = IdArray::new_without_index([DeviceId::ANY]);
@@ -90,7 +107,7 @@ static ANY: IdArray<DeviceId, (), 1> = IdArray::new_without_index([DeviceId::ANY
 impl Driver for VfioTph {
     type Shared = Shared;
 
-    const NAME: &'static CStr = c"vfio_tph";
+    const NAME: &'static CStr = c_str!(env!("VFIO_TPH_NAME"));
     const ID_TABLE: IdTable = &ANY;
     const ATTRIBUTE: Option<Attribute<Self>> = Some(TPH_POLICY);
     const FEATURES: RangeInclusive<u32> =
@@ -104,7 +121,7 @@ impl Driver for VfioTph {
             policy: policy?,
             gate,
             host_bridges <- HostBridges::new(),
-            debugfs: Dir::new(c"vfio_tph"),
+            debugfs: Dir::new(Self::NAME),
         })
     }
 

@@ -33,12 +33,8 @@ mod table;
 
 pub(crate) use rust::uapi;
 
-use device::VfioTph;
+use driver::Module;
 use kernel::prelude::*;
-use rust::vfio::pci::{
-    Driver,
-    Registration, //
-};
 
 module! {
     type: Module,
@@ -47,18 +43,4 @@ module! {
     description: "VFIO PCI variant driver with TLP Processing Hints",
     license: "GPL",
     imports_ns: ["IOMMUFD", "DMA_BUF"],
-}
-
-#[pin_data]
-struct Module {
-    #[pin]
-    _registration: Registration<VfioTph>,
-}
-
-impl kernel::InPlaceModule for Module {
-    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            _registration <- Registration::new(VfioTph::NAME, module),
-        })
-    }
 }
