@@ -146,7 +146,7 @@ impl Tph {
     /// Takes all steps that can be taken, and tells the PCI core what came of it. With `confirm`,
     /// Control has been looked at then.
     pub(crate) fn sync(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Gone> {
-        self.held.stuck = false;
+        self.held.try_again();
         let held = at.msix_table().map(MsixTable::held_vectors);
         self.table.find_changes(at.vdev(), held);
         let done = self.take_steps(at, confirm);

@@ -78,6 +78,8 @@ pub(crate) struct Held {
     /// Whether the table did not take what was written: it is not tried again before the next
     /// event.
     pub(crate) stuck: bool,
+    /// Whether Control did not, likewise: what the device has made of it stays.
+    pub(crate) ignored: bool,
 }
 
 /// One access, or the accesses that write the entries that are due.
@@ -100,7 +102,14 @@ impl Held {
         seen: false,
         doubt: Doubt::None,
         stuck: false,
+        ignored: false,
     };
+
+    /// An event has come: what did not work may be tried again.
+    pub(crate) fn try_again(&mut self) {
+        self.stuck = false;
+        self.ignored = false;
+    }
 
     /// The device may have lost what it had. What is in doubt already stays so for its own reason.
     pub(crate) fn doubt(&mut self, doubt: Doubt) {
@@ -128,11 +137,13 @@ impl Held {
     /// what it had. `witness` as for [`Self::before_enable`].
     pub(crate) fn looked(&mut self, place: Place, witness: bool, found: Control) -> bool {
         let slept = self.doubt == Doubt::Slept;
-        let lost = self.doubt != Doubt::None && self.control != Some(found);
+        let differs = self.control != Some(found);
+        let lost = self.doubt != Doubt::None && differs;
         let put_back = slept && place == Place::Msix;
         let ask = slept && !put_back && witness && found == Control::RESET;
         let asked = self.doubt == Doubt::Entries;
 
+        self.ignored |= differs && !lost;
         self.control = Some(found);
         self.seen = true;
         self.doubt = if !lost && (ask || asked) {
@@ -199,6 +210,7 @@ pub(crate) fn next(
     let target = permitted(wanted, held, entries);
     match held.control {
         Some(control) if control == target => (confirm && !held.seen).then_some(Step::Look),
+        _ if held.ignored => None,
         // A change of the mode goes through "disabled".
         Some(control) if control.enabled() && control.st_mode != target.st_mode => {
             Some(Step::Control(control.disabled()))

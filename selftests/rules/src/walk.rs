@@ -27,6 +27,8 @@ pub struct Device {
     pub entries: bool,
     /// Whether the table takes writes.
     pub takes_entries: bool,
+    /// Whether Control takes writes.
+    pub takes_control: bool,
     /// After so many accesses it answers no more.
     pub answers: usize,
 }
@@ -63,7 +65,7 @@ pub fn walk(
 
     let mut steps = vec![];
     let mut answered = true;
-    known.held.stuck = false;
+    known.held.try_again();
     loop {
         let entries = Entries {
             place: known.place,
@@ -87,7 +89,7 @@ pub fn walk(
                         "the mode changes while enabled: {steps:?}"
                     );
                 }
-                if alive {
+                if alive && device.takes_control {
                     device.control = control;
                 }
                 known.held.wrote(control);
@@ -146,6 +148,7 @@ pub fn states(current: Control, wanted: Control) -> Vec<Control> {
         control: current,
         entries: true,
         takes_entries: true,
+        takes_control: true,
         answers: usize::MAX,
     };
     let walk = walk(wanted, known, device, Reach::Config, false);
@@ -165,6 +168,7 @@ pub fn known_control(control: Control) -> Held {
         seen: true,
         doubt: Doubt::None,
         stuck: false,
+        ignored: false,
     }
 }
 

@@ -41,6 +41,7 @@ fn devices(known: &Known, real: Control) -> Vec<Device> {
         control: known.held.control.unwrap_or(real),
         entries: !known.due,
         takes_entries: true,
+        takes_control: true,
         answers: usize::MAX,
     };
     let mut devices = vec![as_recorded];
@@ -88,6 +89,7 @@ fn for_each_known(mut f: impl FnMut(Known, Control)) {
                                     seen,
                                     doubt,
                                     stuck: false,
+                                    ignored: false,
                                 };
                                 let known = Known {
                                     held,
@@ -228,6 +230,28 @@ fn r79_a_table_that_takes_nothing() {
     });
 }
 
+/// It ends, and what is recorded is what was read at last.
+#[test]
+fn r77_a_control_that_takes_nothing() {
+    for_each_known(|known, real| {
+        for device in devices(&known, real) {
+            for wanted in all_controls() {
+                for confirm in [false, true] {
+                    let device = Device {
+                        takes_control: false,
+                        ..device
+                    };
+                    let after = walk(wanted, known, device, Reach::Memory, confirm);
+                    if confirm {
+                        let recorded = after.known.held.control;
+                        assert_eq!(recorded, Some(device.control), "{known:?} {after:?}");
+                    }
+                }
+            }
+        }
+    });
+}
+
 /// Wherever a device stops: it ends, and what a look finds is that nobody answers. When it answers
 /// again, all is written.
 #[test]
@@ -276,6 +300,7 @@ fn r42_steps_of_the_common_events() {
         control: known.held.control.unwrap_or(ON),
         entries: !known.due,
         takes_entries: true,
+        takes_control: true,
         answers: usize::MAX,
     };
     let steps = |wanted, known: Known, confirm| {
