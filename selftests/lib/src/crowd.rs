@@ -27,6 +27,9 @@ use crate::vfio::{self, feature_bytes, Device, Op, OpenBy, ResolveRequest, StReq
 const ARGUMENT: &str = "--crowd";
 const STACK: usize = 64 * 1024;
 
+/// Where all of it runs: what a group is charged ahead of time is kept by CPU.
+pub const CPU: u32 = 0;
+
 /// Which call they make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -188,9 +191,8 @@ pub fn run_if_child() -> Option<ExitCode> {
     let threads = arguments.next()?.parse().ok()?;
 
     cgroup::enter(Path::new(&group));
-    // What a group is charged ahead of time is kept by CPU: one CPU's share is little.
     let mut cpus = CpuSet::new();
-    cpus.set(0).expect("CPU 0");
+    cpus.set(CPU as usize).expect("CPU 0");
     sched_setaffinity(Pid::from_raw(0), &cpus).expect("sched_setaffinity");
 
     let device = vfio::open(&bdf, OpenBy::Cdev).expect("open");
