@@ -15,10 +15,13 @@ use tph_selftests::module::Gate;
 use tph_selftests::msix::Traits;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::reset_itself;
-use tph_selftests::protocol::{Fault, Lost};
+use tph_selftests::protocol::{Access, Entry, Fault, Lost};
 use tph_selftests::root_port;
 use tph_selftests::tph::{control, Requester, StMode};
-use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
+use tph_selftests::uapi::pci_regs::{
+    PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_MEM_MASK, PCI_COMMAND, PCI_COMMAND_MEMORY,
+    PCI_TPH_CTRL_REQ_EN_MASK,
+};
 use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
 use tph_selftests::{assert_errno, harness, skip, tests, Errno};
 use tph_tests::bed::{Bed, InForce, Kind, ENTRIES, KINDS, STATES};
@@ -587,6 +590,80 @@ fn r77_on_after_a_reset_of_the_link(bench: &mut Bench) {
     }
 }
 
+/// The register of BAR 0, where the MSI-X table is.
+const BAR0: u64 = PCI_BASE_ADDRESS_0 as u64;
+const COMMAND: u64 = PCI_COMMAND as u64;
+
+/// The address in it.
+fn address_in(bar: u64) -> u64 {
+    bar & u64::from(PCI_BASE_ADDRESS_MEM_MASK as u32)
+}
+
+/// Goes through a log from the reset in it on. Fails the test if the device is made to decode
+/// memory while its BAR is not at `address`, or if anybody reaches for the BAR before both is so.
+/// How often it was reached.
+#[track_caller]
+fn reached_in_place(log: &[Entry], address: u64, what: &str) -> usize {
+    let reset = log
+        .iter()
+        .position(|entry| matches!(entry.access, Access::Reset { .. }))
+        .unwrap_or_else(|| panic!("{what}: no reset in the log"));
+    let (mut in_place, mut decodes, mut reached) = (false, false, 0);
+    for entry in &log[reset + 1..] {
+        match entry.access {
+            Access::ConfigWrite {
+                offset: BAR0,
+                value,
+                ..
+            } => in_place = address_in(value) == address,
+            Access::ConfigWrite {
+                offset: COMMAND,
+                value,
+                ..
+            } => decodes = value & u64::from(PCI_COMMAND_MEMORY) != 0,
+            Access::MmioRead { .. } | Access::MmioWrite { .. } => {
+                assert!(decodes && in_place, "{what}: {entry:?}");
+                reached += 1;
+            }
+            _ => (),
+        }
+        assert!(!decodes || in_place, "{what}: {entry:?}");
+    }
+    reached
+}
+
+/// A reset of the link takes the BARs away. Whatever the user asks for, the driver does not have
+/// the device decode memory before they are back, and does not reach for them.
+fn r78_bars_are_not_there_after_a_reset_of_the_link(bench: &mut Bench) {
+    for policy in [Policy::IvSt, Policy::DsSt] {
+        let bed = Bed::new(bench, MSIX, policy);
+        let bar = bed.endpoint.bdf.config().dword(PCI_BASE_ADDRESS_0 as u16);
+        let address = address_in(bar.into());
+        for (mode, requester) in states(policy) {
+            let what = format!("{policy:?}, {mode:?}, {requester:?}");
+            bed.put(mode, requester);
+            let mark = bed.endpoint.mark();
+            aer::inject(&bed.endpoint.bdf, Severity::Fatal);
+            let reached = || reached_in_place(&bed.endpoint.log_after(mark), address, &what);
+            assert_eq!(reached(), 0, "{what}: recovered");
+
+            bed.device.set_control(ENABLED);
+            let _ = bed.device.program_extended(0, &bed.sources());
+            bed.device.set_control(0);
+            assert_eq!(reached(), 0, "{what}: nobody has restored the BARs");
+
+            bed.device.decode_memory(true);
+            bed.device.set_control(ENABLED);
+            assert!(reached() > 0, "{what}: the user has restored the BARs");
+            assert_eq!(agreed(&bed, &what).registers.control, ENABLED, "{what}");
+            restore_interrupts(&bed);
+            bed.works();
+        }
+        drop(bed);
+        bench.next_round();
+    }
+}
+
 /// The hidden capability's, too.
 fn r77_on_after_a_reset_of_the_link_while_hidden(bench: &mut Bench) {
     needs_tph();
@@ -901,5 +978,6 @@ fn main() -> ExitCode {
         r80_non_fatal_error_with_a_loss,
         r77_on_after_a_reset_of_the_link,
         r77_on_after_a_reset_of_the_link_while_hidden,
+        r78_bars_are_not_there_after_a_reset_of_the_link,
     ])
 }
