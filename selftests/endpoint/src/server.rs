@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::libc::{EINVAL, ENOTSUP};
-use tph_protocol::registers::{BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS};
 use tph_protocol::{Command, Reply};
 use vfio_bindings::bindings::vfio::{
     vfio_device_info, vfio_irq_info, vfio_region_info, VFIO_DEVICE_FLAGS_PCI,
@@ -207,14 +206,10 @@ impl PortState {
     }
 
     fn region_size(&self, index: u32) -> u64 {
-        if index == u32::from(BAR_REGISTERS) {
-            BAR0_SIZE
-        } else if index == u32::from(BAR_MEMORY) {
-            self.endpoint.bar2_size()
-        } else if index == VFIO_PCI_CONFIG_REGION_INDEX {
+        if index == VFIO_PCI_CONFIG_REGION_INDEX {
             layout::SIZE.into()
         } else {
-            0
+            u8::try_from(index).map_or(0, |bar| self.endpoint.bar_size(bar))
         }
     }
 

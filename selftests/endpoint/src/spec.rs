@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use anyhow::{bail, ensure, Context, Error, Result};
-use tph_protocol::registers::{MSIX_ENTRY, MSIX_PBA};
+use tph_protocol::registers::{BAR0_SIZE, MSIX_ENTRY, MSIX_PBA};
 use tph_protocol::{modes, Position, Table, TphShape};
 
 use crate::config::{layout, tph};
@@ -28,8 +28,14 @@ pub struct Spec {
     pub msix: u16,
     /// Offset of the MSI-X table in BAR0.
     pub msix_offset: u64,
+    /// Size of BAR0: what is behind it cannot be reached.
+    pub bar0_size: u64,
     /// Size of BAR2.
     pub bar_size: u64,
+    /// Size of BAR4, which is an I/O BAR: 0 for none.
+    pub io_size: u64,
+    /// Size of the expansion ROM: 0 for none.
+    pub rom_size: u64,
     /// Vendor ID.
     pub vendor: u16,
     /// Device ID.
@@ -125,6 +131,24 @@ impl Spec {
             "bar={}: not a power of two from 4K to 4G",
             self.bar_size
         );
+        ensure!(
+            self.bar0_size.is_power_of_two() && (4096..=BAR0_SIZE).contains(&self.bar0_size),
+            "bar0={}: not a power of two from 4K to 64K",
+            self.bar0_size
+        );
+        ensure!(
+            self.io_size == 0
+                || (self.io_size.is_power_of_two() && (4..=256).contains(&self.io_size)),
+            "io={}: not a power of two from 4 to 256",
+            self.io_size
+        );
+        ensure!(
+            self.rom_size == 0
+                || (self.rom_size.is_power_of_two()
+                    && (2 << 10..=16 << 20).contains(&self.rom_size)),
+            "rom={}: not a power of two from 2K to 16M",
+            self.rom_size
+        );
         self.tph.validate(self.msix)
     }
 
@@ -189,7 +213,10 @@ impl FromStr for Spec {
             root_port_completer: 3,
             msix: 16,
             msix_offset: 0,
+            bar0_size: BAR0_SIZE,
             bar_size: 64 << 10,
+            io_size: 0,
+            rom_size: 0,
             vendor: 0x1b36,
             device: 0x7470,
             no_soft_reset: true,
@@ -247,7 +274,10 @@ fn set(
         "offset" => *offset = Some(parse_number(value)?.try_into()?),
         "msix" => spec.msix = value.parse()?,
         "msix_offset" => spec.msix_offset = parse_number(value)?,
+        "bar0" => spec.bar0_size = parse_size(value)?,
         "bar" => spec.bar_size = parse_size(value)?,
+        "io" => spec.io_size = parse_size(value)?,
+        "rom" => spec.rom_size = parse_size(value)?,
         "id" => {
             let (vendor, device) = value.split_once(':').context("not VVVV:DDDD")?;
             spec.vendor = u16::from_str_radix(vendor, 16)?;
@@ -352,6 +382,14 @@ mod tests {
             "name=a,msix=2048,msix_offset=8",
             "name=a,tph=msix,msix=0",
             "name=a,bar=5000",
+            "name=a,bar0=2K",
+            "name=a,bar0=128K",
+            "name=a,io=2",
+            "name=a,io=512",
+            "name=a,io=12",
+            "name=a,rom=1K",
+            "name=a,rom=32M",
+            "name=a,rom=5000",
             "name=a,bar=99999999999G",
             "name=a,rp=4",
         ] {

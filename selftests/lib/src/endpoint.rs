@@ -181,7 +181,8 @@ impl Endpoint {
         });
     }
 
-    /// Has a dword of extended config space say something else, for as long as the test lasts.
+    /// Has a dword of config space behind the header say something else, for as long as the test
+    /// lasts.
     pub fn lie(&self, offset: u16, value: u32) {
         self.keep_original();
         self.ask("a device that lies", |client, name| {

@@ -208,7 +208,7 @@ impl<S: Read + Write> Client<S> {
         self.done(device, command)
     }
 
-    /// Changes what a dword of extended configuration space holds, now and after each reset.
+    /// Changes what a dword of configuration space holds, now and after each reset.
     pub fn lie(&mut self, device: &str, offset: u16, value: u32) -> Result<(), Error> {
         self.done(device, Command::Lie { offset, value })
     }

@@ -67,10 +67,10 @@ pub enum Command {
         /// Little endian.
         value: u64,
     },
-    /// Changes what a dword of extended configuration space holds, now and after each reset, until
+    /// Changes what a dword of configuration space holds, now and after each reset, until
     /// [`Command::SetTph`]: what a device says of itself that lies.
     Lie {
-        /// Where, a multiple of 4.
+        /// Where, a multiple of 4, behind the header: in there the client answers for BARs.
         offset: u16,
         /// What it says.
         value: u32,

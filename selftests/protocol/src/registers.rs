@@ -14,6 +14,9 @@
 //!
 //! BAR2, 64 bit, prefetchable: plain memory of the size asked for.
 //!
+//! `bar0` makes BAR0 end sooner, `io` adds an I/O BAR, BAR4, and `rom` an expansion ROM. These two
+//! are blank: they read as all ones and take no writes.
+//!
 //! The engine runs one command at a time: fill the registers, write [`COMMAND`], wait until
 //! [`STATUS`] is no longer [`status::BUSY`]. Registers are not to be changed while it is busy.
 
@@ -21,7 +24,11 @@
 pub const BAR_REGISTERS: u8 = 0;
 /// Number of the BAR that is plain memory.
 pub const BAR_MEMORY: u8 = 2;
-/// Size of BAR0.
+/// Number of the I/O BAR.
+pub const BAR_IO: u8 = 4;
+/// Number of the expansion ROM's BAR.
+pub const BAR_ROM: u8 = 6;
+/// Size of BAR0, unless it is said to be smaller.
 pub const BAR0_SIZE: u64 = 0x1_0000;
 /// Size of one MSI-X table entry.
 pub const MSIX_ENTRY: u64 = 16;

@@ -3,7 +3,7 @@
 //! What lies where in configuration space, and its reset values.
 
 use anyhow::{ensure, Result};
-use tph_protocol::registers::{BAR0_SIZE, MSIX_PBA};
+use tph_protocol::registers::MSIX_PBA;
 use tph_protocol::{ExtendedCapability, Position, Table};
 
 use super::space::ConfigSpace;
@@ -12,17 +12,23 @@ use crate::spec::{Spec, Tph};
 
 /// Size of configuration space.
 pub const SIZE: u16 = 0x1000;
+/// Where the header ends, and capabilities begin.
+pub const HEADER_END: u16 = 0x40;
 /// Where extended capabilities begin.
 pub const EXTENDED: u16 = 0x100;
 
 /// Command register.
 pub const COMMAND: u16 = 0x04;
+/// I/O Space Enable, which is there if an I/O BAR is.
+pub const COMMAND_IO: u16 = 1 << 0;
 /// Memory Space Enable.
 pub const COMMAND_MEMORY: u16 = 1 << 1;
 /// Bus Master Enable.
 pub const COMMAND_MASTER: u16 = 1 << 2;
 const COMMAND_WRITABLE: u16 = 0x0546;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
+/// Expansion ROM Enable in its BAR.
+const ROM_ENABLE: u32 = 1;
 
 /// Power Management capability.
 pub const PM: u16 = 0x40;
@@ -210,16 +216,23 @@ pub fn build_extended(space: &mut ConfigSpace, spec: &Spec) -> Result<()> {
 fn header(space: &mut ConfigSpace, spec: &Spec) {
     space.define_u16(0x00, spec.vendor, 0);
     space.define_u16(0x02, spec.device, 0);
-    space.define_u16(COMMAND, 0, COMMAND_WRITABLE);
+    let io = if spec.io_size > 0 { COMMAND_IO } else { 0 };
+    space.define_u16(COMMAND, 0, COMMAND_WRITABLE | io);
     space.define_u16(0x06, STATUS_CAPABILITIES, 0);
     space.define_u32(0x08, 0x1200_0001, 0); // Processing accelerator, revision 1.
     space.define_u16(0x0c, 0, 0x00ff); // Cache Line Size.
-    space.define_u32(0x10, 0, !(BAR0_SIZE as u32 - 1));
+    space.define_u32(0x10, 0, !(spec.bar0_size as u32 - 1));
     let mask = !(spec.bar_size - 1);
     space.define_u32(0x18, 0x0c, mask as u32);
     space.define_u32(0x1c, 0, (mask >> 32) as u32);
+    if spec.io_size > 0 {
+        space.define_u32(0x20, 1, !(spec.io_size as u32 - 1));
+    }
     space.define_u16(0x2c, spec.vendor, 0);
     space.define_u16(0x2e, spec.device, 0);
+    if spec.rom_size > 0 {
+        space.define_u32(0x30, 0, !(spec.rom_size as u32 - 1) | ROM_ENABLE);
+    }
     space.define_u16(0x34, PM, 0);
     space.define_u16(0x3c, 0, 0x00ff); // Interrupt Line; there is no pin.
 }
@@ -334,6 +347,32 @@ mod tests {
                 at = u16::from(space.u8(at + 1));
             }
             assert_eq!(found, expected);
+        }
+    }
+
+    /// Each BAR as whoever sizes it sees it.
+    #[test]
+    fn bars() {
+        for (spec, sizes) in [
+            ("name=a", [0xffff_0000, 0, 0xffff_000c, !0, 0, 0, 0]),
+            (
+                "name=a,bar0=4K,bar=1M,io=256,rom=64K",
+                [0xffff_f000, 0, 0xfff0_000c, !0, 0xffff_ff01, 0, 0xffff_0001],
+            ),
+            (
+                "name=a,bar=4G,io=4,rom=2K",
+                [0xffff_0000, 0, 0x0000_000c, !0, 0xffff_fffd, 0, 0xffff_f801],
+            ),
+        ] {
+            let spec: Spec = spec.parse().unwrap();
+            let mut space = build(&spec).unwrap();
+            let places = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x30];
+            for (at, size) in places.into_iter().zip(sizes) {
+                space.write(at, &[0xff; 4]);
+                assert_eq!(space.u32(at), size, "{spec:?}: {at:#x}");
+            }
+            space.write(COMMAND, &[0xff]);
+            assert_eq!(space.u16(COMMAND) & COMMAND_IO != 0, spec.io_size > 0);
         }
     }
 

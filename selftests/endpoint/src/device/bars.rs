@@ -2,7 +2,9 @@
 
 //! Accesses to the BARs.
 
-use tph_protocol::registers::{BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA};
+use tph_protocol::registers::{
+    BAR0_SIZE, BAR_IO, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA,
+};
 use tph_protocol::{Access, Fault, ViolationKind};
 
 use super::{value_of, Endpoint};
@@ -21,7 +23,7 @@ impl Endpoint {
     /// A read of a BAR.
     pub fn mmio_read(&mut self, bar: u8, offset: u64, len: usize) -> Vec<u8> {
         let mut data = vec![0xff; len];
-        let decodes = self.decodes();
+        let decodes = self.decodes(bar);
         let answers = self.answers();
         if decodes && answers && self.fault != Fault::MmioAllOnes {
             self.copy_out(bar, offset, &mut data);
@@ -46,7 +48,7 @@ impl Endpoint {
             width: data.len() as u32,
             value: value_of(data),
         });
-        let decodes = self.decodes();
+        let decodes = self.decodes(bar);
         if !self.answers() {
             return;
         }
@@ -66,8 +68,12 @@ impl Endpoint {
         self.run_engine();
     }
 
-    fn decodes(&self) -> bool {
-        self.command() & layout::COMMAND_MEMORY != 0 && self.power_state() == 0
+    fn decodes(&self, bar: u8) -> bool {
+        let enable = match bar {
+            BAR_IO => layout::COMMAND_IO,
+            _ => layout::COMMAND_MEMORY,
+        };
+        self.command() & enable != 0 && self.power_state() == 0
     }
 
     /// What begins at an offset of BAR0, and where it ends.

@@ -61,10 +61,13 @@ impl Endpoint {
             }
             Command::Lie { offset, value } => {
                 ensure!(
-                    offset % 4 == 0 && (layout::EXTENDED..layout::SIZE).contains(&offset),
-                    "{offset:#x} is no dword of extended configuration space"
+                    offset % 4 == 0 && (layout::HEADER_END..layout::SIZE).contains(&offset),
+                    "{offset:#x} is no dword of configuration space behind the header"
                 );
                 self.config.redefine(offset, &value.to_le_bytes());
+                if offset < layout::EXTENDED {
+                    self.lies.insert(offset);
+                }
                 Reply::Ok
             }
             Command::SetRootPort { completer } => {
@@ -194,6 +197,10 @@ impl Endpoint {
 
     fn reshape(&mut self, shape: &TphShape) -> Result<()> {
         let spec = self.spec.reshaped(shape)?;
+        let truth = layout::build(&spec)?;
+        for at in std::mem::take(&mut self.lies) {
+            self.config.redefine(at, &truth.u32(at).to_le_bytes());
+        }
         layout::build_extended(&mut self.config, &spec)?;
         self.chain = layout::chain(&spec.tph)?;
         self.msix.set_tags(tags(&spec.tph));

@@ -12,8 +12,10 @@ mod dma;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
-use tph_protocol::registers::BAR0_SIZE;
+use tph_protocol::registers::{BAR0_SIZE, BAR_IO, BAR_MEMORY, BAR_REGISTERS, BAR_ROM};
 use tph_protocol::{Access, ExtendedCapability, Fault, Lost, ResetCause, Table};
 
 use crate::config::space::ConfigSpace;
@@ -44,6 +46,8 @@ pub struct Endpoint {
     concealed: bool,
     connected: bool,
     outgoing: Vec<Outgoing>,
+    /// Dwords of the first 256 bytes of configuration space that lie.
+    lies: BTreeSet<u16>,
 }
 
 impl Endpoint {
@@ -62,6 +66,7 @@ impl Endpoint {
             concealed: false,
             connected: false,
             outgoing: vec![],
+            lies: BTreeSet::new(),
             spec,
         })
     }
@@ -71,9 +76,15 @@ impl Endpoint {
         &self.spec.name
     }
 
-    /// Size of BAR2.
-    pub fn bar2_size(&self) -> u64 {
-        self.spec.bar_size
+    /// Size of a BAR, 0 if it has none of that number.
+    pub fn bar_size(&self, bar: u8) -> u64 {
+        match bar {
+            BAR_REGISTERS => self.spec.bar0_size,
+            BAR_MEMORY => self.spec.bar_size,
+            BAR_IO => self.spec.io_size,
+            BAR_ROM => self.spec.rom_size,
+            _ => 0,
+        }
     }
 
     /// A client came.

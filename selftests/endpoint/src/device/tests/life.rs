@@ -125,6 +125,52 @@ fn all_ones() {
     assert_eq!(ep.ask_state().tph.unwrap().control, 0);
 }
 
+/// Until the capability is made anew; what is in the header stays as it is.
+#[test]
+fn lies() {
+    const TABLE: u16 = layout::MSIX + 4;
+    const CHAIN: u16 = layout::EXTENDED;
+
+    let mut ep = endpoint("tph=msix,msix_offset=0x800");
+    let lie = |ep: &mut Endpoint, offset, value| ep.ask(Command::Lie { offset, value });
+    let chain = ep.read_u32(CHAIN);
+    assert_eq!(lie(&mut ep, TABLE, 0x2006), Reply::Ok);
+    assert_eq!(lie(&mut ep, CHAIN, !0), Reply::Ok);
+    ep.write_u32(TABLE, 0);
+    ep.bus_reset();
+    ep.write_u16(layout::DEVICE_CONTROL, 0x8000);
+    assert_eq!((ep.read_u32(TABLE), ep.read_u32(CHAIN)), (0x2006, !0));
+    ep.ask(Command::SetTph(TphShape::default()));
+    assert_eq!((ep.read_u32(TABLE), ep.read_u32(CHAIN)), (0x800, chain));
+    ep.bus_reset();
+    assert_eq!((ep.read_u32(TABLE), ep.read_u32(CHAIN)), (0x800, chain));
+    for offset in [0x10, 0x3c, TABLE + 2, layout::SIZE] {
+        assert!(
+            matches!(lie(&mut ep, offset, 0), Reply::Error(_)),
+            "{offset:#x}"
+        );
+    }
+}
+
+/// An I/O BAR has an enable bit of its own. It and the ROM are blank.
+#[test]
+fn other_bars() {
+    let mut ep = endpoint("bar0=4K,io=256,rom=64K");
+    assert_eq!(
+        [0, 1, 2, 3, 4, 5, 6, 7].map(|bar| ep.bar_size(bar)),
+        [4 << 10, 0, 64 << 10, 0, 256, 0, 64 << 10, 0]
+    );
+    assert_eq!(ep.mmio_read(6, 0, 2), [0xff; 2]);
+    assert_eq!(ep.violations(), []);
+    ep.mmio_read(4, 0, 4);
+    assert_eq!(ep.violations(), [ViolationKind::MmioInD3]);
+    ep.write_u16(layout::COMMAND, 7);
+    ep.mmio_write(4, 0, &[0; 4]);
+    assert_eq!(ep.mmio_read(4, 0, 4), [0xff; 4]);
+    assert_eq!(ep.violations(), []);
+    assert_eq!(ep.journal.counters().mmio_read, 3);
+}
+
 /// All of it, by the register and by a command.
 #[test]
 fn resets_itself() {
