@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * tph_hold - holds whoever writes a register, asks firmware, or copies from memory
- * of its own, for tests
+ * of its own, and has a BAR that others want, for tests
  *
  * Shows what else has to wait while a device is in the middle of an operation,
  * with all locks that its driver takes for it: the next config write to the
@@ -30,6 +30,11 @@
  *   echo lock 0000:01:00.0 >/sys/kernel/debug/tph_hold/hold
  *
  * takes the device lock of a device, and comes back when it is told "unlock".
+ *
+ *   echo reserve 0000:01:00.0 2 >/sys/kernel/debug/tph_hold/hold
+ *
+ * reserves BAR 2 of a device, as a driver does that uses it: nobody else can until
+ * it is told "free". One BAR at a time.
  *
  * One register at a time. Whoever writes it must be able to sleep, and does
  * hold no lock of the PCI core then: x86 has PCI_LOCKLESS_CONFIG. The write is
@@ -124,6 +129,44 @@ static int lock(struct device *dev)
 	return ret;
 }
 
+/* The BAR that we have, and whose it is; under hold_lock. */
+static struct pci_dev *reserved_dev;
+static int reserved_bar;
+
+static void free_reserved(void)
+{
+	if (!reserved_dev)
+		return;
+	pci_release_region(reserved_dev, reserved_bar);
+	pci_dev_put(reserved_dev);
+	reserved_dev = NULL;
+}
+
+static int reserve(const char *text)
+{
+	struct pci_dev *pdev;
+	const char *rest;
+	int bar, ret;
+
+	if (reserved_dev)
+		return -EBUSY;
+	pdev = find_device(text, &rest);
+	if (IS_ERR(pdev))
+		return PTR_ERR(pdev);
+	ret = kstrtoint(rest, 0, &bar);
+	if (!ret && (bar < 0 || bar >= PCI_STD_NUM_BARS || !pci_resource_len(pdev, bar)))
+		ret = -EINVAL;
+	if (!ret)
+		ret = pci_request_region(pdev, bar, KBUILD_MODNAME);
+	if (ret) {
+		pci_dev_put(pdev);
+		return ret;
+	}
+	reserved_dev = pdev;
+	reserved_bar = bar;
+	return 0;
+}
+
 static ssize_t hold_write(struct file *file, const char __user *user,
 			  size_t count, loff_t *pos)
 {
@@ -158,6 +201,12 @@ static ssize_t hold_write(struct file *file, const char __user *user,
 		atomic_set(&armed, 0);
 		complete_all(&released);
 		hold_firmware(0);
+		return count;
+	}
+	if (str_has_prefix(text, "reserve "))
+		return reserve(text + strlen("reserve ")) ?: count;
+	if (sysfs_streq(text, "free")) {
+		free_reserved();
 		return count;
 	}
 	if (sysfs_streq(text, "firmware"))
@@ -245,6 +294,7 @@ static void __exit tph_hold_exit(void)
 	complete_all(&released);
 	complete_all(&unlocked);
 	hold_firmware(0);
+	free_reserved();
 	if (hooked_ops) {
 		WRITE_ONCE(hooked_ops->write, hooked_write);
 		/* A writer may have been preempted anywhere in the hook. */
@@ -255,5 +305,5 @@ static void __exit tph_hold_exit(void)
 
 module_init(tph_hold_init);
 module_exit(tph_hold_exit);
-MODULE_DESCRIPTION("Holds whoever writes a register, asks firmware or copies memory, for tests");
+MODULE_DESCRIPTION("Holds BARs, and whoever writes a register, asks firmware or copies memory, for tests");
 MODULE_LICENSE("GPL");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Test module `tph_hold`: who writes a register, asks firmware, or copies from memory of its own is
-//! held in the middle of it, with all locks that were taken for it, until a [`Hold`] is dropped.
+//! held in the middle of it, with all locks that were taken for it, until a [`Hold`] is dropped. It
+//! has BARs of devices, too.
 
 use std::env;
 use std::fs::{self, File};
@@ -58,6 +59,23 @@ pub fn next_write(bdf: &Bdf, register: u16) -> Hold {
 pub fn next_word(bdf: &Bdf, register: u16) -> Hold {
     tell(&format!("{bdf} {register:#x} 2"));
     Hold(())
+}
+
+/// A BAR is somebody else's; dropping it gives it back.
+#[must_use]
+pub struct Reserved(());
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let freed = fs::write(HOLD, "free");
+        assert!(thread::panicking() || freed.is_ok(), "{freed:?}");
+    }
+}
+
+/// Reserves a BAR of a device, as another driver would: one at a time.
+pub fn reserve(bdf: &Bdf, bar: u32) -> Reserved {
+    tell(&format!("reserve {bdf} {bar}"));
+    Reserved(())
 }
 
 /// Holds who asks firmware for the tags of a CPU.
