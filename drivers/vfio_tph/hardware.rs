@@ -28,7 +28,7 @@ use crate::{
         regs::Control, //
     },
     rust::{
-        pci as bus,
+        pci as bus, ratelimit,
         vfio::pci::{
             CoreDevice,
             HeldVectors,
@@ -269,6 +269,12 @@ impl Tph {
         if isolation::must_be_alone(offer, self.control(), next)
             && !bus::is_alone_in_group(at.pci())
         {
+            if ratelimit::allows() {
+                dev_notice!(
+                    at.pci(),
+                    "TPH: not enabled: another function is in the IOMMU group\n"
+                );
+            }
             return Written::Dropped;
         }
         if next.enabled() {

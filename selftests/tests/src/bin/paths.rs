@@ -11,6 +11,7 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::{Engine, TagFrom};
 use tph_selftests::harness;
+use tph_selftests::kmsg::KernelLog;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::Traits;
 use tph_selftests::path::{Path, Says};
@@ -346,6 +347,9 @@ impl Drop for Removed {
     }
 }
 
+/// What the administrator is told of an enable that is dropped.
+const DROPPED: &str = "TPH: not enabled: another function is in the IOMMU group";
+
 /// A function that is plugged in while the device is open: what is enabled stays so, and nothing is
 /// enabled any more until it has gone.
 fn r73_plugged_in_later(bench: &mut Bench) {
@@ -376,8 +380,12 @@ fn r73_plugged_in_later(bench: &mut Bench) {
     holds(STANDARD, "plugged in");
     device.set_control(SELECTED);
     holds(SELECTED, "disabled");
+    let mut log = KernelLog::from_now();
     device.set_control(STANDARD);
     holds(SELECTED, "an enable");
+    let lines = log.until_now();
+    let said = |line: &&String| line.contains(&format!("{}: {DROPPED}", endpoint.bdf));
+    assert_eq!(lines.iter().filter(said).count(), 1, "{lines:?}");
     device.set_config(device.tph_offset() + PCI_TPH_CTRL as u16 + 1, &[3]);
     holds(SELECTED, "an enable by its byte");
     device.set_control(NO_ST);
