@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A device that nobody has open is read, as vfio-pci-core reads an open one.
+//!
+//! error[E0599]
+
+use crate::rust::vfio::pci::{Access, CoreDevice};
+use kernel::prelude::*;
+
+fn read(closed: &CoreDevice, access: Access<'_>) -> Result<usize> {
+    closed.read(access)
+}

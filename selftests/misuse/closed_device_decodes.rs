@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A device that nobody has open is asked what its user has it decode.
+//!
+//! error[E0599]
+
+use crate::rust::vfio::pci::CoreDevice;
+
+fn decodes(closed: &CoreDevice) -> bool {
+    closed.user_decodes_memory()
+}
