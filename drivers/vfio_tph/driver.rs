@@ -61,7 +61,8 @@ use crate::{
                 OpenDevice,
                 Opening,
                 Registration,
-                Unmappable, //
+                Unmappable,
+                MAP_VIRTUAL, //
             },
         },
     },
@@ -413,6 +414,8 @@ fn read_hardware(
 
 /// Shows the capability to the user, or hides it.
 fn show(session: &mut TphSession, opening: &mut Opening<'_>) -> Result {
+    // The rules write what vfio-pci-core reads.
+    const { assert!(capability::MAP_VIRTUAL == MAP_VIRTUAL) };
     let (map, space) = opening.config();
     if let Some(offered) = &session.offered {
         match capability::expose(map, space, offered.offset, &offered.offer) {

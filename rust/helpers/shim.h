@@ -10,6 +10,15 @@
 #include <linux/pci.h>
 #include <linux/vfio_pci_core.h>
 
+/*
+ * What vfio-pci-core has in its map of config space for a byte of no capability,
+ * which is hardware's, and for one that it keeps to itself: PCI_CAP_ID_INVALID
+ * and PCI_CAP_ID_INVALID_VIRT of drivers/vfio/pci/vfio_pci_priv.h, as Kbuild
+ * finds out.
+ */
+#define TPH_MAP_UNASSIGNED	0xFF
+#define TPH_MAP_VIRTUAL		0xFE
+
 u16 tph_helper_cap(struct pci_dev *pdev);
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 			  u8 req_type);

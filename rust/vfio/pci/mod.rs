@@ -49,7 +49,8 @@ pub(crate) use self::{
         MaybeOpen,
         Open,
         OpenState,
-        Opening, //
+        Opening,
+        MAP_VIRTUAL, //
     },
     watch::{
         Unmappable,

@@ -16,6 +16,7 @@ use super::{
         MsixTable, //
     },
 };
+use crate::rust::bindings;
 use core::ops::{
     Deref,
     DerefMut, //
@@ -30,8 +31,12 @@ use kernel::{
     },
 };
 
-/// `PCI_CAP_ID_INVALID` of drivers/vfio/pci/vfio_pci_priv.h: the byte belongs to no capability.
-const CAP_ID_INVALID: u8 = 0xff;
+/// In vfio-pci-core's map of config space: the byte belongs to no capability, and is hardware's.
+// CAST: a byte.
+const MAP_UNASSIGNED: u8 = bindings::TPH_MAP_UNASSIGNED as u8;
+/// There, too: the byte is read from the virtual config space alone.
+// CAST: a byte.
+pub(crate) const MAP_VIRTUAL: u8 = bindings::TPH_MAP_VIRTUAL as u8;
 
 /// What a driver keeps of a device from when it is opened until it is closed.
 pub(crate) trait OpenState: Sized + 'static {
@@ -106,7 +111,7 @@ impl<'a> Opening<'a> {
         unsafe {
             let len = (*(*raw).pdev).cfg_size as usize;
             for at in 0..len {
-                if *(*raw).pci_config_map.add(at) == CAP_ID_INVALID {
+                if *(*raw).pci_config_map.add(at) == MAP_UNASSIGNED {
                     (*raw).vconfig.add(at).write(0);
                 }
             }
