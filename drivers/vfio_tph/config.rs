@@ -8,7 +8,10 @@
 //! straight to vfio-pci-core.
 
 use crate::{
-    device::VfioTph,
+    device::{
+        Terms,
+        VfioTph, //
+    },
     events,
     rules::{
         capability::MAX_CAPABILITY_ENTRIES,
@@ -33,39 +36,30 @@ use kernel::{
 };
 
 /// Reads config space, with some of a visible ST table in it.
-pub(crate) fn read(
-    device: &VfioTph,
-    handle: Handle<'_, VfioTph>,
-    access: Access<'_>,
-) -> Result<usize> {
+pub(crate) fn read(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
     match access.config_offset() {
-        Some(offset) => read_table(handle, access, offset, device.spans.table.range()),
+        Some(offset) => read_table(handle, access, offset, handle.terms().spans.table.range()),
         None => handle.vdev().read(access),
     }
 }
 
 /// Writes config space, with some of a TPH capability or of the power state in it.
-pub(crate) fn write(
-    device: &VfioTph,
-    handle: Handle<'_, VfioTph>,
-    access: Access<'_>,
-) -> Result<usize> {
-    let capability = device.spans.writes.meets(access.position(), access.count);
+pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
+    let capability = handle
+        .terms()
+        .spans
+        .writes
+        .meets(access.position(), access.count);
     match access.config_offset() {
-        Some(offset) if capability => write_parts(device, handle, access, offset),
-        Some(_) => write_others(device, handle, access),
+        Some(offset) if capability => write_parts(handle, access, offset),
+        Some(_) => write_others(handle, access),
         None => handle.vdev().write(access),
     }
 }
 
 /// Writes config space with some of a TPH capability in it: vfio-pci-core gets the bytes that are
 /// not.
-fn write_parts(
-    device: &VfioTph,
-    handle: Handle<'_, VfioTph>,
-    access: Access<'_>,
-    offset: usize,
-) -> Result<usize> {
+fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -> Result<usize> {
     // vfio-pci-core refuses what reaches past the end before it writes anything.
     if offset.saturating_add(access.count) > handle.vdev().pci().cfg_size().into_raw() {
         return handle.vdev().write(access);
@@ -75,7 +69,7 @@ fn write_parts(
     while done < access.count {
         let at = offset + done;
         let buf = access.buf.wrapping_byte_add(done);
-        let (ours, len) = next_part(handle, at, access.count - done)?;
+        let (ours, len) = next_part(handle.terms(), at, access.count - done);
         let written = if ours {
             write_capability(handle, at, buf, len)
         } else {
@@ -86,7 +80,7 @@ fn write_parts(
                 count: len,
                 pos: &mut pos,
             };
-            write_others(device, handle, part).map(|_| ())
+            write_others(handle, part).map(|_| ())
         };
         match written {
             // What has been written must not be written again.
@@ -101,12 +95,13 @@ fn write_parts(
 }
 
 /// Lets vfio-pci-core write what is not of a TPH capability.
-fn write_others(
-    device: &VfioTph,
-    handle: Handle<'_, VfioTph>,
-    access: Access<'_>,
-) -> Result<usize> {
-    if device.spans.power.meets(access.position(), access.count) {
+fn write_others(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
+    if handle
+        .terms()
+        .spans
+        .power
+        .meets(access.position(), access.count)
+    {
         events::write_power_state(handle, access)
     } else {
         handle.vdev().write(access)
@@ -146,23 +141,21 @@ fn read_table(
 }
 
 /// How the write goes on at `at`: whether in a TPH capability, and for how many of `left` bytes.
-fn next_part(handle: Handle<'_, VfioTph>, at: usize, left: usize) -> Result<(bool, usize)> {
-    let mut guard = handle.lock_now()?;
-    let open = guard.open()?;
-    let ours = |at: usize| open.virtual_bytes.iter().any(|range| range.contains(at));
+fn next_part(terms: &Terms, at: usize, left: usize) -> (bool, usize) {
+    let ours = |at: usize| terms.virtual_bytes.iter().any(|range| range.contains(at));
 
     let first = ours(at);
     let len = (1..left)
         .take_while(|&more| ours(at + more) == first)
         .count()
         + 1;
-    Ok((first, len))
+    (first, len)
 }
 
 /// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
 /// dropped.
 fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count: usize) -> Result {
-    let Some((register, skipped)) = control_bytes(handle, at, count)? else {
+    let Some((register, skipped)) = control_bytes(handle.terms(), at, count) else {
         return Ok(());
     };
     let mut bytes = [0; size_of::<u32>()];
@@ -178,16 +171,8 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
 
 /// The bytes of the Control register that a write of `count` bytes at `at` in config space touches,
 /// and how many bytes of the write come before them.
-fn control_bytes(
-    handle: Handle<'_, VfioTph>,
-    at: usize,
-    count: usize,
-) -> Result<Option<(Range<usize>, usize)>> {
-    let mut guard = handle.lock_now()?;
-    let open = guard.open()?;
-    Ok(open.offered.as_ref().and_then(|offered| {
-        let within = at.checked_sub(offered.offset.into())?;
-        let (register, written) = control::overlap(within, count)?;
-        Some((nospec::range(register, size_of::<u32>()), written.start))
-    }))
+fn control_bytes(terms: &Terms, at: usize, count: usize) -> Option<(Range<usize>, usize)> {
+    let within = at.checked_sub(terms.offered.as_ref()?.offset.into())?;
+    let (register, written) = control::overlap(within, count)?;
+    Some((nospec::range(register, size_of::<u32>()), written.start))
 }

@@ -9,7 +9,8 @@
 //! - *wanted*: what the user of a device has asked for, as Control and as entries of the ST table.
 //! - *held*: what hardware has of that, as far as is known.
 //! - *due*: an entry of the ST table for which hardware may have something else than is wanted.
-//! - *offer*: what a user may have of TPH on a device; it does not change while the device is open.
+//! - *offer*: what a user may have of TPH on a device.
+//! - *terms*: the offer, and what else is fixed when a device is opened.
 
 use crate::{
     debugfs::{
@@ -27,7 +28,10 @@ use crate::{
         policy::Policy,
         regs::Completer, //
     },
-    rust::vfio::pci::OpenState,
+    rust::vfio::pci::{
+        OpenState,
+        Unmappable, //
+    },
     spans::{
         ByteRange,
         Spans, //
@@ -55,8 +59,6 @@ pub(crate) struct VfioTph {
     pub(crate) files: Files,
     /// Who knows the tags of CPUs.
     pub(crate) host_bridge: Option<Arc<HostBridge>>,
-    /// Which config space accesses are not vfio-pci-core's alone.
-    pub(crate) spans: Spans,
     /// Whether the administrator was told that the capability claims too many entries.
     pub(crate) warned_of_size: Atomic<bool>,
     /// Whether the kernel lets anyone enable TPH.
@@ -76,16 +78,20 @@ pub(crate) struct Shared {
     pub(crate) policy: Policy,
 }
 
-/// The TPH side of an open device.
-pub(crate) struct TphSession {
+/// What is fixed when a device is opened, and read without a lock until it is closed.
+pub(crate) struct Terms {
     /// What the user is shown; `None` where TPH is not usable.
     pub(crate) offered: Option<Offered>,
-    /// TPH in hardware; `None` without a capability.
-    pub(crate) tph: Option<Tph>,
     /// What the device itself completes, as far as anyone may use it: what its owner may publish.
     pub(crate) completer: Completer,
     /// The bytes of TPH capabilities, shown or hidden: writes to them never reach vfio-pci-core.
     pub(crate) virtual_bytes: KVec<ByteRange>,
+    /// Which accesses to config space are not vfio-pci-core's alone.
+    pub(crate) spans: Spans,
+    /// Whether the user has an ST table in MSI-X, whose entries follow the interrupt vectors.
+    pub(crate) tracks_vectors: bool,
+    /// The pages of the MSI-X table, if the user must be kept away from it.
+    pub(crate) unmappable: Option<Unmappable>,
     /// What the administrator sees.
     pub(crate) visible: Arc<Visible>,
 }
@@ -93,13 +99,20 @@ pub(crate) struct TphSession {
 /// A TPH capability that a user may drive.
 #[derive(Clone, Copy)]
 pub(crate) struct Offered {
-    /// Its terms.
+    /// What may be had of it.
     pub(crate) offer: Offer,
     /// Its offset in config space.
     pub(crate) offset: u16,
 }
 
+/// What changes while a device is open.
+pub(crate) struct TphSession {
+    /// TPH in hardware; `None` without a capability.
+    pub(crate) tph: Option<Tph>,
+}
+
 impl OpenState for VfioTph {
+    type Terms = Terms;
     type Session = TphSession;
 }
 
@@ -117,7 +130,6 @@ impl VfioTph {
             policy: Atomic::new(policy as u32),
             files,
             host_bridge,
-            spans: Spans::new(),
             warned_of_size: Atomic::new(false),
             allowed,
             retired: Atomic::new(false),

@@ -9,6 +9,7 @@ use crate::{
     device::{
         Offered,
         Shared,
+        Terms,
         TphSession,
         VfioTph, //
     },
@@ -167,40 +168,22 @@ impl Driver for VfioTph {
         refuse_past_the_end(vdev, offset, requester)
     }
 
-    fn open(&self, opening: &mut Opening<'_>) -> Result<TphSession> {
+    fn open(&self, opening: &mut Opening<'_>) -> Result<(Terms, TphSession)> {
         let vdev = opening.vdev();
         let completer = completer(vdev);
-        let mut session = TphSession {
-            offered: None,
-            tph: None,
-            completer: if self.allowed {
-                completer
-            } else {
-                Completer::None
-            },
-            virtual_bytes: KVec::new(),
-            visible: self.files.visible().clone(),
-        };
+        let mut session = TphSession { tph: None };
+        let mut offered = None;
 
         if let Some(requester) = Requester::new(vdev.pci()) {
             let (_, space) = opening.config();
             let found = read_hardware(vdev, &requester, completer, space);
             self.warn_of_size(vdev, &found);
-            let (place, entries) = match found.capability.table_location() {
-                TableLocation::None => (Place::None, 0),
-                TableLocation::Capability => (Place::Capability, found.entries_in_capability()),
-                // A table that cannot be used is none: no mode is offered that would.
-                TableLocation::Msix if found.vectors_in_table() == 0 => (Place::None, 0),
-                TableLocation::Msix => (Place::Msix, found.msix_vectors),
-            };
-            // Whatever was there before: also what the kernel knows nothing of.
-            let tph = session.tph.insert(Tph::new(place, entries)?);
+            let tph = session.tph.insert(tph_of(&found)?);
             events::open(tph, opening);
             if self.retired.load(Relaxed) {
                 tph.retire();
             }
-
-            session.offered = Offer::new(&found, self.policy())
+            offered = Offer::new(&found, self.policy())
                 .filter(|_| self.allowed)
                 .map(|offer| Offered {
                     offer,
@@ -208,9 +191,23 @@ impl Driver for VfioTph {
                 });
         }
 
-        show(&mut session, opening)?;
-        set_spans(&self.spans, vdev, &session);
-        Ok(session)
+        let virtual_bytes = show(&mut offered, opening)?;
+        let terms = self.terms(
+            vdev,
+            offered,
+            completer,
+            virtual_bytes,
+            session.tph.as_ref(),
+        );
+        if let Some(tph) = &mut session.tph {
+            if tph.place() == Place::Msix && terms.unmappable.is_none() {
+                tph.set_mappable();
+            }
+            if let Some(offered) = &terms.offered {
+                terms.visible.opened(&offered.offer, tph.shown().len())?;
+            }
+        }
+        Ok((terms, session))
     }
 
     fn before_close(&self, handle: Handle<'_, Self>) {
@@ -219,40 +216,35 @@ impl Driver for VfioTph {
     }
 
     fn close(&self, open: &mut Open<'_, Self>) {
-        self.spans.clear();
         events::close(open);
-        open.visible.closed();
+        open.terms().visible.closed();
     }
 
     #[inline(always)]
-    fn wants_read(&self, position: u64, count: usize) -> bool {
-        self.spans.concern_read(position, count)
+    fn wants_read(terms: &Terms, position: u64, count: usize) -> bool {
+        terms.spans.concern_read(position, count)
     }
 
     #[inline(always)]
-    fn wants_write(&self, position: u64, count: usize) -> bool {
-        self.spans.concern_write(position, count)
+    fn wants_write(terms: &Terms, position: u64, count: usize) -> bool {
+        terms.spans.concern_write(position, count)
     }
 
     fn read(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
-        config::read(self, handle, access)
+        config::read(handle, access)
     }
 
     fn write(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
-        config::write(self, handle, access)
+        config::write(handle, access)
     }
 
     fn feature(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
         feature::dispatch(self, handle, call)
     }
 
-    fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
-        let offered = open.offered.as_ref()?;
-        let msix = open.vdev().msix()?;
-        isolation::isolates(&offered.offer).then(|| Unmappable {
-            region: msix.bar,
-            bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
-        })
+    #[inline(always)]
+    fn unmappable(terms: &Terms) -> Option<&Unmappable> {
+        terms.unmappable.as_ref()
     }
 
     fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
@@ -293,12 +285,8 @@ impl Driver for VfioTph {
 }
 
 impl Hooks for VfioTph {
-    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
-        let in_msix = open
-            .tph
-            .as_ref()
-            .is_some_and(|tph| tph.place() == Place::Msix);
-        open.offered.is_some() && in_msix
+    fn tracks_interrupts(terms: &Terms) -> bool {
+        terms.tracks_vectors
     }
 
     fn interrupts_change(&self, handle: Handle<'_, Self>) {
@@ -339,6 +327,54 @@ fn policy_at_bind(gate: bool, name: Option<&CStr>) -> Result<Policy> {
 }
 
 impl VfioTph {
+    /// What is fixed of a device that is being opened.
+    fn terms(
+        &self,
+        vdev: &OpenDevice,
+        offered: Option<Offered>,
+        completer: Completer,
+        virtual_bytes: KVec<ByteRange>,
+        tph: Option<&Tph>,
+    ) -> Terms {
+        let in_msix = tph.is_some_and(|tph| tph.place() == Place::Msix);
+        let table = offered
+            .as_ref()
+            .filter(|offered| offered.offer.policy.discloses_tags())
+            .zip(tph)
+            .map_or(0..0, |(offered, tph)| {
+                let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
+                // CAST: at most 64 entries.
+                start..start + 2 * tph.shown().len() as u16
+            });
+        // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table
+        // that cannot be reached meanwhile.
+        let at = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
+        let concerned =
+            vdev.pm_capability() != 0 && offered.is_some() && (vdev.loses_state() || in_msix);
+        let power = if concerned { at..at + 1 } else { 0..0 };
+        let unmappable = vdev
+            .msix()
+            .zip(offered.as_ref())
+            .filter(|(_, offered)| isolation::isolates(&offered.offer))
+            .map(|(msix, _)| Unmappable {
+                region: msix.bar,
+                bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
+            });
+        Terms {
+            spans: Spans::new(&virtual_bytes, table, power),
+            tracks_vectors: in_msix && offered.is_some(),
+            unmappable,
+            offered,
+            completer: if self.allowed {
+                completer
+            } else {
+                Completer::None
+            },
+            virtual_bytes,
+            visible: self.files.visible().clone(),
+        }
+    }
+
     fn warn_of_size(&self, vdev: &CoreDevice, found: &Hardware) {
         let claimed = found.capability.table_size();
         if found.capability.table_location() == TableLocation::Capability
@@ -412,72 +448,35 @@ fn read_hardware(
     }
 }
 
-/// Shows the capability to the user, or hides it.
-fn show(session: &mut TphSession, opening: &mut Opening<'_>) -> Result {
-    // The rules write what vfio-pci-core reads.
-    const { assert!(capability::MAP_VIRTUAL == MAP_VIRTUAL) };
-    let (map, space) = opening.config();
-    if let Some(offered) = &session.offered {
-        match capability::expose(map, space, offered.offset, &offered.offer) {
-            Some(range) => session.virtual_bytes.push(range.into(), GFP_KERNEL)?,
-            None => session.offered = None,
-        }
-    }
-    let keep = session.offered.as_ref().map(|offered| offered.offset);
-    while let Some(range) = capability::hide_one(map, space, keep) {
-        session.virtual_bytes.push(range.into(), GFP_KERNEL)?;
-    }
-
-    if let Some(tph) = &mut session.tph {
-        let isolated = session
-            .offered
-            .as_ref()
-            .is_some_and(|offered| isolation::isolates(&offered.offer));
-        if tph.place() == Place::Msix && !isolated {
-            tph.set_mappable();
-        }
-        if let Some(offered) = &session.offered {
-            let entries = match tph.place() {
-                Place::Capability => tph.tags().len(),
-                Place::None | Place::Msix => 0,
-            };
-            session.visible.opened(&offered.offer, entries)?;
-        }
-    }
-    Ok(())
+/// TPH of a device that is being opened: whatever was there before, also what the kernel knows
+/// nothing of, is not wanted.
+fn tph_of(found: &Hardware) -> Result<Tph> {
+    let (place, entries) = match found.capability.table_location() {
+        TableLocation::None => (Place::None, 0),
+        TableLocation::Capability => (Place::Capability, found.entries_in_capability()),
+        // A table that cannot be used is none: no mode is offered that would.
+        TableLocation::Msix if found.vectors_in_table() == 0 => (Place::None, 0),
+        TableLocation::Msix => (Place::Msix, found.msix_vectors),
+    };
+    Tph::new(place, entries)
 }
 
-/// Says which accesses to config space concern the driver, for a device that is being opened.
-fn set_spans(spans: &Spans, vdev: &CoreDevice, session: &TphSession) {
-    let hull = session
-        .virtual_bytes
-        .iter()
-        .fold(ByteRange::EMPTY, |hull, range| hull.hull(*range));
-    spans.writes.set(hull.start..hull.end);
-
-    let table = session
-        .offered
-        .as_ref()
-        .filter(|offered| offered.offer.policy.discloses_tags())
-        .zip(session.tph.as_ref())
-        .filter(|(_, tph)| tph.place() == Place::Capability && !tph.tags().is_empty())
-        .map_or(0..0, |(offered, tph)| {
-            let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
-            // CAST: at most 64 entries.
-            start..start + 2 * tph.tags().len() as u16
-        });
-    spans.table.set(table);
-
-    // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table
-    // that cannot be reached meanwhile.
-    let start = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
-    let concerned = vdev.pm_capability() != 0
-        && session.offered.is_some()
-        && session
-            .tph
-            .as_ref()
-            .is_some_and(|tph| vdev.loses_state() || tph.place() == Place::Msix);
-    spans
-        .power
-        .set(if concerned { start..start + 1 } else { 0..0 });
+/// Shows the capability to the user, if there is something on offer, and hides all others. Returns
+/// their bytes.
+fn show(offered: &mut Option<Offered>, opening: &mut Opening<'_>) -> Result<KVec<ByteRange>> {
+    // The rules write what vfio-pci-core reads.
+    const { assert!(capability::MAP_VIRTUAL == MAP_VIRTUAL) };
+    let mut virtual_bytes = KVec::new();
+    let (map, space) = opening.config();
+    if let Some(Offered { offer, offset }) = offered {
+        match capability::expose(map, space, *offset, offer) {
+            Some(range) => virtual_bytes.push(range.into(), GFP_KERNEL)?,
+            None => *offered = None,
+        }
+    }
+    let keep = offered.as_ref().map(|offered| offered.offset);
+    while let Some(range) = capability::hide_one(map, space, keep) {
+        virtual_bytes.push(range.into(), GFP_KERNEL)?;
+    }
+    Ok(virtual_bytes)
 }

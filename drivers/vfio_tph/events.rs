@@ -59,27 +59,26 @@ trait Show {
 
 impl Show for Open<'_, VfioTph> {
     fn show_control(&mut self) {
+        let terms = self.terms();
         let (session, mut config) = self.split();
-        let (Some(offered), Some(tph)) = (&session.offered, &session.tph) else {
+        let (Some(offered), Some(tph)) = (&terms.offered, &session.tph) else {
             return;
         };
         let control = tph.control();
-        session.visible.set_control(control);
+        terms.visible.set_control(control);
         config.write_dword(offered.offset + CONTROL, control.raw());
     }
 
     fn show_table(&mut self, entries: Range<usize>) {
+        let terms = self.terms();
         let (session, mut config) = self.split();
-        let (Some(offered), Some(tph)) = (&session.offered, &session.tph) else {
+        let (Some(offered), Some(tph)) = (&terms.offered, &session.tph) else {
             return;
         };
-        if tph.place() != Place::Capability {
-            return;
-        }
-        let Some(tags) = tph.tags().get(entries.clone()) else {
+        let Some(tags) = tph.shown().get(entries.clone()) else {
             return;
         };
-        session.visible.set_tags(entries.clone(), tags);
+        terms.visible.set_tags(entries.clone(), tags);
         if !offered.offer.policy.discloses_tags() {
             return;
         }
@@ -147,19 +146,19 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
 pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &[u8]) -> Result {
     let needs_memory =
         |session: &TphSession| session.tph.as_ref().is_some_and(Tph::write_needs_memory);
+    let Some(offered) = &handle.terms().offered else {
+        return Ok(());
+    };
     for last in [false, true] {
         let mut guard = handle.lock_hardware(needs_memory)?;
         let (mut open, mut memory) = guard.open_with_memory()?;
         let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
-        let Some(offer) = open.offered.as_ref().map(|offered| offered.offer) else {
-            return Ok(());
-        };
         let mut before = Control::RESET;
         let written = with_tph(&mut open, msix, |tph, at| {
             before = tph.control();
-            tph.write_control(at, &offer, offset, bytes, last)
+            tph.write_control(at, &offered.offer, offset, bytes, last)
         });
-        let counters = &open.visible.counters;
+        let counters = &handle.terms().visible.counters;
         match written {
             Some(Written::NeedsMemory) => continue,
             Some(Written::InForce) => counters.config_writes.count(),
@@ -189,7 +188,7 @@ pub(crate) fn program(
         handle.lock_hardware(|session| session.tph.as_ref().is_some_and(Tph::needs_memory))?;
     let (mut open, mut memory) = guard.open_with_memory()?;
     let vdev = open.vdev();
-    let (Some(offered), Some(tph)) = (&open.offered, &open.tph) else {
+    let (Some(offered), Some(tph)) = (&handle.terms().offered, &open.tph) else {
         return Err(Refusal::Unsupported.into());
     };
     // Control may have been written since it was looked at.

@@ -86,11 +86,13 @@ pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call
     Err(Error::from_errno(-refusal.errno()))
 }
 
-/// The terms of an open device; they do not change until it is closed.
-fn offer(handle: Handle<'_, VfioTph>) -> Result<Option<Offer>> {
-    let mut guard = handle.lock_now()?;
-    let open = guard.open()?;
-    Ok(open.offered.as_ref().map(|offered| offered.offer))
+/// What the user may have.
+fn offer<'a>(handle: Handle<'a, VfioTph>) -> Option<&'a Offer> {
+    handle
+        .terms()
+        .offered
+        .as_ref()
+        .map(|offered| &offered.offer)
 }
 
 /// Whether the call is to be done, or is answered by now.
@@ -101,7 +103,7 @@ fn to_do(call: &Call, operation: Operation, min_size: usize) -> Result<bool, Ref
 
 /// `VFIO_DEVICE_FEATURE_TPH`, spec section 4.1.
 fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
-    let offer = offer(handle)?.ok_or(Refusal::Unsupported)?;
+    let offer = offer(handle).ok_or(Refusal::Unsupported)?;
     if !to_do(
         &call,
         Operation::Get,
@@ -125,8 +127,7 @@ fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
 fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
     type Header = uapi::vfio_device_feature_tph_st;
 
-    let offer = offer(handle)?;
-    let offer = Batch::available(offer.as_ref())?;
+    let offer = Batch::available(offer(handle))?;
     if !to_do(&call, Operation::Set, size_of::<Header>())? {
         return Ok(());
     }
@@ -145,13 +146,13 @@ fn get_tph_resolve(
 ) -> Result<(), Failure> {
     type Header = uapi::vfio_device_feature_tph_resolve;
 
-    let offer = offer(handle)?.ok_or(Refusal::Unsupported)?;
+    let offer = offer(handle).ok_or(Refusal::Unsupported)?;
     if !to_do(&call, Operation::Get, size_of::<Header>())? {
         return Ok(());
     }
 
     let mut reader = call.data(0).reader();
-    let lookup = Lookup::shape(&reader.read()?, &offer, call.len())?;
+    let lookup = Lookup::shape(&reader.read()?, offer, call.len())?;
     // CAST: at most 4096.
     let mut entries =
         KVVec::<uapi::vfio_tph_resolution>::zeroed(lookup.count as usize, GFP_KERNEL_ACCOUNT)?;
@@ -187,7 +188,7 @@ fn set_dma_buf_tph(
     type Header = uapi::vfio_device_feature_dma_buf_tph;
 
     // Whether the device is a requester, and what its policy is, does not matter here.
-    let completer = handle.lock_now()?.open()?.completer;
+    let completer = handle.terms().completer;
     if !CoreDevice::KEEPS_DMA_BUF_WORDS {
         return Err(Refusal::Unsupported.into());
     }

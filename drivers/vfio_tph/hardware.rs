@@ -100,6 +100,14 @@ impl Tph {
         self.table.wanted()
     }
 
+    /// Those that the user can be shown: of a table in the capability.
+    pub(crate) fn shown(&self) -> &[u16] {
+        match self.place() {
+            Place::Capability => self.tags(),
+            Place::None | Place::Msix => &[],
+        }
+    }
+
     /// Control as the user sees it: what is in force or, of a device that sleeps, what will be.
     pub(crate) fn control(&self) -> Control {
         self.held.in_force().unwrap_or(self.wanted)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which accesses to config space concern the driver: words that are read without a lock, as most
-//! accesses are vfio-pci-core's alone.
+//! Which accesses to config space concern the driver: most are vfio-pci-core's alone.
 
 use crate::rust::vfio::pci::Watch;
 use core::ops::Range;
@@ -9,19 +8,18 @@ use core::ops::Range;
 /// A range of bytes in config space.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) struct ByteRange {
-    pub(crate) start: u16,
-    pub(crate) end: u16,
+    start: u16,
+    end: u16,
 }
 
 impl ByteRange {
-    pub(crate) const EMPTY: Self = Self { start: 0, end: 0 };
+    const EMPTY: Self = Self { start: 0, end: 0 };
 
     pub(crate) fn contains(self, offset: usize) -> bool {
         (usize::from(self.start)..self.end.into()).contains(&offset)
     }
 
-    /// The least range that has both.
-    pub(crate) fn hull(self, other: Self) -> Self {
+    fn hull(self, other: Self) -> Self {
         if self == Self::EMPTY {
             return other;
         }
@@ -42,7 +40,7 @@ impl From<Range<usize>> for ByteRange {
     }
 }
 
-/// Which accesses to config space concern this driver; set only while no user can reach the device.
+/// Which accesses to config space concern this driver.
 pub(crate) struct Spans {
     /// Writes to a TPH capability.
     pub(crate) writes: Watch,
@@ -54,19 +52,17 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    pub(crate) fn new() -> Self {
+    /// Of a device with these bytes of TPH capabilities, a visible ST table at `table`, and a power
+    /// state at `power` that is of interest; empty ranges if there is none.
+    pub(crate) fn new(capabilities: &[ByteRange], table: Range<u16>, power: Range<u16>) -> Self {
+        let hull = capabilities
+            .iter()
+            .fold(ByteRange::EMPTY, |hull, range| hull.hull(*range));
         Self {
-            writes: Watch::new(),
-            table: Watch::new(),
-            power: Watch::new(),
+            writes: Watch::new(hull.start..hull.end),
+            table: Watch::new(table),
+            power: Watch::new(power),
         }
-    }
-
-    /// For a device that is being closed.
-    pub(crate) fn clear(&self) {
-        self.writes.set(0..0);
-        self.table.set(0..0);
-        self.power.set(0..0);
     }
 
     /// Whether a read is not vfio-pci-core's alone.

@@ -21,10 +21,6 @@ use super::{
         Opening,
         Session, //
     },
-    watch::{
-        Hole,
-        Word, //
-    },
 };
 use crate::rust::{
     bindings,
@@ -74,10 +70,6 @@ pub(super) struct Device<T: Hooks> {
     pub(super) vdev: CoreDevice,
     #[pin]
     pub(super) session: Session<T>,
-    pub(super) hole: Hole,
-    /// Whether the driver looks after interrupts of the device, which is open. Does not change while
-    /// it is: users change them one at a time only if so.
-    tracks_interrupts: Word,
     #[pin]
     pub(super) data: T,
 }
@@ -174,10 +166,13 @@ impl<T: Hooks> Device<T> {
     ///
     /// # Safety
     ///
-    /// vfio-pci-core has enabled the device, and does not disable it as long as the borrow lasts.
-    unsafe fn handle(&self) -> Handle<'_, T> {
-        // SAFETY: By the safety requirement.
-        Handle::new(unsafe { self.vdev.as_open() }, &self.session)
+    /// [`Self::open_callback`] has succeeded, and [`Self::close_callback`] has not got beyond
+    /// `Driver::before_close()`, as long as the borrow lasts.
+    #[inline(always)]
+    pub(super) unsafe fn handle(&self) -> Handle<'_, T> {
+        // SAFETY: By the safety requirement: vfio-pci-core has enabled the device at open, and
+        // disables it at close, and so there is what `Session::open` has set.
+        unsafe { Handle::new(self.vdev.as_open(), &self.session) }
     }
 
     pub(super) fn maybe_open(&self) -> MaybeOpen<'_, T> {
@@ -197,9 +192,10 @@ impl<T: Hooks> Device<T> {
             // SAFETY: If `stable`, who asked for the reset has `memory_lock`, or we have taken it;
             // others who reset the device come later, or say so first.
             unsafe {
-                Session::locked_in_reset(&mut guard, &self.vdev, stable, |open, reset| {
-                    f(&self.data, open, reset)
-                });
+                self.session
+                    .locked_in_reset(&mut guard, &self.vdev, stable, |open, reset| {
+                        f(&self.data, open, reset)
+                    });
             }
             count(&mut guard);
         });
@@ -288,9 +284,10 @@ impl<T: Hooks> Device<T> {
         // SAFETY: `memory_lock` is held: nobody resets the device through vfio, or changes its
         // power state, what it decodes, or its vectors. Others who reset it take the device lock.
         unsafe {
-            Session::locked_in_reset(&mut guard, &self.vdev, true, |open, reset| {
-                self.data.shutdown(open, reset)
-            });
+            self.session
+                .locked_in_reset(&mut guard, &self.vdev, true, |open, reset| {
+                    self.data.shutdown(open, reset)
+                });
         }
         self.data.is_shut_down();
     }
@@ -382,8 +379,6 @@ impl<T: Hooks> Device<T> {
             // SAFETY: The memory is ours until this returns, and does not move.
             unsafe {
                 pin_init::raw_init(&raw mut (*this).session, Session::new());
-                (&raw mut (*this).hole).write(Hole::new());
-                (&raw mut (*this).tracks_interrupts).write(Word::new(0));
             }
             // SAFETY: As above.
             let data =
@@ -459,12 +454,10 @@ impl<T: Hooks> Device<T> {
         let vdev = unsafe { self.vdev.as_open() };
         // SAFETY: The user comes later, and who resets the device waits for the session.
         match self.data.open(&mut unsafe { Opening::new(vdev) }) {
-            Ok(session) => {
-                // INVARIANT: vfio-pci-core has enabled the device.
-                let open = Open::new(guard.session.insert(session), vdev);
-                self.hole.set(self.data.unmappable(&open));
-                self.tracks_interrupts
-                    .set(self.data.tracks_interrupts(&open).into());
+            Ok(state) => {
+                // SAFETY: vfio-pci-core has enabled the device, for its first user, for whom no
+                // callback but this one runs.
+                unsafe { self.session.open(&mut guard, state) };
                 Ok(())
             }
             Err(error) => {
@@ -486,16 +479,11 @@ impl<T: Hooks> Device<T> {
         let this = unsafe { Self::from_vfio(vdev) };
         // A device that does not wake up is closed all the same.
         let _awake = Awake::new(this.vdev.pci());
-        // SAFETY: vfio-pci-core disables the device below.
+        // SAFETY: The device is closed below, when this has returned.
         this.data.before_close(unsafe { this.handle() });
-        {
-            let mut guard = this.session.locked.lock();
-            Session::locked_with_open(&mut guard, &this.vdev, |open| this.data.close(open));
-            // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
-            guard.session = None;
-            this.hole.set(None);
-            this.tracks_interrupts.set(false.into());
-        }
+        // SAFETY: The vfio core calls this for the last close, under the device set's lock: no other
+        // callback of a user runs, which could have a handle, and the one above is gone.
+        unsafe { this.session.close(&this.vdev, |open| this.data.close(open)) };
         // SAFETY: The vfio core calls this for the last close, under the device set's lock.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
     }
@@ -539,7 +527,7 @@ impl<T: Hooks> Device<T> {
     }
 
     fn set_irqs(&self, handle: Handle<'_, T>, arg: c_ulong) -> c_long {
-        if self.tracks_interrupts.get() == 0 {
+        if !T::tracks_interrupts(handle.terms()) {
             return handle.vdev().ioctl(SET_IRQS, arg);
         }
         let _alone = match handle.alone() {
@@ -570,11 +558,12 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The vfio core calls this for an open device, with a valid position. CAST: as
         // VFIO_PCI_OFFSET_TO_INDEX() has it.
         let (this, position) = unsafe { (Self::from_vfio(vdev), *pos as u64) };
-        if this.data.wants_read(position, count) {
+        // SAFETY: As above.
+        let handle = unsafe { this.handle() };
+        if T::wants_read(handle.terms(), position, count) {
             // SAFETY: As above.
             let access = unsafe { Self::access(buf, count, pos) };
-            // SAFETY: As above.
-            return this.read(unsafe { this.handle() }, access);
+            return this.read(handle, access);
         }
         // SAFETY: As the caller has it.
         unsafe { bindings::vfio_pci_core_read(vdev, buf, count, pos) }
@@ -594,11 +583,12 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The vfio core calls this for an open device, with a valid position. CAST: as
         // VFIO_PCI_OFFSET_TO_INDEX() has it.
         let (this, position) = unsafe { (Self::from_vfio(vdev), *pos as u64) };
-        if this.data.wants_write(position, count) {
+        // SAFETY: As above.
+        let handle = unsafe { this.handle() };
+        if T::wants_write(handle.terms(), position, count) {
             // SAFETY: As above.
             let access = unsafe { Self::access(buf.cast_mut(), count, pos) };
-            // SAFETY: As above.
-            return this.write(unsafe { this.handle() }, access);
+            return this.write(handle, access);
         }
         // SAFETY: As the caller has it.
         unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) }

@@ -72,7 +72,7 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// A user opens the device: vfio-pci-core has enabled and reset it, and the user cannot reach
     /// it yet.
-    fn open(&self, opening: &mut Opening<'_>) -> Result<Self::Session>;
+    fn open(&self, opening: &mut Opening<'_>) -> Result<(Self::Terms, Self::Session)>;
 
     /// The last user is gone; no lock is held yet.
     fn before_close(&self, device: Handle<'_, Self>) {
@@ -87,14 +87,14 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// Whether [`Driver::read`] is wanted for a read of `count` bytes at a position in the device's
     /// file; all others are vfio-pci-core's.
-    fn wants_read(&self, position: u64, count: usize) -> bool {
-        let _ = (position, count);
+    fn wants_read(terms: &Self::Terms, position: u64, count: usize) -> bool {
+        let _ = (terms, position, count);
         false
     }
 
     /// Whether [`Driver::write`] is wanted for a write, likewise.
-    fn wants_write(&self, position: u64, count: usize) -> bool {
-        let _ = (position, count);
+    fn wants_write(terms: &Self::Terms, position: u64, count: usize) -> bool {
+        let _ = (terms, position, count);
         false
     }
 
@@ -113,9 +113,9 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         device.vdev().feature(call)
     }
 
-    /// What no user of the device, which is being opened, may map or export, if anything.
-    fn unmappable(&self, open: &Open<'_, Self>) -> Option<Unmappable> {
-        let _ = open;
+    /// What no user of the device may map or export, if anything.
+    fn unmappable(terms: &Self::Terms) -> Option<&Unmappable> {
+        let _ = terms;
         None
     }
 
@@ -165,10 +165,10 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 /// What a driver may have to do at moments for which vfio-pci-core has no callback. Nothing unless a
 /// driver says so.
 pub(crate) trait Hooks: Driver {
-    /// Whether the two below are of interest for the device, which is being opened, until it is
-    /// closed. If so, one user at a time changes interrupts.
-    fn tracks_interrupts(&self, open: &Open<'_, Self>) -> bool {
-        let _ = open;
+    /// Whether the two below are of interest for the device. If so, one user at a time changes
+    /// interrupts.
+    fn tracks_interrupts(terms: &Self::Terms) -> bool {
+        let _ = terms;
         false
     }
 

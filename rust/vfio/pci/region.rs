@@ -30,6 +30,17 @@ fn overlaps(a: &Range<u64>, b: &Range<u64>) -> bool {
 }
 
 impl<T: Hooks> Device<T> {
+    /// What of a region no user may map or export, if anything.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::handle`].
+    #[inline(always)]
+    unsafe fn hole(&self, region: u32) -> Option<Range<u64>> {
+        // SAFETY: By the safety requirement.
+        T::unmappable(unsafe { self.handle() }.terms())?.of(region)
+    }
+
     /// `vfio_device_ops.get_region_info_caps`: as vfio-pci-core, but a region with a hole says so
     /// instead of that its MSI-X table may be mapped.
     ///
@@ -43,7 +54,8 @@ impl<T: Hooks> Device<T> {
     ) -> c_int {
         // SAFETY: The vfio core calls this for an open device, with valid pointers.
         let (this, region) = unsafe { (Self::from_vfio(vdev), (*info).index) };
-        let Some(hole) = this.hole.of(region) else {
+        // SAFETY: The device is open.
+        let Some(hole) = (unsafe { this.hole(region) }) else {
             // SAFETY: As the caller has it.
             return unsafe { bindings::vfio_pci_ioctl_get_region_info(vdev, info, caps) };
         };
@@ -106,7 +118,8 @@ impl<T: Hooks> Device<T> {
         from_result(|| {
             let region = u32::try_from(pgoff >> REGION_SHIFT).map_err(|_| EINVAL)?;
             let start = (pgoff & ((1 << REGION_SHIFT) - 1)) << PAGE_SHIFT;
-            if let Some(hole) = this.hole.of(region) {
+            // SAFETY: The device is open.
+            if let Some(hole) = unsafe { this.hole(region) } {
                 if overlaps(&hole, &(start..start.saturating_add(len))) {
                     return Err(EINVAL);
                 }
@@ -137,7 +150,8 @@ impl<T: Hooks> Device<T> {
             )
         };
         from_result(|| {
-            if let Some(hole) = this.hole.of(region) {
+            // SAFETY: The device is open.
+            if let Some(hole) = unsafe { this.hole(region) } {
                 if ranges.iter().any(|range| {
                     overlaps(
                         &hole,

@@ -17,9 +17,12 @@ use super::{
     },
 };
 use crate::rust::bindings;
-use core::ops::{
-    Deref,
-    DerefMut, //
+use core::{
+    cell::UnsafeCell,
+    ops::{
+        Deref,
+        DerefMut, //
+    },
 };
 use kernel::{
     new_condvar, new_mutex,
@@ -40,7 +43,10 @@ pub(crate) const MAP_VIRTUAL: u8 = bindings::TPH_MAP_VIRTUAL as u8;
 
 /// What a driver keeps of a device from when it is opened until it is closed.
 pub(crate) trait OpenState: Sized + 'static {
-    /// What changes meanwhile, behind a lock.
+    /// What does not change meanwhile, and is read without a lock.
+    type Terms: Send + Sync;
+
+    /// What changes, behind a lock.
     type Session: Send + Unpin;
 }
 
@@ -123,15 +129,26 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// The state of a device between open and close, behind a lock.
+/// The state of a device between open and close: terms without a lock, the rest behind one.
+///
+/// # Invariants
+///
+/// There are terms whenever there is a session in `locked`, and whenever a [`Handle`] exists. They
+/// are changed only by [`Session::open`] and [`Session::close`], which are called when there is
+/// neither.
 #[pin_data]
 pub(crate) struct Session<T: OpenState> {
+    terms: UnsafeCell<Option<T::Terms>>,
     #[pin]
     pub(super) locked: Mutex<Locked<T>>,
     /// A reset is over, or a change that only one user makes at a time.
     #[pin]
     pub(super) over: CondVar,
 }
+
+// SAFETY: By the invariant nobody reads the terms while they change, and by the bound of
+// `OpenState::Terms` several threads may read them. The rest is a mutex and a condition variable.
+unsafe impl<T: OpenState> Sync for Session<T> {}
 
 /// What only one user does to a device at a time, and during which vfio-pci-core reads his
 /// memory: he decides how long it takes. So who waits for it can be interrupted, and no lock is
@@ -168,7 +185,9 @@ impl<T: OpenState> Locked<T> {
 
 impl<T: OpenState> Session<T> {
     pub(super) fn new() -> impl PinInit<Self> {
+        // INVARIANT: There is no session, and no handle.
         pin_init!(Self {
+            terms: UnsafeCell::new(None),
             locked <- new_mutex!(Locked {
                 resetting: false,
                 change: Change::None,
@@ -177,6 +196,52 @@ impl<T: OpenState> Session<T> {
             }),
             over <- new_condvar!(),
         })
+    }
+
+    /// The device is open from now on.
+    ///
+    /// # Safety
+    ///
+    /// vfio-pci-core has enabled the device; there is no session, as `guard` shows, and no
+    /// [`Handle`].
+    pub(super) unsafe fn open(
+        &self,
+        guard: &mut MutexGuard<'_, Locked<T>>,
+        (terms, session): (T::Terms, T::Session),
+    ) {
+        // SAFETY: Nobody else reads or writes the terms, by the safety requirement. INVARIANT: The
+        // session comes next.
+        unsafe { *self.terms.get() = Some(terms) };
+        // INVARIANT: vfio-pci-core has enabled the device, by the safety requirement.
+        guard.session = Some(session);
+    }
+
+    /// The device is about to be closed: `f` is the last that is done to it.
+    ///
+    /// # Safety
+    ///
+    /// There is no [`Handle`], and no other call of this or of [`Self::open`] is under way.
+    pub(super) unsafe fn close(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
+        let mut guard = self.locked.lock();
+        self.locked_with_open(&mut guard, vdev, f);
+        // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
+        let session = guard.session.take();
+        drop(guard);
+        // SAFETY: There is no session any more, nor a handle: nobody reads the terms.
+        let terms = unsafe { (*self.terms.get()).take() };
+        drop((session, terms));
+    }
+
+    /// The terms.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` there is a session, or a [`Handle`].
+    #[inline(always)]
+    unsafe fn terms<'a>(&self) -> &'a T::Terms {
+        // SAFETY: There are terms, by the safety requirement and the type's invariant, and they do
+        // not change for `'a`.
+        unsafe { (*self.terms.get()).as_ref().unwrap_unchecked() }
     }
 
     /// Waits until hardware need not be left alone. ERESTARTSYS if a signal comes first: only a
@@ -199,18 +264,24 @@ impl<T: OpenState> Session<T> {
 
     pub(super) fn with_open(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
         let mut guard = self.locked.lock();
-        Self::locked_with_open(&mut guard, vdev, f);
+        self.locked_with_open(&mut guard, vdev, f);
     }
 
-    pub(super) fn locked_with_open(
+    fn locked_with_open(
+        &self,
         guard: &mut MutexGuard<'_, Locked<T>>,
         vdev: &CoreDevice,
         f: impl FnOnce(&mut Open<'_, T>),
     ) {
         if let Some(session) = guard.session.as_mut() {
-            // SAFETY: The device is open while there is a session, which is locked.
-            let vdev = unsafe { vdev.as_open() };
-            f(&mut Open { session, vdev });
+            // SAFETY: While there is a session, which is locked, the device is open, and there are
+            // terms.
+            let (vdev, terms) = unsafe { (vdev.as_open(), self.terms()) };
+            f(&mut Open {
+                session,
+                terms,
+                vdev,
+            });
         }
     }
 
@@ -220,12 +291,13 @@ impl<T: OpenState> Session<T> {
     ///
     /// As for [`InReset::new`], while this runs.
     pub(super) unsafe fn locked_in_reset(
+        &self,
         guard: &mut MutexGuard<'_, Locked<T>>,
         vdev: &CoreDevice,
         stable: bool,
         f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>),
     ) {
-        Self::locked_with_open(guard, vdev, |open| {
+        self.locked_with_open(guard, vdev, |open| {
             // SAFETY: By the safety requirement.
             let mut reset = unsafe { InReset::new(open.vdev, stable) };
             f(open, &mut reset);
@@ -252,6 +324,10 @@ impl<T: OpenState> MaybeOpen<'_, T> {
 
 /// An open device as a callback gets it: vfio-pci-core's part, and the way to the session that
 /// belongs to it.
+///
+/// # Invariants
+///
+/// For `'a` the device is open: [`Session::open`] was called, and [`Session::close`] is not.
 pub(crate) struct Handle<'a, T: OpenState> {
     vdev: &'a OpenDevice,
     session: &'a Session<T>,
@@ -266,8 +342,20 @@ impl<T: OpenState> Clone for Handle<'_, T> {
 impl<T: OpenState> Copy for Handle<'_, T> {}
 
 impl<'a, T: OpenState> Handle<'a, T> {
-    pub(super) fn new(vdev: &'a OpenDevice, session: &'a Session<T>) -> Self {
+    /// # Safety
+    ///
+    /// For `'a` the device is open: [`Session::open`] was called, and [`Session::close`] is not.
+    #[inline]
+    pub(super) unsafe fn new(vdev: &'a OpenDevice, session: &'a Session<T>) -> Self {
+        // INVARIANT: By the safety requirement.
         Self { vdev, session }
+    }
+
+    /// What does not change while the device is open.
+    #[inline(always)]
+    pub(crate) fn terms(&self) -> &'a T::Terms {
+        // SAFETY: Handles exist for `'a`, by the type's invariant.
+        unsafe { self.session.terms() }
     }
 
     /// vfio-pci-core's part of the device.
@@ -343,7 +431,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
             let _memory = self.vdev.memory_lock();
             let mut guard = self.session.locked.lock();
             guard.change = Change::Power;
-            Session::locked_with_open(&mut guard, self.vdev, before);
+            self.session.locked_with_open(&mut guard, self.vdev, before);
         }
         let changed = change();
         alone.session.set_change(Change::Reachable);
@@ -363,7 +451,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
         Ok(SessionGuard {
             guard,
             memory,
-            vdev: self.vdev,
+            handle: *self,
         })
     }
 }
@@ -389,7 +477,7 @@ pub(crate) struct SessionGuard<'a, T: OpenState, M = ()> {
     // Dropped in this order: the reverse of how they are taken.
     guard: MutexGuard<'a, Locked<T>>,
     memory: M,
-    vdev: &'a OpenDevice,
+    handle: Handle<'a, T>,
 }
 
 impl<T: OpenState, M> SessionGuard<'_, T, M> {
@@ -397,7 +485,8 @@ impl<T: OpenState, M> SessionGuard<'_, T, M> {
     pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
         Ok(Open {
             session: self.guard.session.as_mut().ok_or(ENODEV)?,
-            vdev: self.vdev,
+            terms: self.handle.terms(),
+            vdev: self.handle.vdev,
         })
     }
 }
@@ -406,7 +495,7 @@ impl<T: OpenState> SessionGuard<'_, T, MemoryLock<'_>> {
     /// The session, and the memory of its device. What is made of that for the moment is over
     /// before the session is unlocked: a reset neither saves nor finds it.
     pub(crate) fn open_with_memory(&mut self) -> Result<(Open<'_, T>, Memory<'_>)> {
-        let vdev = self.vdev;
+        let vdev = self.handle.vdev;
         let hold = match self.memory {
             MemoryLock::Shared(_) => Hold::Shared,
             MemoryLock::Alone(_) => Hold::Alone,
@@ -432,17 +521,19 @@ pub(crate) enum MemoryLock<'a> {
 /// An open device, with its session locked.
 pub(crate) struct Open<'a, T: OpenState> {
     session: &'a mut T::Session,
+    terms: &'a T::Terms,
     vdev: &'a OpenDevice,
 }
 
 impl<'a, T: OpenState> Open<'a, T> {
-    pub(super) fn new(session: &'a mut T::Session, vdev: &'a OpenDevice) -> Self {
-        Self { session, vdev }
-    }
-
     /// The device.
     pub(crate) fn vdev(&self) -> &'a OpenDevice {
         self.vdev
+    }
+
+    /// What does not change while the device is open.
+    pub(crate) fn terms(&self) -> &'a T::Terms {
+        self.terms
     }
 
     /// The session, and the config space that the user sees.

@@ -48,6 +48,7 @@ kernel::module_device_table! {
 struct Plain;
 
 impl OpenState for Plain {
+    type Terms = ();
     type Session = ();
 }
 
@@ -66,8 +67,8 @@ impl Driver for Plain {
         Ok(Self)
     }
 
-    fn open(&self, _: &mut Opening<'_>) -> Result {
-        Ok(())
+    fn open(&self, _: &mut Opening<'_>) -> Result<((), ())> {
+        Ok(((), ()))
     }
 }
 
