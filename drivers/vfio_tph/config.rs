@@ -129,7 +129,7 @@ fn read_table(
         let mut entries = [0; 2 * MAX_CAPABILITY_ENTRIES as usize];
         let entries = entries.get_mut(..within.len()).ok_or(EINVAL)?;
         handle
-            .lock_now()?
+            .lock_records()?
             .open()?
             .virtual_config()
             .read(start, entries)?;

@@ -38,7 +38,8 @@ use crate::{
             InReset,
             MsixTable,
             Open,
-            Opening, //
+            Opening,
+            PowerChange, //
         },
     },
     uapi, //
@@ -225,15 +226,16 @@ pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>)
     let vdev = handle.vdev();
     // As vfio-pci-core answers any access to a device that does not wake up.
     let _awake = Awake::new(vdev.pci()).map_err(|_| EIO)?;
-    handle.change_power(
-        |open| {
-            if vdev.loses_state() {
-                sleep(open);
-            }
-        },
-        || vdev.write(access),
-        || power_changed(handle),
-    )
+    let change = PowerChange::begin(handle, |open| {
+        if vdev.loses_state() {
+            sleep(open);
+        }
+    })?;
+    let written = vdev.write(access);
+    change.finish();
+    let looked = power_changed(handle);
+    let count = written?;
+    looked.map(|()| count)
 }
 
 /// The power state of a device, which runtime PM keeps awake, may have changed.
@@ -241,7 +243,7 @@ fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
     if !bus::is_powered(vdev.pci()) && vdev.loses_state() {
         // A reset may have come in between.
-        sleep(&mut handle.lock_now()?.open()?);
+        sleep(&mut handle.lock_records()?.open()?);
     }
     catch_up(handle)
 }
@@ -250,7 +252,7 @@ fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
 /// it all the same. Waits for nobody if that makes no difference.
 pub(crate) fn reset_failed(handle: Handle<'_, VfioTph>) -> Result {
     let pending = {
-        let mut guard = handle.lock_now()?;
+        let mut guard = handle.lock_records()?;
         guard.open()?.tph.as_ref().is_some_and(Tph::is_pending)
     };
     if pending {
@@ -261,7 +263,7 @@ pub(crate) fn reset_failed(handle: Handle<'_, VfioTph>) -> Result {
 
 /// A user is about to allocate or free vectors.
 pub(crate) fn vectors_change(handle: Handle<'_, VfioTph>) -> Result {
-    if let Some(tph) = &mut handle.lock_now()?.open()?.tph {
+    if let Some(tph) = &mut handle.lock_records()?.open()?.tph {
         tph.vectors_change();
     }
     Ok(())
@@ -270,7 +272,7 @@ pub(crate) fn vectors_change(handle: Handle<'_, VfioTph>) -> Result {
 /// A user has allocated or freed vectors.
 pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, held: HeldVectors<'_>) -> Result {
     let pending = {
-        let mut guard = handle.lock_now()?;
+        let mut guard = handle.lock_records()?;
         let mut open = guard.open()?;
         let vdev = open.vdev();
         if let Some(tph) = &mut open.tph {
@@ -360,7 +362,7 @@ fn show_all(open: &mut Open<'_, VfioTph>) {
 pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
     let (dirty, needs_memory) = {
-        let mut guard = handle.lock_now()?;
+        let mut guard = handle.lock_records()?;
         let mut open = guard.open()?;
         let Some(tph) = &mut open.tph else {
             return Ok(());

@@ -15,6 +15,7 @@ use super::{
     session::{
         Handle,
         InReset,
+        IrqChange,
         Locked,
         MaybeOpen,
         Open,
@@ -210,7 +211,7 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                this.in_reset(T::reset_prepare, |locked| locked.resetting = true)
+                this.in_reset(T::reset_prepare, |locked| locked.set_reset(true))
             })
         };
     }
@@ -224,7 +225,7 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                this.in_reset(T::reset_done, |locked| locked.resetting = false);
+                this.in_reset(T::reset_done, |locked| locked.set_reset(false));
                 this.session.over.notify_all();
             })
         };
@@ -274,7 +275,7 @@ impl<T: Hooks> Device<T> {
     }
 
     fn shutdown(&self) {
-        let is_open = self.session.locked.lock().session.is_some();
+        let is_open = self.session.locked.lock().is_open();
         if is_open && !bus::is_in_d0(self.vdev.pci()) {
             self.vdev.power_up();
         }
@@ -426,10 +427,8 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The vfio core calls this for an initialised device.
         let this = unsafe { Self::from_vfio(vdev) };
         from_result(|| {
-            this.session.locked.lock().opening = true;
-            let enabled = this.enable();
-            this.session.locked.lock().opening = false;
-            enabled?;
+            this.session.opening();
+            this.enable().inspect_err(|_| this.session.not_opened())?;
             // SAFETY: The second half of vfio_pci_core_enable().
             unsafe { bindings::vfio_pci_core_finish_enable(this.vdev.as_raw()) };
             Ok(0)
@@ -446,10 +445,7 @@ impl<T: Hooks> Device<T> {
 
         // A reset that comes through sysfs waits, or is waited for: what it makes of the device
         // must be neither looked at nor lost.
-        let mut guard = self.session.locked.lock();
-        while guard.resetting {
-            self.session.over.wait(&mut guard);
-        }
+        let mut guard = self.session.lock_after_reset();
         // SAFETY: vfio-pci-core has enabled the device, and `vdev` is not used when it disables it.
         let vdev = unsafe { self.vdev.as_open() };
         // SAFETY: The user comes later, and who resets the device waits for the session.
@@ -530,8 +526,8 @@ impl<T: Hooks> Device<T> {
         if !T::tracks_interrupts(handle.terms()) {
             return handle.vdev().ioctl(SET_IRQS, arg);
         }
-        let _alone = match handle.alone() {
-            Ok(alone) => alone,
+        let _change = match IrqChange::begin(handle) {
+            Ok(change) => change,
             // CAST: widens.
             Err(error) => return error.to_errno() as c_long,
         };

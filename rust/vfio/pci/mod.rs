@@ -50,6 +50,7 @@ pub(crate) use self::{
         Open,
         OpenState,
         Opening,
+        PowerChange,
         MAP_VIRTUAL, //
     },
     watch::{

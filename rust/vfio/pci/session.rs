@@ -150,36 +150,81 @@ pub(crate) struct Session<T: OpenState> {
 // `OpenState::Terms` several threads may read them. The rest is a mutex and a condition variable.
 unsafe impl<T: OpenState> Sync for Session<T> {}
 
-/// What only one user does to a device at a time, and during which vfio-pci-core reads his
-/// memory: he decides how long it takes. So who waits for it can be interrupted, and no lock is
-/// held meanwhile.
+/// What one user at a time does to a device, while vfio-pci-core reads memory of theirs: they decide
+/// how long it takes. So whoever waits for it can be interrupted, and no lock is held meanwhile.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(super) enum Change {
+enum Change {
     /// Nothing.
     None,
-    /// Hardware can be reached: interrupt vectors are allocated or freed, or the power state has
-    /// been changed.
-    Reachable,
-    /// The power state is about to be changed.
+    /// It allocates or frees interrupt vectors.
+    Irqs,
+    /// It is about to change the power state, or has changed it.
     Power,
+    /// It changes the power state.
+    PowerUnderWay,
 }
 
+/// What a device goes through that leaves its hardware alone: it is about to lose its state.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Transit {
+    /// Nothing: hardware can be changed.
+    None,
+    /// A user changes the power state.
+    Power,
+    /// A reset is under way.
+    Reset,
+}
+
+/// Whether a device is open.
+pub(super) enum Life<S> {
+    /// It is not.
+    Closed,
+    /// A user is about to have a session.
+    Opening,
+    /// It is, with this session.
+    Open(S),
+}
+
+/// What a session's lock protects.
+///
+/// # Invariants
+///
+/// `life` is [`Life::Open`] only while the device is open: from after vfio_pci_core_enable() until
+/// before vfio_pci_core_close_device().
 pub(super) struct Locked<T: OpenState> {
-    /// Whether a reset is under way: prepared, not done. One at a time, under the device lock.
-    pub(super) resetting: bool,
-    /// What one user is about to do.
+    life: Life<T::Session>,
     change: Change,
-    /// Whether a user is about to have a session.
-    pub(super) opening: bool,
-    /// INVARIANT: `Some` only while the device is open: set after vfio_pci_core_enable(), taken
-    /// before vfio_pci_core_close_device().
-    pub(super) session: Option<T::Session>,
+    /// Whether a reset is prepared, and not done. One at a time, under the device lock; a user's
+    /// change may be under way.
+    reset: bool,
 }
 
 impl<T: OpenState> Locked<T> {
-    /// Whether hardware is to be left alone: it is about to lose its state.
-    fn is_in_transit(&self) -> bool {
-        self.resetting || self.change == Change::Power
+    fn transit(&self) -> Transit {
+        if self.reset {
+            Transit::Reset
+        } else if self.change == Change::PowerUnderWay {
+            Transit::Power
+        } else {
+            Transit::None
+        }
+    }
+
+    fn session(&mut self) -> Option<&mut T::Session> {
+        match &mut self.life {
+            Life::Open(session) => Some(session),
+            Life::Closed | Life::Opening => None,
+        }
+    }
+
+    /// Whether the device is open.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.life, Life::Open(_))
+    }
+
+    /// A reset is prepared, or done.
+    pub(super) fn set_reset(&mut self, under_way: bool) {
+        self.reset = under_way;
     }
 }
 
@@ -189,13 +234,32 @@ impl<T: OpenState> Session<T> {
         pin_init!(Self {
             terms: UnsafeCell::new(None),
             locked <- new_mutex!(Locked {
-                resetting: false,
+                life: Life::Closed,
                 change: Change::None,
-                opening: false,
-                session: None,
+                reset: false,
             }),
             over <- new_condvar!(),
         })
+    }
+
+    /// A user is about to have a session.
+    pub(super) fn opening(&self) {
+        self.locked.lock().life = Life::Opening;
+    }
+
+    /// That user gets none.
+    pub(super) fn not_opened(&self) {
+        self.locked.lock().life = Life::Closed;
+    }
+
+    /// Waits until no reset is under way, which must not come between the looks at a device and its
+    /// session.
+    pub(super) fn lock_after_reset(&self) -> MutexGuard<'_, Locked<T>> {
+        let mut guard = self.locked.lock();
+        while guard.reset {
+            self.over.wait(&mut guard);
+        }
+        guard
     }
 
     /// The device is open from now on.
@@ -213,7 +277,7 @@ impl<T: OpenState> Session<T> {
         // session comes next.
         unsafe { *self.terms.get() = Some(terms) };
         // INVARIANT: vfio-pci-core has enabled the device, by the safety requirement.
-        guard.session = Some(session);
+        guard.life = Life::Open(session);
     }
 
     /// The device is about to be closed: `f` is the last that is done to it.
@@ -225,11 +289,11 @@ impl<T: OpenState> Session<T> {
         let mut guard = self.locked.lock();
         self.locked_with_open(&mut guard, vdev, f);
         // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
-        let session = guard.session.take();
+        let life = core::mem::replace(&mut guard.life, Life::Closed);
         drop(guard);
         // SAFETY: There is no session any more, nor a handle: nobody reads the terms.
         let terms = unsafe { (*self.terms.get()).take() };
-        drop((session, terms));
+        drop((life, terms));
     }
 
     /// The terms.
@@ -247,14 +311,28 @@ impl<T: OpenState> Session<T> {
     /// Waits until hardware need not be left alone. ERESTARTSYS if a signal comes first: only a
     /// user who changes the power state can be waited for so long, which a reset is not.
     fn wait_for_transit(&self, guard: &mut MutexGuard<'_, Locked<T>>) -> Result {
-        while guard.is_in_transit() {
-            if guard.resetting {
-                self.over.wait(guard);
-            } else if self.over.wait_interruptible(guard) {
+        loop {
+            match guard.transit() {
+                Transit::None => return Ok(()),
+                Transit::Reset => self.over.wait(guard),
+                Transit::Power if self.over.wait_interruptible(guard) => return Err(ERESTARTSYS),
+                Transit::Power => (),
+            }
+        }
+    }
+
+    /// Waits until nobody else changes interrupt vectors or the power state, and says that the
+    /// caller does. ERESTARTSYS if a signal comes first.
+    fn begin(&self, change: Change) -> Result<Turn<'_, T>> {
+        let mut guard = self.locked.lock();
+        while guard.change != Change::None {
+            if self.over.wait_interruptible(&mut guard) {
                 return Err(ERESTARTSYS);
             }
         }
-        Ok(())
+        // INVARIANT: Nobody else sets it until it is `None` again.
+        guard.change = change;
+        Ok(Turn { session: self })
     }
 
     fn set_change(&self, change: Change) {
@@ -273,7 +351,7 @@ impl<T: OpenState> Session<T> {
         vdev: &CoreDevice,
         f: impl FnOnce(&mut Open<'_, T>),
     ) {
-        if let Some(session) = guard.session.as_mut() {
+        if let Some(session) = guard.session() {
             // SAFETY: While there is a session, which is locked, the device is open, and there are
             // terms.
             let (vdev, terms) = unsafe { (vdev.as_open(), self.terms()) };
@@ -314,7 +392,7 @@ impl<T: OpenState> MaybeOpen<'_, T> {
     /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
     pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
         let guard = self.session.locked.lock();
-        if guard.opening || guard.session.is_some() {
+        if !matches!(guard.life, Life::Closed) {
             return Err(EBUSY);
         }
         f();
@@ -364,8 +442,9 @@ impl<'a, T: OpenState> Handle<'a, T> {
         self.vdev
     }
 
-    /// Locks the session, whatever goes on. ENODEV if there is none.
-    pub(crate) fn lock_now(&self) -> Result<SessionGuard<'a, T>> {
+    /// Locks the session, whatever goes on: what is recorded of hardware can be looked at and changed.
+    /// ENODEV if there is none.
+    pub(crate) fn lock_records(&self) -> Result<SessionGuard<'a, T>> {
         self.guard(self.session.locked.lock(), ())
     }
 
@@ -379,65 +458,23 @@ impl<'a, T: OpenState> Handle<'a, T> {
         &self,
         alone: impl Fn(&T::Session) -> bool,
     ) -> Result<SessionGuard<'a, T, MemoryLock<'a>>> {
-        let alone = |locked: &Locked<T>| locked.session.as_ref().is_some_and(&alone);
+        let alone = |locked: &mut Locked<T>| locked.session().is_some_and(|session| alone(session));
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
             let mut guard = self.session.locked.lock();
             self.session.wait_for_transit(&mut guard)?;
-            let wanted = alone(&guard);
+            let wanted = alone(&mut guard);
             drop(guard);
 
             let lock = match wanted {
                 true => MemoryLock::Alone(self.vdev.memory_lock_alone()),
                 false => MemoryLock::Shared(self.vdev.memory_lock()),
             };
-            let guard = self.session.locked.lock();
-            if !guard.is_in_transit() && (wanted || !alone(&guard)) {
+            let mut guard = self.session.locked.lock();
+            if guard.transit() == Transit::None && (wanted || !alone(&mut guard)) {
                 return self.guard(guard, lock);
             }
         }
-    }
-
-    /// Waits until nobody else changes the interrupt vectors or the power state, and keeps it so.
-    /// ERESTARTSYS if a signal comes first.
-    pub(super) fn alone(&self) -> Result<Alone<'a, T>> {
-        let mut guard = self.session.locked.lock();
-        while guard.change != Change::None {
-            if self.session.over.wait_interruptible(&mut guard) {
-                return Err(ERESTARTSYS);
-            }
-        }
-        guard.change = Change::Reachable;
-        // INVARIANT: Set above, and nobody else sets it until it is none again.
-        Ok(Alone {
-            session: self.session,
-        })
-    }
-
-    /// Has vfio-pci-core change the power state, alone: `before` is called first, then `change`,
-    /// and at last `after`, whatever came of it. From `before` to the end of `change`
-    /// [`Self::lock_hardware`] waits, and who changes hardware by it: what `before` did stays so. `after`
-    /// does not wait for users. ERESTARTSYS if a signal comes before `before`.
-    ///
-    /// The device is awake.
-    pub(crate) fn change_power<R>(
-        &self,
-        before: impl FnOnce(&mut Open<'_, T>),
-        change: impl FnOnce() -> Result<R>,
-        after: impl FnOnce() -> Result,
-    ) -> Result<R> {
-        let alone = self.alone()?;
-        {
-            let _memory = self.vdev.memory_lock();
-            let mut guard = self.session.locked.lock();
-            guard.change = Change::Power;
-            self.session.locked_with_open(&mut guard, self.vdev, before);
-        }
-        let changed = change();
-        alone.session.set_change(Change::Reachable);
-        let looked = after();
-        let changed = changed?;
-        looked.map(|()| changed)
     }
 
     fn guard<M>(
@@ -445,7 +482,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
         guard: MutexGuard<'a, Locked<T>>,
         memory: M,
     ) -> Result<SessionGuard<'a, T, M>> {
-        if guard.session.is_none() {
+        if !guard.is_open() {
             return Err(ENODEV);
         }
         Ok(SessionGuard {
@@ -460,15 +497,56 @@ impl<'a, T: OpenState> Handle<'a, T> {
 ///
 /// # Invariants
 ///
-/// The session's `change` is something, and is none again only when this is dropped.
-#[must_use = "others go on when it is dropped"]
-pub(super) struct Alone<'a, T: OpenState> {
+/// The session's `change` is not [`Change::None`], and gets so only when this is dropped.
+struct Turn<'a, T: OpenState> {
     session: &'a Session<T>,
 }
 
-impl<T: OpenState> Drop for Alone<'_, T> {
+impl<T: OpenState> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         self.session.set_change(Change::None);
+    }
+}
+
+/// A user's change of interrupt vectors, while nobody else changes them or the power state.
+#[must_use = "others go on when it is dropped"]
+pub(super) struct IrqChange<'a, T: OpenState>(#[expect(dead_code, reason = "held")] Turn<'a, T>);
+
+impl<'a, T: OpenState> IrqChange<'a, T> {
+    /// Waits for others. ERESTARTSYS if a signal comes first.
+    pub(super) fn begin(handle: Handle<'a, T>) -> Result<Self> {
+        Ok(Self(handle.session.begin(Change::Irqs)?))
+    }
+}
+
+/// A user's change of the power state, while nobody else changes it or interrupt vectors.
+#[must_use = "others go on when it is dropped"]
+pub(crate) struct PowerChange<'a, T: OpenState>(Turn<'a, T>);
+
+impl<'a, T: OpenState> PowerChange<'a, T> {
+    /// Waits for others, and calls `before`. From then on, up to [`Self::finish`],
+    /// [`Handle::lock_hardware`] waits, and so does whoever changes hardware: what `before` did stays
+    /// so. ERESTARTSYS if a signal comes first.
+    ///
+    /// The device is awake.
+    pub(crate) fn begin(
+        handle: Handle<'a, T>,
+        before: impl FnOnce(&mut Open<'_, T>),
+    ) -> Result<Self> {
+        let turn = handle.session.begin(Change::Power)?;
+        let _memory = handle.vdev.memory_lock();
+        let mut guard = handle.session.locked.lock();
+        guard.change = Change::PowerUnderWay;
+        handle
+            .session
+            .locked_with_open(&mut guard, handle.vdev, before);
+        Ok(Self(turn))
+    }
+
+    /// The power state has been changed, or not: hardware is not left alone any more. Other users
+    /// who change the same wait until this is dropped.
+    pub(crate) fn finish(&self) {
+        self.0.session.set_change(Change::Power);
     }
 }
 
@@ -484,7 +562,7 @@ impl<T: OpenState, M> SessionGuard<'_, T, M> {
     /// The session.
     pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
         Ok(Open {
-            session: self.guard.session.as_mut().ok_or(ENODEV)?,
+            session: self.guard.session().ok_or(ENODEV)?,
             terms: self.handle.terms(),
             vdev: self.handle.vdev,
         })
