@@ -129,8 +129,8 @@ fn read_table(
         let mut entries = [0; 2 * MAX_CAPABILITY_ENTRIES as usize];
         let entries = entries.get_mut(..within.len()).ok_or(EINVAL)?;
         handle
-            .lock_records()?
-            .open()?
+            .lock_records()
+            .open()
             .virtual_config()
             .read(start, entries)?;
         UserSlice::new(buf.wrapping_byte_add(start - offset), entries.len())

@@ -290,12 +290,11 @@ impl Hooks for VfioTph {
     }
 
     fn interrupts_change(&self, handle: Handle<'_, Self>) {
-        // Only a user who changes the power state could be waited for in vain; there is none now.
-        let _ = events::vectors_change(handle);
+        events::vectors_change(handle);
     }
 
     fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
-        // As above.
+        // Only a user who changes the power state could be waited for in vain; there is none now.
         let _ = events::vectors_changed(handle, held);
     }
 

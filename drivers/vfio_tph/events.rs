@@ -128,8 +128,8 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
     for _ in 0..2 {
         let needs_memory =
             |session: &TphSession| session.tph.as_ref().is_some_and(Tph::needs_memory);
-        let mut guard = handle.lock_hardware(needs_memory)?;
-        let (mut open, mut memory) = guard.open_with_memory()?;
+        let mut guard = handle.lock_hardware(&needs_memory)?;
+        let (mut open, mut memory) = guard.open_with_memory();
         let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
         let lacks_memory = with_tph(&mut open, msix, |tph, at| {
             // Of a device that is gone, everything stays pending.
@@ -151,8 +151,8 @@ pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &
         return Ok(());
     };
     for last in [false, true] {
-        let mut guard = handle.lock_hardware(needs_memory)?;
-        let (mut open, mut memory) = guard.open_with_memory()?;
+        let mut guard = handle.lock_hardware(&needs_memory)?;
+        let (mut open, mut memory) = guard.open_with_memory();
         let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
         let mut before = Control::RESET;
         let written = with_tph(&mut open, msix, |tph, at| {
@@ -186,8 +186,8 @@ pub(crate) fn program(
     tags: &mut [u16],
 ) -> Result<(), Failure> {
     let mut guard =
-        handle.lock_hardware(|session| session.tph.as_ref().is_some_and(Tph::needs_memory))?;
-    let (mut open, mut memory) = guard.open_with_memory()?;
+        handle.lock_hardware(&|session| session.tph.as_ref().is_some_and(Tph::needs_memory))?;
+    let (mut open, mut memory) = guard.open_with_memory();
     let vdev = open.vdev();
     let (Some(offered), Some(tph)) = (&handle.terms().offered, &open.tph) else {
         return Err(Refusal::Unsupported.into());
@@ -243,7 +243,7 @@ fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
     if !bus::is_powered(vdev.pci()) && vdev.loses_state() {
         // A reset may have come in between.
-        sleep(&mut handle.lock_records()?.open()?);
+        sleep(&mut handle.lock_records().open());
     }
     catch_up(handle)
 }
@@ -252,8 +252,8 @@ fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
 /// it all the same. Waits for nobody if that makes no difference.
 pub(crate) fn reset_failed(handle: Handle<'_, VfioTph>) -> Result {
     let pending = {
-        let mut guard = handle.lock_records()?;
-        guard.open()?.tph.as_ref().is_some_and(Tph::is_pending)
+        let mut guard = handle.lock_records();
+        guard.open().tph.as_ref().is_some_and(Tph::is_pending)
     };
     if pending {
         power_changed(handle)?;
@@ -262,18 +262,17 @@ pub(crate) fn reset_failed(handle: Handle<'_, VfioTph>) -> Result {
 }
 
 /// A user is about to allocate or free vectors.
-pub(crate) fn vectors_change(handle: Handle<'_, VfioTph>) -> Result {
-    if let Some(tph) = &mut handle.lock_records()?.open()?.tph {
+pub(crate) fn vectors_change(handle: Handle<'_, VfioTph>) {
+    if let Some(tph) = &mut handle.lock_records().open().tph {
         tph.vectors_change();
     }
-    Ok(())
 }
 
 /// A user has allocated or freed vectors.
 pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, held: HeldVectors<'_>) -> Result {
     let pending = {
-        let mut guard = handle.lock_records()?;
-        let mut open = guard.open()?;
+        let mut guard = handle.lock_records();
+        let mut open = guard.open();
         let vdev = open.vdev();
         if let Some(tph) = &mut open.tph {
             tph.vectors_changed(vdev, held);
@@ -362,8 +361,8 @@ fn show_all(open: &mut Open<'_, VfioTph>) {
 pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
     let (dirty, needs_memory) = {
-        let mut guard = handle.lock_records()?;
-        let mut open = guard.open()?;
+        let mut guard = handle.lock_records();
+        let mut open = guard.open();
         let Some(tph) = &mut open.tph else {
             return Ok(());
         };
@@ -372,8 +371,8 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     if dirty && !bus::is_in_d0(vdev.pci()) {
         vdev.power_up();
     }
-    let mut guard = handle.lock_hardware(|_| needs_memory)?;
-    let (mut open, mut memory) = guard.open_with_memory()?;
+    let mut guard = handle.lock_hardware(&|_| needs_memory)?;
+    let (mut open, mut memory) = guard.open_with_memory();
     let msix = needs_memory.then(|| memory.msix_table()).flatten();
     with_tph(&mut open, msix, |tph, at| {
         // What a device has that is gone, whoever opens it next clears.

@@ -230,8 +230,8 @@ fn program(
 ) -> Result<(), Failure> {
     let mut pending = false;
     {
-        let mut guard = handle.lock_records()?;
-        let open = guard.open()?;
+        let mut guard = handle.lock_records();
+        let open = guard.open();
         if let Some(tph) = &open.tph {
             if tph.is_retired() {
                 return Err(Refusal::DeviceGone.into());
@@ -245,7 +245,7 @@ fn program(
     if pending {
         // What was not in force may be in a moment.
         events::catch_up(handle)?;
-        if let Some(tph) = &handle.lock_records()?.open()?.tph {
+        if let Some(tph) = &handle.lock_records().open().tph {
             batch.admit(tph.control(), offer)?;
         }
     }

@@ -5,10 +5,7 @@
 //! error[E0599]
 
 use crate::{device::VfioTph, rust::vfio::pci::Handle};
-use kernel::prelude::*;
 
-fn memory(handle: Handle<'_, VfioTph>) -> Result {
-    let mut guard = handle.lock_now()?;
-    guard.open_with_memory()?;
-    Ok(())
+fn memory(handle: Handle<'_, VfioTph>) {
+    handle.lock_records().open_with_memory();
 }

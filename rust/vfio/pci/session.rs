@@ -133,9 +133,9 @@ impl<'a> Opening<'a> {
 ///
 /// # Invariants
 ///
-/// There are terms whenever there is a session in `locked`, and whenever a [`Handle`] exists. They
-/// are changed only by [`Session::open`] and [`Session::close`], which are called when there is
-/// neither.
+/// There are terms whenever there is a session in `locked`, and both whenever a [`Handle`] exists.
+/// They are made by [`Session::open`] and go with [`Session::close`], which are called when there is
+/// no handle.
 #[pin_data]
 pub(crate) struct Session<T: OpenState> {
     terms: UnsafeCell<Option<T::Terms>>,
@@ -442,9 +442,9 @@ impl<'a, T: OpenState> Handle<'a, T> {
         self.vdev
     }
 
-    /// Locks the session, whatever goes on: what is recorded of hardware can be looked at and changed.
-    /// ENODEV if there is none.
-    pub(crate) fn lock_records(&self) -> Result<SessionGuard<'a, T>> {
+    /// Locks the session, whatever goes on: what is recorded of hardware can be looked at and
+    /// changed.
+    pub(crate) fn lock_records(&self) -> SessionGuard<'a, T> {
         self.guard(self.session.locked.lock(), ())
     }
 
@@ -452,11 +452,11 @@ impl<'a, T: OpenState> Handle<'a, T> {
     /// can be changed. `alone` says of the session whether the device may have to decode what its
     /// user does not have it decode; `memory_lock` is held for writing then, else for reading.
     ///
-    /// ENODEV if there is no session; ERESTARTSYS if a signal comes before another user has changed
-    /// the power state. The device is awake.
+    /// ERESTARTSYS if a signal comes before another user has changed the power state. The device is
+    /// awake.
     pub(crate) fn lock_hardware(
         &self,
-        alone: impl Fn(&T::Session) -> bool,
+        alone: &dyn Fn(&T::Session) -> bool,
     ) -> Result<SessionGuard<'a, T, MemoryLock<'a>>> {
         let alone = |locked: &mut Locked<T>| locked.session().is_some_and(|session| alone(session));
         loop {
@@ -472,24 +472,17 @@ impl<'a, T: OpenState> Handle<'a, T> {
             };
             let mut guard = self.session.locked.lock();
             if guard.transit() == Transit::None && (wanted || !alone(&mut guard)) {
-                return self.guard(guard, lock);
+                return Ok(self.guard(guard, lock));
             }
         }
     }
 
-    fn guard<M>(
-        &self,
-        guard: MutexGuard<'a, Locked<T>>,
-        memory: M,
-    ) -> Result<SessionGuard<'a, T, M>> {
-        if !guard.is_open() {
-            return Err(ENODEV);
-        }
-        Ok(SessionGuard {
+    fn guard<M>(&self, guard: MutexGuard<'a, Locked<T>>, memory: M) -> SessionGuard<'a, T, M> {
+        SessionGuard {
             guard,
             memory,
             handle: *self,
-        })
+        }
     }
 }
 
@@ -560,19 +553,21 @@ pub(crate) struct SessionGuard<'a, T: OpenState, M = ()> {
 
 impl<T: OpenState, M> SessionGuard<'_, T, M> {
     /// The session.
-    pub(crate) fn open(&mut self) -> Result<Open<'_, T>> {
-        Ok(Open {
-            session: self.guard.session().ok_or(ENODEV)?,
+    pub(crate) fn open(&mut self) -> Open<'_, T> {
+        // SAFETY: There is a session while a handle exists, by the invariant of `Session`.
+        let session = unsafe { self.guard.session().unwrap_unchecked() };
+        Open {
+            session,
             terms: self.handle.terms(),
             vdev: self.handle.vdev,
-        })
+        }
     }
 }
 
 impl<T: OpenState> SessionGuard<'_, T, MemoryLock<'_>> {
     /// The session, and the memory of its device. What is made of that for the moment is over
     /// before the session is unlocked: a reset neither saves nor finds it.
-    pub(crate) fn open_with_memory(&mut self) -> Result<(Open<'_, T>, Memory<'_>)> {
+    pub(crate) fn open_with_memory(&mut self) -> (Open<'_, T>, Memory<'_>) {
         let vdev = self.handle.vdev;
         let hold = match self.memory {
             MemoryLock::Shared(_) => Hold::Shared,
@@ -583,7 +578,7 @@ impl<T: OpenState> SessionGuard<'_, T, MemoryLock<'_>> {
         // decoded and the vectors with the first held for writing. Who resets the device otherwise
         // takes the second before, and says that a reset is under way.
         let memory = unsafe { Memory::new(vdev, hold) };
-        Ok((self.open()?, memory))
+        (self.open(), memory)
     }
 }
 
