@@ -226,35 +226,56 @@ fn program(
     handle: Handle<'_, VfioTph>,
     offer: &Offer,
     batch: &Batch,
-    mut reader: UserSliceReader,
+    reader: UserSliceReader,
 ) -> Result<(), Failure> {
-    let mut pending = false;
+    admit(handle, offer, batch)?;
+    // Firmware may take its time: no lock is held.
+    let mut tags = tags(device, offer.policy, batch, reader)?;
+    events::program(handle, batch, &mut tags)?;
+    device.counters().table_writes.count();
+    trace::table_write(
+        handle.vdev().pci(),
+        batch.index,
+        batch.count,
+        batch.namespace == Namespace::Extended,
+    );
+    Ok(())
+}
+
+/// Checks a batch against what is in force.
+fn admit(handle: Handle<'_, VfioTph>, offer: &Offer, batch: &Batch) -> Result<(), Failure> {
     {
         let mut guard = handle.lock_records();
         let open = guard.open();
-        if let Some(tph) = &open.tph {
-            if tph.is_retired() {
-                return Err(Refusal::DeviceGone.into());
-            }
-            pending = tph.is_pending();
-            if !pending {
-                batch.admit(tph.control(), offer)?;
-            }
+        let Some(tph) = &open.tph else {
+            return Ok(());
+        };
+        if tph.is_retired() {
+            return Err(Refusal::DeviceGone.into());
+        }
+        if !tph.is_pending() {
+            return Ok(batch.admit(tph.control(), offer)?);
         }
     }
-    if pending {
-        // What was not in force may be in a moment.
-        events::catch_up(handle)?;
-        if let Some(tph) = &handle.lock_records().open().tph {
-            batch.admit(tph.control(), offer)?;
-        }
+    // What was not in force may be in a moment.
+    events::catch_up(handle)?;
+    match &handle.lock_records().open().tph {
+        Some(tph) => Ok(batch.admit(tph.control(), offer)?),
+        None => Ok(()),
     }
+}
 
-    // Firmware may take its time: no lock is held.
+/// The tags of a batch, from the sources in `reader`.
+fn tags(
+    device: &VfioTph,
+    policy: Policy,
+    batch: &Batch,
+    mut reader: UserSliceReader,
+) -> Result<KVVec<u16>, Failure> {
     let count = usize::from(batch.count);
     let mut tags = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
     let mut sources: [uapi::vfio_tph_source; SOURCES_AT_ONCE] = pin_init::zeroed();
-    let mut resolver = Resolver::new(device, offer.policy, batch.namespace);
+    let mut resolver = Resolver::new(device, policy, batch.namespace);
     while tags.len() < count {
         let sources = &mut sources[..SOURCES_AT_ONCE.min(count - tags.len())];
         reader.read_slice(sources.as_bytes_mut())?;
@@ -269,16 +290,7 @@ fn program(
             tags.push(tag, GFP_KERNEL_ACCOUNT)?;
         }
     }
-
-    events::program(handle, batch, &mut tags)?;
-    device.counters().table_writes.count();
-    trace::table_write(
-        handle.vdev().pci(),
-        batch.index,
-        batch.count,
-        batch.namespace == Namespace::Extended,
-    );
-    Ok(())
+    Ok(tags)
 }
 
 /// Finds out what the sources of one call stand for.
