@@ -271,14 +271,28 @@ impl<T: Hooks> Device<T> {
     /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn shutdown_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The driver core calls this under the device lock.
-        unsafe { Self::with_bound(pdev, Self::shutdown) };
+        unsafe { Self::with_bound(pdev, |this| this.shutdown()) };
     }
 
-    fn shutdown(&self) {
+    /// # Safety
+    ///
+    /// The caller holds the device lock.
+    unsafe fn shutdown(&self) {
         let is_open = self.session.locked.lock().is_open();
         if is_open && !bus::is_in_d0(self.vdev.pci()) {
             self.vdev.power_up();
         }
+        // SAFETY: The caller holds the device lock.
+        unsafe { self.with_memory(|open, reset| self.data.shutdown(open, reset)) };
+        self.data.is_shut_down();
+    }
+
+    /// Runs `f` on the device if it is open, with its memory.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the device lock.
+    unsafe fn with_memory(&self, f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>)) {
         // Who has it for writing only tries the device lock, which the caller has.
         let _memory = self.vdev.memory_lock();
         let mut guard = self.session.locked.lock();
@@ -286,11 +300,8 @@ impl<T: Hooks> Device<T> {
         // power state, what it decodes, or its vectors. Others who reset it take the device lock.
         unsafe {
             self.session
-                .locked_in_reset(&mut guard, &self.vdev, true, |open, reset| {
-                    self.data.shutdown(open, reset)
-                });
-        }
-        self.data.is_shut_down();
+                .locked_in_reset(&mut guard, &self.vdev, true, f)
+        };
     }
 
     /// `dev_pm_ops.runtime_suspend`, before vfio-pci-core's.
@@ -315,6 +326,30 @@ impl<T: Hooks> Device<T> {
         let this = unsafe { Self::from_bound(dev) };
         this.session
             .with_open(&this.vdev, |open| this.data.resume(open));
+    }
+
+    /// `dev_pm_ops.suspend`, `freeze` and `poweroff`, before vfio-pci-core's.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver.
+    pub(super) unsafe fn system_suspend(dev: *mut bindings::device) {
+        // SAFETY: By the safety requirement.
+        let this = unsafe { Self::from_bound(dev) };
+        this.session
+            .with_open(&this.vdev, |open| this.data.system_suspend(open));
+    }
+
+    /// `dev_pm_ops.resume`, `thaw` and `restore`, after vfio-pci-core's.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is in a `struct pci_dev` that is bound to this driver, under its device lock.
+    pub(super) unsafe fn system_resume(dev: *mut bindings::device) {
+        // SAFETY: By the safety requirement.
+        let this = unsafe { Self::from_bound(dev) };
+        // SAFETY: As above.
+        unsafe { this.with_memory(|open, reset| this.data.system_resume(open, reset)) };
     }
 
     // References, so that the borrow checker proves that the tables are static.

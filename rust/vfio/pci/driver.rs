@@ -139,6 +139,19 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         let _ = open;
     }
 
+    /// The system is about to sleep, or to be written to an image, with the device open. Users are
+    /// frozen. Power may be cut, and firmware, or the kernel that loads the image, may use the
+    /// device before [`Driver::system_resume`].
+    fn system_suspend(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
+
+    /// The system is awake again, and the PCI core has restored what it had saved of the device,
+    /// which is in D0 unless it does not wake up. Users are still frozen.
+    fn system_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
+        let _ = (open, reset);
+    }
+
     /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions
     /// cannot be locked by [`Handle::lock_hardware`].
     fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {

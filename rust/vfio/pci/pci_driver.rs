@@ -28,8 +28,9 @@ pub(crate) struct PciDriver<T: Driver> {
 /// vfio-pci-core's power management callbacks, and the same with ours around some of them.
 ///
 /// vfio-pci-core sets `driver->pm` when a device is registered, without `kernel/patches` each
-/// time, and exports neither. So for as long as the registration of a device takes, a device that
-/// falls asleep or wakes up does so without ours there.
+/// time, and exports none of them. So for as long as the registration of a device takes, a device
+/// that runtime PM suspends or resumes does so without ours there. Not one that sleeps with the
+/// system, which registers no device then.
 pub(super) struct PmOps {
     pub(super) inner: bindings::dev_pm_ops,
     pub(super) wrapped: bindings::dev_pm_ops,

@@ -100,7 +100,8 @@ macro_rules! pm_callbacks {
         ///
         /// # Safety
         ///
-        /// Called by runtime PM only, by way of the table, for a bound device.
+        /// Called by the PM core only, by way of the table, for a bound device: by runtime PM, or
+        /// for sleep of the system, under the device lock and with user space frozen.
         unsafe extern "C" fn $callback(dev: *mut bindings::device) -> c_int {
             // SAFETY: The device is bound, and vfio-pci-core's callback expects what this one does.
             unsafe { Self::$around(dev, Self::core_pm(dev).$field) }
@@ -165,6 +166,12 @@ impl<T: Hooks> Adapter<T> {
                 return;
             };
             let wrapped = bindings::dev_pm_ops {
+                suspend: Some(Self::suspend_callback),
+                resume: Some(Self::resume_callback),
+                freeze: Some(Self::freeze_callback),
+                thaw: Some(Self::thaw_callback),
+                poweroff: Some(Self::poweroff_callback),
+                restore: Some(Self::restore_callback),
                 runtime_suspend: Some(Self::runtime_suspend_callback),
                 runtime_resume: Some(Self::runtime_resume_callback),
                 ..inner
@@ -218,7 +225,45 @@ impl<T: Hooks> Adapter<T> {
         }
     }
 
+    /// The same where the whole system falls asleep, or an image of it is made.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::fall_asleep`], and the caller holds the device lock.
+    unsafe fn fall_asleep_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+        // SAFETY: By the safety requirement.
+        unsafe {
+            Device::<T>::system_suspend(dev);
+            let ret = inner.map_or(0, |inner| inner(dev));
+            if ret != 0 {
+                // The PM core wakes up nobody who has refused to sleep.
+                Device::<T>::system_resume(dev);
+            }
+            ret
+        }
+    }
+
+    /// The other way round.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::fall_asleep_with_system`].
+    unsafe fn wake_up_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+        // SAFETY: By the safety requirement.
+        unsafe {
+            let ret = inner.map_or(0, |inner| inner(dev));
+            Device::<T>::system_resume(dev);
+            ret
+        }
+    }
+
     pm_callbacks! {
+        suspend: suspend_callback => fall_asleep_with_system,
+        resume: resume_callback => wake_up_with_system,
+        freeze: freeze_callback => fall_asleep_with_system,
+        thaw: thaw_callback => wake_up_with_system,
+        poweroff: poweroff_callback => fall_asleep_with_system,
+        restore: restore_callback => wake_up_with_system,
         runtime_suspend: runtime_suspend_callback => fall_asleep,
         runtime_resume: runtime_resume_callback => wake_up,
     }
