@@ -263,6 +263,14 @@ impl Driver for VfioTph {
         events::wake(open);
     }
 
+    fn system_suspend(&self, open: &mut Open<'_, Self>) {
+        events::system_sleep(open);
+    }
+
+    fn system_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
+        events::system_wake(open, reset);
+    }
+
     fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
         events::before_reset(open, reset);
     }

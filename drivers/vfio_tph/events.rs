@@ -216,6 +216,26 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>) {
     });
 }
 
+/// The system is about to sleep. A device in D3hot has what it had, or what a reset leaves; one
+/// whose power is cut, or which firmware or another kernel gets hold of, may have anything.
+pub(crate) fn system_sleep(open: &mut Open<'_, VfioTph>) {
+    with_tph(open, None, |tph, at| {
+        tph.forget();
+        tph.report(at);
+    });
+}
+
+/// The system is awake again.
+pub(crate) fn system_wake(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
+    // Recovery from an error may have looked at it too early.
+    system_sleep(open);
+    let msix = table_for_tags(open, reset);
+    with_tph(open, msix, |tph, at| {
+        // Of a device that is gone, everything stays pending.
+        let _ = tph.sync(at, true);
+    });
+}
+
 /// Lets vfio-pci-core write what may be the power state.
 ///
 /// A device that loses its state is taken to sleep before that, not after. On the way to D3hot

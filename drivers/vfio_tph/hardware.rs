@@ -202,7 +202,7 @@ impl Tph {
     }
 
     /// Nothing is known of hardware.
-    fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.held = Held::UNKNOWN;
         self.table.all_due();
     }

@@ -41,6 +41,7 @@ pub mod policy;
 pub mod root_port;
 pub mod signal;
 pub mod slab;
+pub mod sleep;
 pub mod sriov;
 pub mod tph;
 pub mod vfio;
