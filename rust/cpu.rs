@@ -57,16 +57,15 @@ impl PresentCpu {
 /// The CPUs that the calling program may run on, looked up once, and only if that matters.
 ///
 /// These are the CPUs of its cpuset, if the kernel lets modules ask for them: a program that may
-/// use them can move any of its threads there. From another kernel it is had which CPUs the
-/// threads may run on now, but for workers of the kernel's among them and threads that have
-/// exited.
+/// use them can move any of its threads there. On another kernel they are the CPUs that its threads
+/// may run on now, without the kernel's own workers among them and threads that have exited.
 ///
 /// It is of the thread that calls [`Self::contain`] first, and of that moment: it is made for a
 /// call, and ends with it.
 pub(crate) struct CallersCpus(Option<CpumaskVar>);
 
 impl CallersCpus {
-    /// Of who is going to ask.
+    /// For the thread that calls [`Self::contain`].
     pub(crate) const fn new() -> Self {
         Self(None)
     }

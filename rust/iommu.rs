@@ -23,7 +23,8 @@ impl Group {
     ///
     /// In vfio's no-IOMMU mode a device has a group of its own.
     pub(crate) fn of(dev: &Device) -> Option<Self> {
-        // SAFETY: The device is valid, and as long as a driver is bound it stays in its group.
+        // SAFETY: The device is valid, by the invariant of `Device`, and as long as a driver is
+        // bound it stays in its group.
         let group = unsafe { bindings::iommu_group_get(as_raw(dev)) };
         // INVARIANT: The call took a reference.
         NonNull::new(group).map(Self)

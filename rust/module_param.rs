@@ -7,13 +7,13 @@ use kernel::prelude::*;
 
 /// The value of `enable_unsafe_tph` at load. It cannot change: mode 0444.
 pub(crate) fn enable_unsafe_tph() -> bool {
-    // SAFETY: Reads a variable of this module.
+    // SAFETY: The function reads a variable of this module, which is there as long as its code.
     unsafe { bindings::tph_helper_gate() }
 }
 
 /// The value of `tph_policy` at load, if there is one. It cannot change: mode 0444.
 pub(crate) fn tph_policy() -> Option<&'static CStr> {
-    // SAFETY: Reads a variable of this module.
+    // SAFETY: The function reads a variable of this module, which is there as long as its code.
     let name = unsafe { bindings::tph_helper_policy() };
     // SAFETY: A string that ends in NUL, which nobody changes or frees while the module is there.
     (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
@@ -21,6 +21,6 @@ pub(crate) fn tph_policy() -> Option<&'static CStr> {
 
 /// The value of `enable_sriov` now.
 pub(crate) fn enable_sriov() -> bool {
-    // SAFETY: Reads a variable of this module.
+    // SAFETY: The function reads a variable of this module, which is there as long as its code.
     unsafe { bindings::tph_helper_sriov() }
 }

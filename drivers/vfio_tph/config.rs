@@ -2,10 +2,10 @@
 
 //! Config space as the user reads and writes it.
 //!
-//! Reads of the capability are vfio-pci-core's: it serves them from the virtual config space,
-//! where what is in force is put when it changes. Writes that touch a TPH capability are taken
-//! apart here, because vfio-pci-core would store them unfiltered. Every other access goes
-//! straight to vfio-pci-core.
+//! vfio-pci-core answers reads of the capability, from the virtual config space; the driver writes
+//! what is in force there when it changes. Writes that touch a TPH capability are taken apart here,
+//! because vfio-pci-core would store them unfiltered. Every other access goes straight to
+//! vfio-pci-core.
 
 use crate::{
     device::{
@@ -108,9 +108,9 @@ fn write_others(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize
     }
 }
 
-/// Reads config space with some of a visible ST table in it: vfio-pci-core reads a dword at a
-/// time, so that a batch could come in between. What the user gets of the table is read again in
-/// one piece.
+/// Reads config space with some of a visible ST table in it. vfio-pci-core reads a dword at a time,
+/// and a batch could be written between two of them. So the part of the table is read again, in one
+/// piece.
 fn read_table(
     handle: Handle<'_, VfioTph>,
     access: Access<'_>,

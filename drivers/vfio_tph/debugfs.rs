@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `vfio_tph/<bdf>/` in debugfs, spec section 7: what is in force on an open device (`state`),
-//! and what has happened to a bound one (`counters`). For root's eyes: tags are shown whatever
-//! the policy.
+//! `vfio_tph/<bdf>/` in debugfs: what is in force on an open device (`state`), and what has
+//! happened to a bound one (`counters`). Only root can read it, and so tags are shown whatever the
+//! policy.
 
 use crate::rules::{
     capability::Offer,

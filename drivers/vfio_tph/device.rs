@@ -49,19 +49,19 @@ use kernel::{
     },
 };
 
-/// The driver's data of a bound device.
+/// The driver's data of a device that is bound.
 pub(crate) struct VfioTph {
-    /// The gate when the device was bound.
+    /// `enable_unsafe_tph` when the device was bound.
     pub(crate) gate: bool,
     /// What the administrator lets users have, up to what the gate allows.
     policy: Atomic<u32>,
     /// What the administrator sees.
     pub(crate) files: Files,
-    /// Who knows the tags of CPUs.
+    /// The host bridge whose firmware knows the tags of CPUs, if there is one.
     pub(crate) host_bridge: Option<Arc<HostBridge>>,
     /// Whether the administrator was told that the capability claims too many entries.
     pub(crate) warned_of_size: Atomic<bool>,
-    /// Whether the kernel lets anyone enable TPH.
+    /// Whether the kernel lets anyone enable TPH: `pci=notph` is not given.
     pub(crate) allowed: bool,
     /// Whether the kernel is about to end: TPH stays off.
     pub(crate) retired: Atomic<bool>,

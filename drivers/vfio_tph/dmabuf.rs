@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Hints that travel with a peer's memory: published for a dma-buf of one's own BARs, and looked up
-//! for one of somebody else's. Spec sections 4.4 and 5.
+//! Hints that travel with a dma-buf: a user publishes them for a dma-buf of their device's BARs,
+//! and looks them up for a dma-buf of another device. `include/uapi/linux/vfio_tph.h` has both
+//! calls.
 
 use crate::{
     failure::Failure,

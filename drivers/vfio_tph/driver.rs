@@ -119,7 +119,7 @@ impl Driver for VfioTph {
         let gate = module_param::enable_unsafe_tph();
         let policy = policy_at_bind(gate, module_param::tph_policy());
         try_pin_init!(Shared {
-            // First: nothing is to be seen of a module that is not loaded.
+            // First, so that a module that is not loaded leaves nothing in debugfs.
             policy: policy?,
             gate,
             host_bridges <- HostBridges::new(),
@@ -140,8 +140,8 @@ impl Driver for VfioTph {
             );
             return Err(EINVAL);
         }
-        // What a driver before has left on, the PCI core would restore in its own order, a table
-        // under an enabled requester, when the device wakes up for its first user.
+        // An earlier driver may have left TPH on. The PCI core would restore it when the device
+        // wakes up for its first user, and write the table under an enabled requester.
         if let Some(requester) = Requester::new(pdev) {
             requester.disable();
         }
@@ -211,7 +211,7 @@ impl Driver for VfioTph {
     }
 
     fn before_close(&self, handle: Handle<'_, Self>) {
-        // Nobody else has the device any more who could be waited for.
+        // It fails only if it waits for another user, and there is none any more.
         let _ = events::before_close(handle);
     }
 
@@ -302,12 +302,12 @@ impl Hooks for VfioTph {
     }
 
     fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
-        // Only a user who changes the power state could be waited for in vain; there is none now.
+        // It fails only if it waits for a user who changes the power state; there is none now.
         let _ = events::vectors_changed(handle, held);
     }
 
     fn reset_failed(&self, handle: Handle<'_, Self>) {
-        // A user who changes the power state, and is waited for in vain, sees to it.
+        // If it fails, another user is changing the power state, and does the same afterwards.
         let _ = events::reset_failed(handle);
     }
 
@@ -334,7 +334,7 @@ fn policy_at_bind(gate: bool, name: Option<&CStr>) -> Result<Policy> {
 }
 
 impl VfioTph {
-    /// What is fixed of a device that is being opened.
+    /// The terms of a device that is being opened.
     fn terms(
         &self,
         vdev: &OpenDevice,
@@ -353,8 +353,8 @@ impl VfioTph {
                 // CAST: at most 64 entries.
                 start..start + 2 * tph.shown().len() as u16
             });
-        // Where a user takes a device to D3hot and back, if it forgets on the way, or has a table
-        // that cannot be reached meanwhile.
+        // A write that takes the device to D3hot and back concerns us if the device loses its state
+        // on the way, or has a table that cannot be reached meanwhile.
         let at = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
         let concerned =
             vdev.pm_capability() != 0 && offered.is_some() && (vdev.loses_state() || in_msix);
@@ -398,8 +398,8 @@ impl VfioTph {
     }
 }
 
-/// vfio-pci-core marks in its map what the device claims. Where it does so without a look at the
-/// size of the map, a device that lies must not get there: EIO.
+/// vfio-pci-core marks in its map as many bytes as the device claims. Where it does so without
+/// looking at the size of the map, a device that claims too many must not be opened: EIO.
 fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Requester<'_>>) -> Result {
     if CoreDevice::BOUNDS_CAPABILITIES {
         return Ok(());
@@ -429,10 +429,9 @@ fn completer(vdev: &CoreDevice) -> Completer {
         .map_or(Completer::None, Completer::from_device_capabilities_2)
 }
 
-/// Reads what the hardware says of itself, but for what it is as a completer, and of its path.
+/// Reads what the device says of itself and of its path; `completer` was read before.
 ///
-/// The capability comes after `completer`: if the device answers then, what it answered before was
-/// no silence.
+/// The capability is read after `completer`: if the device answers now, it answered before, too.
 fn read_hardware(
     vdev: &OpenDevice,
     requester: &Requester<'_>,
@@ -455,13 +454,13 @@ fn read_hardware(
     }
 }
 
-/// TPH of a device that is being opened: whatever was there before, also what the kernel knows
-/// nothing of, is not wanted.
+/// TPH of a device that is being opened. Everything is unknown, and so is written: an earlier
+/// driver may have left anything, also what the kernel does not know of.
 fn tph_of(found: &Hardware) -> Result<Tph> {
     let (place, entries) = match found.capability.table_location() {
         TableLocation::None => (Place::None, 0),
         TableLocation::Capability => (Place::Capability, found.entries_in_capability()),
-        // A table that cannot be used is none: no mode is offered that would.
+        // A table that cannot be used counts as none: no mode that would use it is offered.
         TableLocation::Msix if found.vectors_in_table() == 0 => (Place::None, 0),
         TableLocation::Msix => (Place::Msix, found.msix_vectors),
     };

@@ -93,8 +93,7 @@ impl Show for Open<'_, VfioTph> {
     }
 }
 
-/// Runs `event` on TPH of an open device, if it has the capability, and shows its user what came
-/// of it.
+/// Runs `event` on TPH of an open device, if it has the capability, and shows its user the result.
 fn with_tph<R>(
     open: &mut Open<'_, VfioTph>,
     msix: Option<MsixTable<'_>>,
@@ -116,13 +115,14 @@ pub(crate) fn open(tph: &mut Tph, opening: &mut Opening<'_>) {
         _ => None,
     };
     if let Some(requester) = Requester::new(vdev.pci()) {
-        // A device that does not answer now is looked at before it is used.
+        // If the device does not answer, everything stays unknown, and is written before TPH is
+        // used.
         let _ = tph.sync(&mut Reached::new(vdev, requester, msix), false);
     }
 }
 
-/// Does what could not be done before, or is not known to be done. ERESTARTSYS if a signal comes
-/// before another user has changed the power state.
+/// Does what could not be done before, or may not have been. ERESTARTSYS if a signal comes before
+/// another user has changed the power state.
 pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
     // A second time with memory decoded, if the first one shows that this is needed.
     for _ in 0..2 {
@@ -132,7 +132,7 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
         let (mut open, mut memory) = guard.open_with_memory();
         let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
         let lacks_memory = with_tph(&mut open, msix, |tph, at| {
-            // Of a device that is gone, everything stays pending.
+            // If the device is gone, everything stays pending.
             let _ = tph.sync(at, true);
             tph.lacks_memory(at)
         });
@@ -203,7 +203,7 @@ pub(crate) fn program(
     Ok(done.unwrap_or(Err(Refusal::Unsupported))?)
 }
 
-/// The device loses what it has, or may: it is about to sleep.
+/// The device is about to sleep, and may lose its state.
 pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
     with_tph(open, None, |tph, at| tph.sleep(at));
 }
@@ -211,7 +211,7 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
 /// The device is awake again.
 pub(crate) fn wake(open: &mut Open<'_, VfioTph>) {
     with_tph(open, None, |tph, at| {
-        // Of a device that is gone, everything stays pending.
+        // If the device is gone, everything stays pending.
         let _ = tph.sync(at, false);
     });
 }
@@ -231,17 +231,18 @@ pub(crate) fn system_wake(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>)
     system_sleep(open);
     let msix = table_for_tags(open, reset);
     with_tph(open, msix, |tph, at| {
-        // Of a device that is gone, everything stays pending.
+        // If the device is gone, everything stays pending.
         let _ = tph.sync(at, true);
     });
 }
 
 /// Lets vfio-pci-core write what may be the power state.
 ///
-/// A device that loses its state is taken to sleep before that, not after. On the way to D3hot
-/// vfio-pci-core has the PCI core save its state, with as much of an enabled ST table as the device
-/// claims by then, into a buffer for what it claimed when it was found. And a reset that is tried
-/// meanwhile, and fails, leaves the device awake, and empty.
+/// The driver records that a device which loses its state sleeps before it does, not after. On the
+/// way to D3hot vfio-pci-core has the PCI core save the device's state, and the PCI core saves as
+/// much of an enabled ST table as the device claims by then into a buffer for what it claimed when
+/// it was found. And a reset that is tried meanwhile, and fails, leaves the device awake and
+/// without state.
 pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
     let vdev = handle.vdev();
     // As vfio-pci-core answers any access to a device that does not wake up.
@@ -258,18 +259,18 @@ pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>)
     looked.map(|()| count)
 }
 
-/// The power state of a device, which runtime PM keeps awake, may have changed.
+/// A user may have changed the power state of the device. Runtime PM keeps it awake.
 fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
     if !bus::is_powered(vdev.pci()) && vdev.loses_state() {
-        // A reset may have come in between.
+        // A reset may have come since the user began, and have left something else on record.
         sleep(&mut handle.lock_records().open());
     }
     catch_up(handle)
 }
 
-/// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to D0 for
-/// it all the same. Waits for nobody if that makes no difference.
+/// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to D0
+/// for it all the same. Waits for nobody if that makes no difference.
 pub(crate) fn reset_failed(handle: Handle<'_, VfioTph>) -> Result {
     let pending = {
         let mut guard = handle.lock_records();
@@ -315,7 +316,7 @@ pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>
     }
 }
 
-/// The device has been reset, and may have made anything of itself on the way up.
+/// The device has been reset, and may hold anything.
 pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
     forget(open);
     settle(open, reset);
@@ -343,11 +344,11 @@ pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
     settle(open, reset);
 }
 
-/// Does in a callback of a reset, or of recovery from an error, what is to be done.
+/// Brings hardware to what is wanted, in a callback of a reset or of recovery from an error.
 pub(crate) fn settle(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
     let msix = table_for_tags(open, reset);
     with_tph(open, msix, |tph, at| {
-        // Of a device that is gone, everything stays pending.
+        // If the device is gone, everything stays pending.
         let _ = tph.sync(at, false);
     });
 }
@@ -395,13 +396,13 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     let (mut open, mut memory) = guard.open_with_memory();
     let msix = needs_memory.then(|| memory.msix_table()).flatten();
     with_tph(&mut open, msix, |tph, at| {
-        // What a device has that is gone, whoever opens it next clears.
+        // If the device is gone, it is cleared when it is next opened.
         let _ = tph.sync(at, false);
     });
     Ok(())
 }
 
-/// The session ends. A reset may have come after [`before_close`].
+/// The session ends. A reset may have come after [`before_close`], and left something to do.
 pub(crate) fn close(open: &mut Open<'_, VfioTph>) {
     wake(open);
 }

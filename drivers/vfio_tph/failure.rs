@@ -24,8 +24,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// The same of the source at `position`, if a check of the contract it is: then the user is
-    /// told which, at `fault` in the call's data.
+    /// Says that the source at `position` is the reason, if a check of the contract failed: the
+    /// user finds the position at `fault` in the call's data.
     pub(crate) fn of_source(self, position: u32, fault: usize) -> Self {
         match self {
             Self::Refused(refusal) => Self::Source {

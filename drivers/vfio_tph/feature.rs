@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The device features of `include/uapi/linux/vfio_tph.h`, spec section 4: user memory in, checks
-//! in their order, errno out.
+//! The device features of `include/uapi/linux/vfio_tph.h`: copies user memory, makes the checks in
+//! their order, and answers with an errno.
 
 use crate::{
     device::VfioTph,
@@ -95,13 +95,13 @@ fn offer<'a>(handle: Handle<'a, VfioTph>) -> Option<&'a Offer> {
         .map(|offered| &offered.offer)
 }
 
-/// Whether the call is to be done, or is answered by now.
+/// Whether the call is to be done. A PROBE is not: the check answers it.
 fn to_do(call: &Call, operation: Operation, min_size: usize) -> Result<bool, Refusal> {
     call.check(operation, min_size)
         .map_err(|_| Refusal::Malformed)
 }
 
-/// `VFIO_DEVICE_FEATURE_TPH`, spec section 4.1.
+/// `VFIO_DEVICE_FEATURE_TPH`.
 fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
     let offer = offer(handle).ok_or(Refusal::Unsupported)?;
     if !to_do(
@@ -123,7 +123,7 @@ fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `VFIO_DEVICE_FEATURE_TPH_ST`, spec section 4.2.
+/// `VFIO_DEVICE_FEATURE_TPH_ST`.
 fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
     type Header = uapi::vfio_device_feature_tph_st;
 
@@ -138,7 +138,7 @@ fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Resu
     program(device, handle, offer, &batch, reader)
 }
 
-/// `VFIO_DEVICE_FEATURE_TPH_RESOLVE`, spec section 4.3.
+/// `VFIO_DEVICE_FEATURE_TPH_RESOLVE`.
 fn get_tph_resolve(
     device: &VfioTph,
     handle: Handle<'_, VfioTph>,
@@ -179,7 +179,7 @@ fn get_tph_resolve(
     Ok(())
 }
 
-/// `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`, spec section 4.4.
+/// `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`.
 fn set_dma_buf_tph(
     device: &VfioTph,
     handle: Handle<'_, VfioTph>,
@@ -204,8 +204,8 @@ fn set_dma_buf_tph(
     Ok(())
 }
 
-/// Keeps a batch within the table under speculation, too: its index and count go on to say where
-/// tags are recorded.
+/// Keeps a batch within the table also while the CPU speculates: its index and count say where tags
+/// are recorded.
 fn confine(batch: Batch, offer: &Offer) -> Batch {
     let start = usize::from(batch.index);
     let entries = nospec::range(
@@ -257,7 +257,7 @@ fn admit(handle: Handle<'_, VfioTph>, offer: &Offer, batch: &Batch) -> Result<()
             return Ok(batch.admit(tph.control(), offer)?);
         }
     }
-    // What was not in force may be in a moment.
+    // What is pending may be done now, and Control in force.
     events::catch_up(handle)?;
     match &handle.lock_records().open().tph {
         Some(tph) => Ok(batch.admit(tph.control(), offer)?),
@@ -320,7 +320,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Looks a source up that others have the answer to.
+    /// Looks up a source whose tag firmware or an exporter knows.
     fn hint(&mut self, source: Source) -> Result<Hint, Failure> {
         let device = self.device;
         match source {

@@ -64,7 +64,7 @@ pub(crate) enum Written {
 }
 
 impl Tph {
-    /// For a device that is being opened: off, and all of it unknown.
+    /// For a device that is being opened: TPH is to be off, and nothing is known of hardware.
     pub(crate) fn new(place: Place, entries: u16) -> Result<Self> {
         Ok(Self {
             wanted: Control::RESET,
@@ -113,7 +113,7 @@ impl Tph {
         self.held.in_force().unwrap_or(self.wanted)
     }
 
-    /// Whether something is left to do that could not be done, or is not known to be done.
+    /// Whether there is something left to do: it could not be done, or may not have been.
     pub(crate) fn is_pending(&self) -> bool {
         self.table.entries().due || self.held.doubt != Doubt::None
     }
@@ -227,15 +227,15 @@ impl Tph {
             .set_core_state(control.st_mode as u8, control.requester_enable as u8);
     }
 
-    /// Turns TPH off for a device that did not do what it was told, as far as that can be done.
+    /// Turns TPH off on a device that did not do what it was told, if it can still be reached.
     fn give_up(&mut self, at: &mut Reached<'_>) {
         self.wanted = Control::RESET;
-        // If it gets there, so much the better.
+        // The device may be gone, and then nobody can do more.
         at.write_control(Control::RESET);
         match at.control() {
             Ok(found) => {
                 self.held.wrote(found);
-                // It answers: what it does not take stays due.
+                // It answers. What it does not take stays due.
                 let _ = self.sync(at, false);
             }
             Err(Gone) => {
@@ -269,7 +269,7 @@ impl Tph {
         let Some(next) = control::judge(self.control(), offer, offset, bytes) else {
             return Written::Dropped;
         };
-        // What is due must not come into use.
+        // An entry that is due must not be used.
         if next.enabled() && self.is_pending() {
             return Written::Dropped;
         }
@@ -291,11 +291,12 @@ impl Tph {
         self.wanted = next;
         let done = self.sync(at, true);
         if done.is_ok() && !(next.enabled() && self.is_pending()) {
-            // What a device made of it is in force, whatever it was asked for.
+            // The device may have made something else of the write: that is in force now.
             self.wanted = self.held.control.unwrap_or(next);
             return Written::InForce;
         }
-        // Nobody can tell what a device has that is gone: what was in force, if it comes back.
+        // Nobody can tell what hardware holds of a device that is gone. If it comes back, it gets
+        // what was in force before.
         self.wanted = before;
         if done.is_ok() {
             let _ = self.sync(at, false);
@@ -316,7 +317,7 @@ impl Tph {
         }
         self.held.doubt(Doubt::Behind);
         if at.reach() < self.place().reach() {
-            // What was lost with the table is not what the user goes on seeing.
+            // If the device has lost its table, the user must not go on seeing what was in it.
             let _ = self.sync(at, false);
             return Err(Refusal::DeviceGone);
         }
@@ -336,13 +337,13 @@ impl Tph {
         self.is_pending() && Reach::Nothing < at.reach() && at.reach() < self.place().reach()
     }
 
-    /// The device loses what it has, or may: it is about to sleep.
+    /// The device is about to sleep, and may lose its state.
     pub(crate) fn sleep(&mut self, at: &mut Reached<'_>) {
         self.held.doubt(Doubt::Slept);
         self.report(at);
     }
 
-    /// The device may have lost what it has, behind everybody's back.
+    /// The device may have lost its state without telling anybody.
     pub(crate) fn doubt(&mut self) {
         self.held.doubt(Doubt::Behind);
     }
@@ -357,18 +358,19 @@ impl Tph {
         self.table.vectors_changed(vdev, held);
     }
 
-    /// The device will be reset: what the PCI core saves, and puts back, has no tags. The table in
-    /// the capability is left to the reset. Whether an entry was not 0.
+    /// The device will be reset: what the PCI core saves now, and restores afterwards, must have no
+    /// tags. A table in the capability is left to the reset, which clears it. Returns whether an
+    /// entry was not 0.
     pub(crate) fn before_reset(&mut self, at: &mut Reached<'_>) -> bool {
         self.wanted = Control::RESET;
         let in_msix = self.place() == Place::Msix;
         let mut changed = in_msix && self.table.clear();
-        // After the reset, nothing of what is known now counts.
+        // A failure makes no difference: after the reset everything is written again.
         let _ = self.sync(at, false);
         if !in_msix {
             changed = self.table.leave_to_reset();
         }
-        // A device that sleeps is woken up, and saved, after this.
+        // The PCI core wakes a device that sleeps after this, and saves its state then.
         if self.held.control != Some(Control::RESET) {
             at.write_control(Control::RESET);
             self.held.wrote(Control::RESET);
@@ -378,15 +380,15 @@ impl Tph {
         changed
     }
 
-    /// The device has lost what it had: it was reset, or cannot be reached. Whether an entry was
-    /// not 0.
+    /// The device has lost its state: it was reset, or cannot be reached. Returns whether an entry
+    /// was not 0.
     pub(crate) fn lose(&mut self) -> bool {
         let changed = self.want_reset();
         self.forget();
         changed
     }
 
-    /// The user is gone. Whether there is something left to do.
+    /// The user is gone: TPH is to be off. Returns whether there is something left to do.
     pub(crate) fn before_close(&mut self) -> bool {
         self.want_reset();
         if self.mappable {
@@ -395,7 +397,7 @@ impl Tph {
         self.is_pending() || self.held.control != Some(Control::RESET)
     }
 
-    /// Off, and every entry 0, is what is wanted. Whether an entry was not.
+    /// TPH off and every entry 0 is what is wanted from now on. Returns whether an entry was not 0.
     fn want_reset(&mut self) -> bool {
         self.wanted = Control::RESET;
         self.table.clear()

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Steering tags of CPUs: asked of firmware as seldom as can be.
+//! Steering tags of CPUs, which firmware is asked for as rarely as possible.
 //!
-//! The `_DSM` of a host bridge is slow: it runs in the AML interpreter, under its locks. So all that
-//! it says is kept, for each host bridge and CPU: an answer for good, since it does not change, and
-//! a failure for [`RETRY_AFTER`], since there is no telling whether it would be the same next time.
-//! That there is no such function counts as a failure of the host bridge, for all CPUs. Firmware
-//! that aborts writes to the log each time: users must not make it do so at will, so only one of
-//! them at a time asks, and the others look at what it was told. The one failure that is not
-//! kept is a lack of memory, of which firmware knows nothing.
+//! The `_DSM` of a host bridge is slow: it runs in the AML interpreter, under its locks. So its
+//! answers are kept, for each host bridge and CPU: a tag for good, since it does not change, and a
+//! failure for [`RETRY_AFTER`], since it may not fail again. A host bridge without the function
+//! counts as a failure for all CPUs. Whenever firmware aborts, the kernel logs it, and users must
+//! not make it do so at will: one of them at a time asks, and the others wait for what it learns. A
+//! lack of memory is not kept, as it says nothing of firmware.
 
 use crate::{
     debugfs::Counters,
@@ -64,7 +63,7 @@ const PCI_FIRMWARE: FunctionSet = FunctionSet {
 /// "Query cache locality TPH features".
 const QUERY_CACHE_LOCALITY: u32 = 0xf;
 
-/// How long firmware is not asked again what it has failed to answer.
+/// How long firmware is not asked again after it has failed to answer.
 const RETRY_AFTER: Delta = Delta::from_secs(10);
 
 /// When something failed last, on the clock of a [`HostBridge`].
@@ -105,7 +104,7 @@ pub(crate) struct HostBridge {
     cpus: KVVec<Known>,
     /// When firmware last had no function to ask for tags.
     absent: Failed,
-    /// Whether firmware has said that it can be asked. Locked by who asks it.
+    /// Whether firmware has said that it can be asked. Whoever asks it holds the lock.
     #[pin]
     answers: Mutex<bool>,
 }
@@ -135,7 +134,7 @@ impl HostBridge {
     }
 
     /// The hint for memory of `cpu`, in one namespace. `NoTag` if firmware has no valid one. Counts
-    /// how it came by the answer.
+    /// the look-up in `counters`.
     pub(crate) fn hint(
         &self,
         cpu: PresentCpu,
@@ -146,7 +145,7 @@ impl HostBridge {
         counters.resolutions.count();
         match self.tags(cpu, counters) {
             Ok(tags) => Ok(tags.hint(memory, namespace)?),
-            // Of firmware that nobody could ask nothing is known.
+            // Without memory firmware was not asked.
             Err(error) if error == ENOMEM => Err(error.into()),
             Err(_) => Err(Refusal::NoTag.into()),
         }
@@ -159,7 +158,7 @@ impl HostBridge {
             Some(kept) => kept,
             None => {
                 let mut answers = self.answers.lock();
-                // Who had the lock before may have asked the same.
+                // Whoever held the lock before may have asked the same.
                 match self.kept(known) {
                     Some(kept) => kept,
                     None => return self.ask(cpu, known, &mut answers),

@@ -37,7 +37,7 @@ pub(crate) struct Reached<'a> {
 }
 
 impl<'a> Reached<'a> {
-    /// As far as the power state, and what is decoded, let one.
+    /// As much as the power state and the BARs that the device decodes allow.
     pub(crate) fn new(
         vdev: &'a OpenDevice,
         requester: Requester<'a>,
@@ -91,7 +91,8 @@ impl<'a> Reached<'a> {
         self.requester.write_dword(CONTROL, control.raw());
     }
 
-    /// Control as hardware has it. [`Gone`] if nobody answers, or with a value that nobody wrote.
+    /// Control as hardware has it. [`Gone`] if the device does not answer, or answers with a value
+    /// that nobody has written.
     pub(crate) fn control(&self) -> Result<Control, Gone> {
         let raw = self.requester.read_dword(CONTROL);
         (raw != u32::MAX)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `/sys/bus/pci/devices/<bdf>/tph_policy`, spec section 7: the policy of a bound device, by its
-//! name.
+//! `/sys/bus/pci/devices/<bdf>/tph_policy`: the policy of a bound device, by its name.
 
 use crate::{
     device::VfioTph,

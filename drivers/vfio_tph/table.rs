@@ -37,8 +37,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// How many vectors are cleared without a look whether the device answers; the last one is looked
-/// at in any case.
+/// How many vectors are cleared without looking first whether the device answers. The last one is
+/// looked at in any case.
 const AT_ONCE: usize = 16;
 
 /// The ST table.
@@ -46,7 +46,7 @@ pub(crate) struct Table {
     place: Place,
     wanted: KVec<u16>,
     due: BitmapVec,
-    /// Whether a user is about to allocate or free vectors, of which nobody has told yet.
+    /// Whether a user is allocating or freeing vectors, and it is not known yet which.
     vectors_change: bool,
 }
 
@@ -83,7 +83,7 @@ impl Table {
         }
     }
 
-    /// An entry that hardware is recorded to have something else than 0 in, if there is one.
+    /// An entry that hardware holds, and that is not 0, if there is one.
     pub(crate) fn witness(&self) -> Option<usize> {
         (0..self.wanted.len()).find(|&entry| self.wanted[entry] != 0 && !self.is_due(entry))
     }
@@ -93,7 +93,7 @@ impl Table {
         self.make_due(0..self.wanted.len());
     }
 
-    /// All entries are to be 0. Whether one was not.
+    /// All entries are to be 0. Returns whether one was not.
     pub(crate) fn clear(&mut self) -> bool {
         let mut changed = false;
         for entry in 0..self.wanted.len() {
@@ -106,8 +106,8 @@ impl Table {
         changed
     }
 
-    /// All entries are to be 0, which a reset sees to that is about to come: nobody looks at what
-    /// is due before it is over, and then all are. Whether one was not.
+    /// All entries are to be 0, and the reset that comes next clears them: nobody looks at what is
+    /// due before it is over, and then all entries are. Returns whether one was not 0.
     pub(crate) fn leave_to_reset(&mut self) -> bool {
         let changed = self.wanted.iter().any(|&tag| tag != 0);
         self.wanted.fill(0);
@@ -133,9 +133,9 @@ impl Table {
         self.vectors_change = false;
     }
 
-    /// Finds vectors that were freed, and whose entries are to be 0 for that. And such as the PCI
-    /// core has a tag for that nobody has programmed: it reads the word of a vector that it
-    /// allocates, and finds all ones in a device that cannot be reached.
+    /// Finds vectors that were freed: their entries are to be 0. And vectors for which the PCI core
+    /// has a tag that nobody has programmed: it reads the word of a vector that it allocates, and
+    /// reads all ones from a device that cannot be reached.
     pub(crate) fn find_changes(&mut self, vdev: &CoreDevice, held: Option<HeldVectors<'_>>) {
         if !self.vectors_change {
             return;
@@ -172,8 +172,8 @@ impl Table {
         found == Some(self.wanted[entry])
     }
 
-    /// Writes the entries that are due; the requester is disabled. Whether the table took them
-    /// all. What it did not take stays due.
+    /// Writes the entries that are due; the requester is disabled. Returns whether the table took
+    /// them all. What it did not take stays due.
     pub(crate) fn write_due(&mut self, at: &mut Reached<'_>) -> bool {
         while let Some(first) = self.next_due(0) {
             let run = self.run(at.vdev(), first);
@@ -203,14 +203,14 @@ impl Table {
                     return false;
                 };
                 if is_allocated(vdev, run.start) {
-                    // Nobody is told of many tags that are gone who does not answer.
+                    // A device that does not answer is not sent many writes for nothing.
                     let many = tags.len() > AT_ONCE && tags.iter().all(|&tag| tag == 0);
                     if many && table.tag(first).is_none() {
                         return false;
                     }
                     return table.write_tags(first, tags).is_ok();
                 }
-                // It ends where nobody answers.
+                // Ends at the first vector for which the device does not answer.
                 run.clone()
                     .all(|vector| table.clear_tag(vector as u16) == Ok(true))
             }

@@ -2,13 +2,13 @@
 
 //! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
 //!
-//! The driver is vfio-pci in everything but TPH. What happens to a device is in [`driver`], and with
-//! its locks in [`events`]; what is wanted of hardware and what it holds in [`hardware`], which alone
-//! changes it. Calls of the user
-//! come in by [`config`] (the TPH Requester capability) and [`feature`] (the device features of
-//! `include/uapi/linux/vfio_tph.h`), those of an administrator by [`sysfs`] and [`debugfs`]. The tag
-//! of a CPU comes from firmware ([`lookup`]). What the driver decides it decides in [`rules`], which
-//! touch no hardware; what touches hardware decides nothing.
+//! The driver is vfio-pci in everything but TPH. [`driver`] lists what can happen to a device, and
+//! [`events`] takes the locks for it. [`hardware`] knows what is wanted of hardware and what it
+//! holds, and is the only one to change it. A user's calls come in by [`config`] (the TPH Requester
+//! capability) and [`feature`] (the device features of `include/uapi/linux/vfio_tph.h`), an
+//! administrator's by [`sysfs`] and [`debugfs`]. [`lookup`] asks firmware for the tags of CPUs.
+//! [`rules`] decide and touch no hardware; what touches hardware decides nothing. The words that
+//! are used everywhere are explained in [`device`].
 //!
 //! Limits: hints of dma-bufs ([`dmabuf`]) need a kernel that has `kernel/patches`.
 

@@ -164,9 +164,11 @@ impl Object {
     /// another type.
     #[cfg(CONFIG_ACPI)]
     fn as_mask(&self) -> Option<u64> {
-        // SAFETY: The object is valid, and every variant starts with its type.
+        // SAFETY: The object is valid, by the type's invariant, and every variant starts with its
+        // type.
         if unsafe { self.0.as_ref().type_ } == bindings::ACPI_TYPE_INTEGER {
-            // SAFETY: The object is valid, and the type says which variant it is.
+            // SAFETY: The object is valid, by the type's invariant, and its type says which variant
+            // it is.
             return Some(unsafe { self.0.as_ref().integer.value });
         }
         let bytes = self.as_buffer()?;
@@ -179,11 +181,13 @@ impl Object {
 
     /// The bytes of a buffer; `None` if the object is of another type.
     pub(crate) fn as_buffer(&self) -> Option<&[u8]> {
-        // SAFETY: The object is valid, and every variant starts with its type.
+        // SAFETY: The object is valid, by the type's invariant, and every variant starts with its
+        // type.
         if unsafe { self.0.as_ref().type_ } != bindings::ACPI_TYPE_BUFFER {
             return None;
         }
-        // SAFETY: The object is valid, and the type says which variant it is.
+        // SAFETY: The object is valid, by the type's invariant, and its type says which variant it
+        // is.
         let buffer = unsafe { self.0.as_ref().buffer };
         if buffer.pointer.is_null() {
             return Some(&[]);

@@ -43,7 +43,7 @@ impl<'a> Awake<'a> {
     ///
     /// Sleeps, and runs the runtime PM callbacks of the driver: no lock of theirs may be held.
     pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Result<Self> {
-        // SAFETY: The device is valid.
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
         to_result(unsafe { bindings::tph_helper_pm_get(&raw mut (*as_raw(pdev)).dev) })?;
         // INVARIANT: The call took a reference.
         Ok(Self(pdev))
@@ -52,7 +52,8 @@ impl<'a> Awake<'a> {
 
 impl Drop for Awake<'_> {
     fn drop(&mut self) {
-        // SAFETY: The device is valid, and the reference is ours by the invariant.
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and
+        // the reference is ours by the invariant.
         unsafe { bindings::tph_helper_pm_put(&raw mut (*as_raw(self.0)).dev) };
     }
 }
@@ -63,7 +64,8 @@ pub(crate) const D0: bindings::pci_power_t = 0;
 const D3HOT: bindings::pci_power_t = 3;
 
 fn power_state(pdev: &pci::Device<Bound>) -> bindings::pci_power_t {
-    // SAFETY: The device is valid; the field is a word, and a stale value is possible for C too.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`; the field
+    // is a word, and a stale value is possible for C too.
     unsafe { core::ptr::read_volatile(&raw const (*as_raw(pdev)).current_state) }
 }
 
@@ -85,7 +87,8 @@ pub(crate) fn is_in_d0(pdev: &pci::Device<Bound>) -> bool {
 /// Whether the PCI core lets drivers reach the device: not between an error on its link, or that of
 /// a port above, and the end of the recovery from it.
 pub(crate) fn is_accessible(pdev: &pci::Device<Bound>) -> bool {
-    // SAFETY: The device is valid; the field is a word, and a stale value is possible for C too.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`; the field
+    // is a word, and a stale value is possible for C too.
     let state = unsafe { core::ptr::read_volatile(&raw const (*as_raw(pdev)).error_state) };
     state == bindings::pci_channel_io_normal
 }
@@ -101,7 +104,8 @@ pub(crate) fn command(pdev: &pci::Device<Bound>) -> Option<u16> {
 /// Device Capabilities 2 of a device, PCIe r6.2 7.5.3.15. EIO if it does not answer.
 pub(crate) fn device_capabilities_2<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>) -> Result<u32> {
     let mut value = 0;
-    // SAFETY: The device is valid, and `value` is valid for a write.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and
+    // `value` is valid for a write.
     to_result(unsafe {
         bindings::pcie_capability_read_dword(
             as_raw(pdev),
@@ -117,14 +121,15 @@ pub(crate) fn device_capabilities_2<Ctx: DeviceContext>(pdev: &pci::Device<Ctx>)
 
 /// Whether an MSI-X vector of a device is allocated.
 pub(crate) fn vector_is_allocated(pdev: &pci::Device<Bound>, vector: u16) -> bool {
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     unsafe { bindings::tph_helper_vector_allocated(as_raw(pdev), vector.into()) }
 }
 
-/// Whether a memory BAR of a device is in hardware what the kernel has recorded: a reset that nobody
-/// has undone takes it away. Not if the device does not answer.
+/// Whether a memory BAR of a device is in hardware what the kernel has recorded: a reset that
+/// nobody has undone takes it away. Not if the device does not answer.
 pub(crate) fn bar_is_in_place(pdev: &pci::Device<Bound>, bar: u32) -> bool {
-    // SAFETY: The device is valid, and the function takes any number.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and the
+    // function takes any number.
     unsafe { bindings::tph_helper_bar_in_place(as_raw(pdev), bar) }
 }
 
@@ -140,13 +145,13 @@ pub(crate) enum Upstream {
 
 /// Looks up what is above a device.
 pub(crate) fn upstream(pdev: &pci::Device<Bound>) -> Upstream {
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     if unsafe { bindings::tph_helper_pcie_type(as_raw(pdev)) }
         == bindings::PCI_EXP_TYPE_RC_END as i32
     {
         return Upstream::RootComplex;
     }
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     let root_port = unsafe { bindings::tph_helper_root_port(as_raw(pdev)) };
     if root_port.is_null() {
         return Upstream::Unknown;
@@ -161,9 +166,11 @@ pub(crate) fn upstream(pdev: &pci::Device<Bound>) -> Upstream {
 /// ports of the path then support, or on links in flit mode, whose headers have the room.
 pub(crate) fn carries_extended_tags(pdev: &pci::Device<Bound>) -> bool {
     let pdev = as_raw(pdev);
-    // SAFETY: The device is valid; the field is set when it is found, and never changed.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`; the field
+    // is set when it is found, and never changed.
     let prefixes = unsafe { bindings::pci_dev::eetlp_prefix_max_raw(pdev) };
-    // SAFETY: The device is valid, and so are the buses above it.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and so are
+    // the buses above it.
     prefixes != 0 || unsafe { bindings::tph_helper_flit_path(pdev) }
 }
 
@@ -174,7 +181,7 @@ pub(crate) fn carries_extended_tags(pdev: &pci::Device<Bound>) -> bool {
 pub(crate) fn is_alone_in_group(pdev: &pci::Device<Bound>) -> bool {
     let this: &Device = pdev.as_ref();
     let is_other = |dev: &Device| {
-        // SAFETY: The device is valid.
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
         !ptr::eq(dev, this) && !unsafe { bindings::tph_helper_is_pcie_port(iommu::as_raw(dev)) }
     };
     Group::of(this).is_none_or(|group| !group.any(is_other))
@@ -182,8 +189,8 @@ pub(crate) fn is_alone_in_group(pdev: &pci::Device<Bound>) -> bool {
 
 /// The ACPI node of the host bridge above a device.
 pub(crate) fn host_bridge(pdev: &pci::Device<Bound>) -> Option<Handle> {
-    // SAFETY: The device is valid, and so are the buses and the bridge above it. The node stays as
-    // long as the bridge.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and so are
+    // the buses and the bridge above it. The node stays as long as the bridge.
     unsafe {
         let bridge = bindings::tph_helper_host_bridge(as_raw(pdev));
         Handle::from_raw(bindings::tph_helper_acpi_handle(bridge))

@@ -85,17 +85,17 @@ impl<'a> Requester<'a> {
         set_core_state(self.pdev, requester_enable != 0, st_mode, requester_enable);
     }
 
-    /// Disables TPH, if the PCI core thinks that it is enabled, in hardware and in the
-    /// vfio-pci-core.
+    /// Disables TPH, in hardware and in the PCI core's record, if the PCI core thinks that it is
+    /// enabled.
     pub(crate) fn disable(&self) {
-        // SAFETY: The device is valid.
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
         unsafe { bindings::tph_helper_disable(as_raw(self.pdev)) };
     }
 }
 
 /// Where the PCI core found a capability, whether or not there is room for its registers.
 pub(crate) fn found_at(pdev: &pci::Device<Bound>) -> Option<u16> {
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     let offset = unsafe { bindings::tph_helper_cap(as_raw(pdev)) };
     (offset != 0).then_some(offset)
 }
@@ -107,13 +107,13 @@ pub(crate) fn found_at(pdev: &pci::Device<Bound>) -> Option<u16> {
 /// hardware. So it can be asked about a device that passes for enabled. To be called while the
 /// device is being probed: the device lock keeps others who look at its state away.
 pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     unsafe { bindings::tph_helper_allowed(as_raw(pdev)) }
 }
 
 /// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps its
-/// copy of the vectors' control words in step. The requester is disabled. The PCI core has to be told
-/// again afterwards what is in force.
+/// copy of the vectors' control words in step. The requester is disabled. The PCI core has to be
+/// told again afterwards what is in force.
 ///
 /// See [`Requester::set_core_state`] for the lock.
 ///
@@ -126,8 +126,9 @@ pub(in crate::rust) unsafe fn write_msix_tags(
     first: u16,
     tags: &[u16],
 ) -> Result {
-    // SAFETY: The device is valid, and `tags` for as many reads; the table is decoded, by the
-    // safety requirement. CAST: at most 2048 vectors.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and `tags`
+    // for as many reads; the table is decoded, by the safety requirement. CAST: at most 2048
+    // vectors.
     to_result(unsafe {
         bindings::pci_msix_write_tph_tags(
             as_raw(pdev),
@@ -154,13 +155,14 @@ pub(in crate::rust) unsafe fn write_msix_tags(
     // a byte with others, stays as it is while a user has TPH enabled. Only to clear tags when TPH
     // is off it has to be set, and is cleared again: the copies of the control words are reached
     // in no other way.
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     let was_enabled = unsafe { bindings::tph_helper_enabled(as_raw(pdev)) };
     set_core_state(pdev, true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
     let written = (u32::from(first)..)
         .zip(tags)
         .try_for_each(|(vector, &tag)| {
-            // SAFETY: The device is valid, and the table is decoded, by the safety requirement.
+            // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`,
+            // and the table is decoded, by the safety requirement.
             to_result(unsafe { bindings::tph_helper_set_entry(as_raw(pdev), vector, tag) })
         });
     if !was_enabled {
@@ -170,6 +172,6 @@ pub(in crate::rust) unsafe fn write_msix_tags(
 }
 
 fn set_core_state(pdev: &pci::Device<Bound>, enabled: bool, st_mode: u8, requester_enable: u8) {
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     unsafe { bindings::tph_helper_set_state(as_raw(pdev), enabled, st_mode, requester_enable) };
 }

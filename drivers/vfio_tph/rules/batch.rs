@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The checks of `VFIO_DEVICE_FEATURE_TPH_ST` that come before its sources, in the order of spec
-//! section 4.2.
+//! The checks of `VFIO_DEVICE_FEATURE_TPH_ST` that come before its sources, in their order.
 
 use super::{
     capability::Offer,

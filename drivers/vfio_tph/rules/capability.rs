@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What a device has on offer, and how the capability looks to the user; spec sections 1, 3, 4.1.
+//! What a device has on offer, and how the capability looks to the user.
 //!
 //! vfio-pci-core keeps two byte arrays per open device, each as large as config space: a *map* that
 //! says which capability a byte belongs to, and the *virtual space* that the user sees in place of
@@ -108,8 +108,8 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    /// The offer of `hardware` under `policy`; `None` where TPH is not usable, spec section 1, and
-    /// where nobody answers.
+    /// The offer of `hardware` under `policy`. `None` where TPH is not usable: the root port above
+    /// completes no TPH requests, or the device does not answer.
     pub(crate) fn new(hardware: &Hardware, policy: Policy) -> Option<Self> {
         let path_extended = match hardware.root_port {
             Some(Completer::None) => return None,
@@ -172,7 +172,7 @@ impl Offer {
         self.policy.programs_table() && self.entries != 0
     }
 
-    /// `VFIO_TPH_FLAG_*`, spec section 4.1.
+    /// `VFIO_TPH_FLAG_*`, for `VFIO_DEVICE_FEATURE_TPH`.
     pub(crate) fn flags(&self) -> u32 {
         let table = match self.capability.table_location() {
             TableLocation::None => 0,

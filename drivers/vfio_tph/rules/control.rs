@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Writes to the Control register, spec section 3.
+//! Writes of a user to the TPH Requester Control register, PCIe r6.2 7.9.13.3.
 
 use super::{
     capability::Offer,

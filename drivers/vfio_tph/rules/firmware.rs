@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The answer of the firmware's steering tag query, spec section 8.
+//! What firmware answers to the query for steering tags, `_DSM` function 0Fh of a host bridge (PCI
+//! Firmware Specification).
 
 use super::{
     lookup::Hint,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The checks of `VFIO_DEVICE_FEATURE_TPH_RESOLVE`, and what of an answer a policy discloses; spec
-//! section 4.3.
+//! The checks of `VFIO_DEVICE_FEATURE_TPH_RESOLVE`, and how much of an answer a policy discloses.
 
 use super::{
     capability::Offer,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! How much of TPH an administrator lets a user have, spec section 2.
+//! How much of TPH an administrator lets a user have: `VFIO_TPH_POLICY_*`.
 
 use super::regs::{
     Modes,

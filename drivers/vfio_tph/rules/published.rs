@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The hints that the owner of a device publishes for a dma-buf of its memory; spec sections 4.4
-//! and 5.
+//! The hints that the owner of a device publishes for a dma-buf of its memory, by
+//! `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`.
 
 use super::{
     lookup::Hint,

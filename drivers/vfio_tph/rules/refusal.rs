@@ -4,7 +4,7 @@
 
 use crate::uapi;
 
-/// A reason to refuse a request, spec section 4.
+/// A reason to refuse a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
     /// TPH is not usable, or the policy leaves the feature out.

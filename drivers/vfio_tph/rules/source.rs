@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Sources of steering tags as a user names them, spec section 4.2.
+//! Sources of steering tags as a user names them: `struct vfio_tph_source`.
 
 use super::{
     policy::Policy,

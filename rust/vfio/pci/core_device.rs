@@ -92,7 +92,7 @@ impl CoreDevice {
     /// Comes before a session's lock. A page fault on the device's BARs takes it too: no user
     /// memory may be touched under it.
     pub(crate) fn memory_lock(&self) -> MemoryGuard<'_> {
-        // SAFETY: The lock is initialised with the device.
+        // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
         unsafe { bindings::down_read(&raw mut (*self.as_raw()).memory_lock) };
         // INVARIANT: Taken above.
         MemoryGuard {
@@ -103,7 +103,7 @@ impl CoreDevice {
 
     /// Takes `memory_lock` for writing: as [`Self::memory_lock`], and nobody reads it either.
     pub(crate) fn memory_lock_alone(&self) -> AloneMemoryGuard<'_> {
-        // SAFETY: The lock is initialised with the device.
+        // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
         unsafe { bindings::down_write(&raw mut (*self.as_raw()).memory_lock) };
         // INVARIANT: Taken above.
         AloneMemoryGuard {
@@ -118,7 +118,7 @@ impl CoreDevice {
     /// A reset that comes through vfio holds `memory_lock` for writing already; another one does
     /// not, and must not wait for it: who has it may be waiting for this very reset.
     pub(super) fn in_reset(&self, f: impl FnOnce(bool)) {
-        // SAFETY: The lock is initialised with the device.
+        // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
         let lock = unsafe { &raw mut (*self.as_raw()).memory_lock };
         // SAFETY: As above.
         let (ours, taken) = unsafe {
@@ -135,13 +135,13 @@ impl CoreDevice {
 
     /// Whether the device loses its state on the way from D3hot to D0 (No_Soft_Reset is clear).
     pub(crate) fn loses_state(&self) -> bool {
-        // SAFETY: The device is valid; the bit is set at registration.
+        // SAFETY: The device is valid, by the type's invariant; the bit is set at registration.
         unsafe { (*self.as_raw()).needs_pm_restore() }
     }
 
     /// The offset of the PCI Power Management capability, 0 without one.
     pub(crate) fn pm_capability(&self) -> u16 {
-        // SAFETY: The device is valid.
+        // SAFETY: The device is valid, by the type's invariant.
         unsafe { (*(*self.as_raw()).pdev).pm_cap.into() }
     }
 
@@ -150,8 +150,8 @@ impl CoreDevice {
     pub(crate) fn power_up(&self) {
         // vfio-pci-core changes the power state under the lock, too.
         let _memory = self.memory_lock_alone();
-        // A device that does not come up is not reached: what is to be done then, who looks at
-        // its power state next finds out. SAFETY: The device is valid.
+        // A failure shows in the power state, which whoever reaches for the device next looks at.
+        // SAFETY: The device is valid, by the type's invariant.
         unsafe { bindings::pci_set_power_state((*self.as_raw()).pdev, bus::D0) };
     }
 

@@ -62,7 +62,7 @@ const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 ///
 /// # Invariants
 ///
-/// Allocated by the vfio core, which owns it and zeroed it; `core` is at offset 0, so that a
+/// Allocated by the vfio core, which owns it and zeroed it; `vdev` is at offset 0, so that a
 /// pointer to the device is a pointer to the `struct vfio_device` in it. `session` and `data` are
 /// initialised by [`Device::init_callback`] and dropped by [`Device::release_callback`].
 #[repr(C)]
@@ -190,8 +190,8 @@ impl<T: Hooks> Device<T> {
     ) {
         self.vdev.in_reset(|stable| {
             let mut guard = self.session.locked.lock();
-            // SAFETY: If `stable`, who asked for the reset has `memory_lock`, or we have taken it;
-            // others who reset the device come later, or say so first.
+            // SAFETY: If `stable`, whoever asked for the reset holds `memory_lock`, or we do.
+            // Others who reset the device come later, or say so first.
             unsafe {
                 self.session
                     .locked_in_reset(&mut guard, &self.vdev, stable, |open, reset| {
@@ -293,7 +293,8 @@ impl<T: Hooks> Device<T> {
     ///
     /// The caller holds the device lock.
     unsafe fn with_memory(&self, f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>)) {
-        // Who has it for writing only tries the device lock, which the caller has.
+        // Whoever holds it for writing only tries the device lock, which our caller holds: nobody
+        // waits for us.
         let _memory = self.vdev.memory_lock();
         let mut guard = self.session.locked.lock();
         // SAFETY: `memory_lock` is held: nobody resets the device through vfio, or changes its
@@ -478,12 +479,12 @@ impl<T: Hooks> Device<T> {
         // lock.
         to_result(unsafe { bindings::vfio_pci_core_enable(self.vdev.as_raw()) })?;
 
-        // A reset that comes through sysfs waits, or is waited for: what it makes of the device
-        // must be neither looked at nor lost.
+        // A reset through sysfs waits for the session's lock, or is waited for here: the driver
+        // must not look at a device in the middle of a reset, and must not miss one.
         let mut guard = self.session.lock_after_reset();
         // SAFETY: vfio-pci-core has enabled the device, and `vdev` is not used when it disables it.
         let vdev = unsafe { self.vdev.as_open() };
-        // SAFETY: The user comes later, and who resets the device waits for the session.
+        // SAFETY: The user comes later, and whoever resets the device waits for the session's lock.
         match self.data.open(&mut unsafe { Opening::new(vdev) }) {
             Ok(state) => {
                 // SAFETY: vfio-pci-core has enabled the device, for its first user, for whom no
@@ -512,8 +513,8 @@ impl<T: Hooks> Device<T> {
         let _awake = Awake::new(this.vdev.pci());
         // SAFETY: The device is closed below, when this has returned.
         this.data.before_close(unsafe { this.handle() });
-        // SAFETY: The vfio core calls this for the last close, under the device set's lock: no other
-        // callback of a user runs, which could have a handle, and the one above is gone.
+        // SAFETY: The vfio core calls this for the last close, under the device set's lock: no
+        // other callback of a user runs, which could have a handle, and the one above is gone.
         unsafe { this.session.close(&this.vdev, |open| this.data.close(open)) };
         // SAFETY: The vfio core calls this for the last close, under the device set's lock.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };
@@ -530,7 +531,7 @@ impl<T: Hooks> Device<T> {
         arg: c_ulong,
     ) -> c_long {
         if !LOOKED_AT.contains(&cmd) {
-            // SAFETY: As the caller has it.
+            // SAFETY: The arguments are those that the vfio core has called us with.
             return unsafe { bindings::vfio_pci_core_ioctl(vdev, cmd, arg) };
         }
         // SAFETY: The vfio core calls this for an open device.
@@ -596,7 +597,7 @@ impl<T: Hooks> Device<T> {
             let access = unsafe { Self::access(buf, count, pos) };
             return this.read(handle, access);
         }
-        // SAFETY: As the caller has it.
+        // SAFETY: The arguments are those that the vfio core has called us with.
         unsafe { bindings::vfio_pci_core_read(vdev, buf, count, pos) }
     }
 
@@ -621,7 +622,7 @@ impl<T: Hooks> Device<T> {
             let access = unsafe { Self::access(buf.cast_mut(), count, pos) };
             return this.write(handle, access);
         }
-        // SAFETY: As the caller has it.
+        // SAFETY: The arguments are those that the vfio core has called us with.
         unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) }
     }
 
@@ -664,7 +665,7 @@ impl<T: Hooks> Device<T> {
         argsz: usize,
     ) -> c_int {
         if !T::FEATURES.contains(&(flags & bindings::VFIO_DEVICE_FEATURE_MASK)) {
-            // SAFETY: As the caller has it.
+            // SAFETY: The arguments are those that the vfio core has called us with.
             return unsafe { bindings::vfio_pci_core_ioctl_feature(vdev, flags, arg, argsz) };
         }
         // SAFETY: The vfio core calls this for an open device.

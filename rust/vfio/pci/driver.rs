@@ -74,7 +74,7 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     /// it yet.
     fn open(&self, opening: &mut Opening<'_>) -> Result<(Self::Terms, Self::Session)>;
 
-    /// The last user is gone; no lock is held yet.
+    /// The last user is gone. No lock is held yet.
     fn before_close(&self, device: Handle<'_, Self>) {
         let _ = device;
     }
@@ -125,8 +125,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         let _ = (open, reset);
     }
 
-    /// The same of a device that is bound, open or not, and after that: who opens it now finds it
-    /// shut down.
+    /// The system is about to be switched off, as for [`Driver::shutdown`], and the device is
+    /// bound, open or not. Whoever opens it from now on finds it shut down.
     fn is_shut_down(&self) {}
 
     /// The device is about to be suspended by runtime PM.
@@ -175,8 +175,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     }
 }
 
-/// What a driver may have to do at moments for which vfio-pci-core has no callback. Nothing unless a
-/// driver says so.
+/// What a driver may have to do at moments for which vfio-pci-core has no callback. Nothing unless
+/// a driver says so.
 pub(crate) trait Hooks: Driver {
     /// Whether the two below are of interest for the device. If so, one user at a time changes
     /// interrupts.

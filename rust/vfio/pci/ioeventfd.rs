@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `VFIO_DEVICE_IOEVENTFD` where vfio-pci-core takes an access that not every architecture can make.
+//! `VFIO_DEVICE_IOEVENTFD` where vfio-pci-core takes an access that not every architecture can
+//! make.
 
 use crate::rust::bindings;
 use core::mem::offset_of;
@@ -27,8 +28,8 @@ unsafe impl FromBytes for Head {}
 /// Whether the `struct vfio_device_ioeventfd` at `arg` names an offset that is no multiple of the
 /// width. One that cannot be read, or is wrong otherwise, is left to vfio-pci-core to refuse.
 ///
-/// vfio-pci-core makes one access of that width when the eventfd is signalled. On arm64 a misaligned
-/// one is an oops, with interrupts disabled.
+/// vfio-pci-core makes one access of that width when the eventfd is signalled. On arm64 a
+/// misaligned one is an oops, with interrupts disabled.
 ///
 /// vfio-pci-core copies the struct again, and cannot be given this copy: a thread that changes the
 /// offset in between gets past the check. Only vfio_pci_ioeventfd() can refuse that, and does with

@@ -55,7 +55,7 @@ impl OpenDevice {
     /// The same, and its address, which is mapped for all of the table while the device is open.
     fn msix_mapping(&self) -> Option<Mapping> {
         let raw = self.as_raw();
-        // SAFETY: The device is valid; the fields are set at open.
+        // SAFETY: The device is valid, by the type's invariant; the fields are set at open.
         let (bar, offset, size) =
             unsafe { ((*raw).msix_bar, (*raw).msix_offset, (*raw).msix_size) };
         let location = MsixLocation {
@@ -64,8 +64,8 @@ impl OpenDevice {
             size: size.into(),
         };
 
-        // SAFETY: The device is valid; its resources do not change while a driver is bound, and its
-        // mappings not while it is open.
+        // SAFETY: The device is valid, by the type's invariant; its resources do not change while a
+        // driver is bound, and its mappings not while it is open.
         let (resources, barmap) = unsafe { (&(*bus::as_raw(self.pci())).resource, &(*raw).barmap) };
         // There is no such BAR if the device has no MSI-X, either. What is behind the BARs in
         // `resources` is the expansion ROM, and what belongs to virtual functions.
@@ -90,8 +90,8 @@ impl OpenDevice {
         })
     }
 
-    /// Whether the device decodes its memory BARs: it must be in D0 and no error under way, the user
-    /// must have it so, and so must hardware.
+    /// Whether the device decodes its memory BARs: it must be in D0 and no error under way, the
+    /// user must have it so, and so must hardware.
     ///
     /// vfio-pci-core goes by what the user has written. A device that was reset in a power state
     /// in which it loses what it has comes back without Memory Space Enable, whatever the user
@@ -105,7 +105,8 @@ impl OpenDevice {
 
     /// Whether the device has no Memory Space Enable of its own: a virtual function.
     fn always_decodes_memory(&self) -> bool {
-        // SAFETY: The device is valid; the bit is set when it is found, and never changed.
+        // SAFETY: The device is valid, by the type's invariant; the bit is set when it is found,
+        // and never changed.
         unsafe { bindings::pci_dev::no_command_memory_raw(bus::as_raw(self.pci())) != 0 }
     }
 
@@ -122,14 +123,14 @@ impl OpenDevice {
     }
 }
 
-/// Who has the memory of a device, and what that allows.
+/// Who else uses the memory of a device, and so what may be done to it.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Hold {
-    /// Others read it, too: it is decoded as it is.
+    /// Others read it: whether it is decoded must not change.
     Shared,
-    /// Nobody else has it.
+    /// Nobody else uses it.
     Alone,
-    /// As `Alone`, but something has come over the device that may have taken its BARs.
+    /// As `Alone`, but the device was reset or has failed, and may have lost its BARs.
     Reset,
 }
 
@@ -160,9 +161,9 @@ impl<'a> Memory<'a> {
     /// Enable.
     ///
     /// `None` if there is none that can be used, if the device is in a power state in which it
-    /// cannot decode it, if the PCI core recovers it from an error, if it does not answer, or if its
-    /// BARs are not where the kernel has put them: a reset of the link takes them away, and nobody
-    /// need have restored them.
+    /// cannot decode it, if the PCI core recovers it from an error, if it does not answer, or if
+    /// its BARs are not where the kernel has put them: a reset of the link takes them away, and
+    /// nobody need have restored them.
     pub(crate) fn msix_table(&mut self) -> Option<MsixTable<'_>> {
         let vdev = self.vdev;
         let Mapping { location, base } = vdev.msix_mapping()?;
@@ -189,8 +190,8 @@ impl<'a> Memory<'a> {
         }
         let command = bus::command(vdev.pci())?;
         let switch_on = !vdev.always_decodes_memory() && command & MEMORY == 0;
-        // Who has switched memory on has seen to the BARs before: the PCI core, and vfio-pci-core
-        // for its user.
+        // Whoever has switched memory on has put the BARs in place before: the PCI core, and
+        // vfio-pci-core for its user.
         if (switch_on || self.hold == Hold::Reset) && !bus::bar_is_in_place(vdev.pci(), bar) {
             return None;
         }
@@ -232,12 +233,12 @@ impl MsixTable<'_> {
         let Some(at) = self.vector_control(vector) else {
             return Ok(false);
         };
-        // SAFETY: Mapped, by the invariant.
+        // SAFETY: `at` is within the mapped table, by the type's invariant.
         let control = answer(unsafe { bindings::readl(at) })?;
         if control >> TAG_SHIFT == 0 {
             return Ok(true);
         }
-        // Nobody disables memory decoding behind a write that is still on its way.
+        // The read waits for the write to arrive: memory decoding may be disabled next.
         // SAFETY: As above.
         let control = answer(unsafe {
             bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
@@ -248,7 +249,7 @@ impl MsixTable<'_> {
 
     /// The tag of a vector. `None` if nobody answers, or if there is no such vector.
     pub(crate) fn tag(&self, vector: u16) -> Option<u16> {
-        // SAFETY: Mapped, by the invariant.
+        // SAFETY: `at` is within the mapped table, by the type's invariant.
         let control = answer(unsafe { bindings::readl(self.vector_control(vector)?) }).ok()?;
         // CAST: what is left has 16 bits.
         Some((control >> TAG_SHIFT) as u16)
@@ -282,7 +283,7 @@ impl Drop for MsixTable<'_> {
     }
 }
 
-/// A word of vector control, EIO if it is none: bits 15:1 are reserved, and 0.
+/// A Vector Control word. EIO for all ones, which is no answer: bits 15:1 are reserved, and 0.
 fn answer(control: u32) -> Result<u32> {
     if control == u32::MAX {
         return Err(EIO);
@@ -307,7 +308,7 @@ fn write_tags(table: &mut MsixTable<'_>, first: u16, tags: &[u16]) -> Result {
         unsafe { bus::tph::write_msix_tags(table.vdev.pci(), first, tags)? };
         // CAST: at most 2048 vectors.
         let at = table.vector_control(first + last as u16).ok_or(ENXIO)?;
-        // SAFETY: Mapped, by the invariant.
+        // SAFETY: `at` is within the mapped table, by the type's invariant.
         let control = answer(unsafe { bindings::readl(at) })?;
         // CAST: what is left has 16 bits.
         if (control >> TAG_SHIFT) as u16 != tag {

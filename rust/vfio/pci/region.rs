@@ -54,12 +54,12 @@ impl<T: Hooks> Device<T> {
     ) -> c_int {
         // SAFETY: The vfio core calls this for an open device, with valid pointers.
         let (this, region) = unsafe { (Self::from_vfio(vdev), (*info).index) };
-        // SAFETY: The device is open.
+        // SAFETY: The vfio core, or vfio-pci-core, calls us for an open device.
         let Some(hole) = (unsafe { this.hole(region) }) else {
-            // SAFETY: As the caller has it.
+            // SAFETY: The arguments are those that the vfio core has called us with.
             return unsafe { bindings::vfio_pci_ioctl_get_region_info(vdev, info, caps) };
         };
-        // SAFETY: As the caller has it.
+        // SAFETY: The arguments are those that the vfio core has called us with.
         unsafe { Self::region_info_with_hole(vdev, info, caps, &hole) }
     }
 
@@ -87,7 +87,7 @@ impl<T: Hooks> Device<T> {
                 &mut *info
             };
             if info.flags & bindings::VFIO_REGION_INFO_FLAG_MMAP != 0 {
-                // SAFETY: As the caller has it.
+                // SAFETY: The arguments are those that the vfio core has called us with.
                 unsafe { add_sparse_mmap(info, hole, caps)? };
             }
             Ok(0)
@@ -118,13 +118,13 @@ impl<T: Hooks> Device<T> {
         from_result(|| {
             let region = u32::try_from(pgoff >> REGION_SHIFT).map_err(|_| EINVAL)?;
             let start = (pgoff & ((1 << REGION_SHIFT) - 1)) << PAGE_SHIFT;
-            // SAFETY: The device is open.
+            // SAFETY: The vfio core, or vfio-pci-core, calls us for an open device.
             if let Some(hole) = unsafe { this.hole(region) } {
                 if overlaps(&hole, &(start..start.saturating_add(len))) {
                     return Err(EINVAL);
                 }
             }
-            // SAFETY: As the caller has it.
+            // SAFETY: The arguments are those that the vfio core has called us with.
             to_result(unsafe { bindings::vfio_pci_core_mmap(vdev, vma) }).map(|()| 0)
         })
     }
@@ -150,7 +150,7 @@ impl<T: Hooks> Device<T> {
             )
         };
         from_result(|| {
-            // SAFETY: The device is open.
+            // SAFETY: The vfio core, or vfio-pci-core, calls us for an open device.
             if let Some(hole) = unsafe { this.hole(region) } {
                 if ranges.iter().any(|range| {
                     overlaps(
@@ -161,7 +161,7 @@ impl<T: Hooks> Device<T> {
                     return Err(EPERM);
                 }
             }
-            // SAFETY: As the caller has it.
+            // SAFETY: The arguments are those that the vfio core has called us with.
             let ret =
                 unsafe { get_dmabuf_phys(vdev, provider, region, phys_vec, dma_ranges, nr_ranges) };
             to_result(ret).map(|()| 0)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The state of a device between open and close, and the locks that it takes to get at it.
+//! What a driver keeps of a device between open and close, and the locks that protect it.
 
 use super::{
     core_device::{
@@ -134,8 +134,8 @@ impl<'a> Opening<'a> {
 /// # Invariants
 ///
 /// There are terms whenever there is a session in `locked`, and both whenever a [`Handle`] exists.
-/// They are made by [`Session::open`] and go with [`Session::close`], which are called when there is
-/// no handle.
+/// They are made by [`Session::open`] and go with [`Session::close`], which are called when there
+/// is no handle.
 #[pin_data]
 pub(crate) struct Session<T: OpenState> {
     terms: UnsafeCell<Option<T::Terms>>,
@@ -150,8 +150,9 @@ pub(crate) struct Session<T: OpenState> {
 // `OpenState::Terms` several threads may read them. The rest is a mutex and a condition variable.
 unsafe impl<T: OpenState> Sync for Session<T> {}
 
-/// What one user at a time does to a device, while vfio-pci-core reads memory of theirs: they decide
-/// how long it takes. So whoever waits for it can be interrupted, and no lock is held meanwhile.
+/// What one user at a time does to a device, while vfio-pci-core reads memory of theirs: they
+/// decide how long it takes. So whoever waits for it can be interrupted, and no lock is held
+/// meanwhile.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Change {
     /// Nothing.
@@ -518,8 +519,8 @@ pub(crate) struct PowerChange<'a, T: OpenState>(Turn<'a, T>);
 
 impl<'a, T: OpenState> PowerChange<'a, T> {
     /// Waits for others, and calls `before`. From then on, up to [`Self::finish`],
-    /// [`Handle::lock_hardware`] waits, and so does whoever changes hardware: what `before` did stays
-    /// so. ERESTARTSYS if a signal comes first.
+    /// [`Handle::lock_hardware`] waits, and so does whoever changes hardware: what `before` did
+    /// stays so. ERESTARTSYS if a signal comes first.
     ///
     /// The device is awake.
     pub(crate) fn begin(

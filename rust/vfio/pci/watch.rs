@@ -2,8 +2,8 @@
 
 //! What a driver wants to see of the accesses to an open device.
 //!
-//! Both are looked at on calls that are vfio-pci-core's business nearly always, and have to cost
-//! next to nothing there.
+//! Nearly all reads, writes and mappings are vfio-pci-core's alone, and must cost next to nothing
+//! more than there.
 
 use crate::rust::bindings;
 use core::ops::Range;
