@@ -3,8 +3,8 @@
 //! Instructions in the kernel, for a system call or a page fault.
 //!
 //! The VM runs with `-icount shift=0,sleep=off`: its time stamp counter advances by one with every
-//! instruction of the guest. What is counted is the least of several runs, so that a timer interrupt in one
-//! of them does not count, less what the same loop takes without the system call.
+//! instruction of the guest. What is counted is the least of several runs, so that a timer
+//! interrupt in one of them does not count, less what the same loop takes without the system call.
 
 use std::arch::asm;
 use std::arch::x86_64::_rdtsc;

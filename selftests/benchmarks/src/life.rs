@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Bind, open, close and reset: accesses to the device, against vfio-pci, and what the difference is
-//! made of.
+//! Bind, open, close and reset: accesses to the device, against vfio-pci, and what the difference
+//! is made of.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

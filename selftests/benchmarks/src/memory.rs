@@ -2,8 +2,8 @@
 
 //! Memory: of the modules, and of each device that is bound or open.
 //!
-//! Objects are counted exactly, by the tracepoints of the slab allocator: what was allocated
-//! in a step, by whoever, and is not freed when all has come to rest. Caches that any look at a file
+//! Objects are counted exactly, by the tracepoints of the slab allocator: what was allocated in a
+//! step, by whoever, and is not freed when all has come to rest. Caches that any look at a file
 //! fills (dentries, inodes) do not count.
 
 use std::collections::HashMap;

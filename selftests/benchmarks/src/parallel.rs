@@ -29,8 +29,8 @@ use tph_selftests::vfio::{self, cpu, Device, OpenBy};
 const DEVICES: usize = 8;
 /// Vectors and entries of each.
 const ENTRIES: usize = 8;
-/// No thing takes that long. A VM that waits does not use the time up: it passes at once. The kernel
-/// complains of who waits twice as long.
+/// No thing takes that long. A VM that waits does not use the time up: it passes at once. The
+/// kernel complains of who waits twice as long.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn program(device: &Device) {

@@ -115,8 +115,8 @@ fn costs(
     rows
 }
 
-/// The row of what a batch costs in the kernel. The peer is called in there, for one entry each time:
-/// a batch has a system call to pay for, which one entry alone does not make up for.
+/// The row of what a batch costs in the kernel. The peer is called in there, for one entry each
+/// time: a batch has a system call to pay for, which one entry alone does not make up for.
 fn instructions(operation: &str, size: &str, ours: &Cost, theirs: &Cost, count: u16) {
     let row = Row::new(operation, size, "instructions", ours.instructions)
         .peer(PEER, theirs.instructions);

@@ -2,9 +2,9 @@
 
 //! Times of operations on real hardware, with percentiles.
 //!
-//! The device is bound to vfio-pci, then to vfio_tph, which must both be loaded, and then to what it
-//! was bound to before. Operations that vfio-pci does not have, or that this device or its path refuses, are
-//! left out, and the reason is printed.
+//! The device is bound to vfio-pci, then to vfio_tph, which must both be loaded, and then to what
+//! it was bound to before. Operations that vfio-pci does not have, or that this device or its path
+//! refuses, are left out, and the reason is printed.
 
 use std::fs;
 use std::hint::black_box;

@@ -344,7 +344,8 @@ mod tests {
     #[test]
     fn every_key() {
         let spec: Spec = "name=a-1,tph=msix,modes=ns+iv,entries=5,extended=0,completer=3,eetlp=4,\
-             position=last,offset=0x400,msix=1024,msix_offset=0x2ff8,bar=2M,id=1234:abcd,rp=1,nosoftrst=0,flr=0"
+             position=last,offset=0x400,msix=1024,msix_offset=0x2ff8,bar=2M,id=1234:abcd,\
+             rp=1,nosoftrst=0,flr=0"
             .parse()
             .unwrap();
         assert_eq!(spec.tph.modes, modes::NS | modes::IV);

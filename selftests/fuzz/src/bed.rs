@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The set-up of a round, drawn like its operations: which devices, below which root ports, with which
-//! policies; and what has to hold when it is over.
+//! The set-up of a round, drawn like its operations: which devices, below which root ports, with
+//! which policies; and what has to hold when it is over.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -87,8 +87,8 @@ impl Bed {
         self.endpoints.iter().map(|e| e.bdf.clone()).collect()
     }
 
-    /// Ends a round: what is read is in force, the kernel knows it, and when all is closed nothing is
-    /// left.
+    /// Ends a round: what is read is in force, the kernel knows it, and when all is closed nothing
+    /// is left.
     pub fn settle(&self, world: &World) {
         for (seat, endpoint) in world.seats.iter().zip(&self.endpoints) {
             if let Some(device) = seat.device() {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which code of the module the operations have reached, by the kernel's kcov: a thread's trace goes
-//! into a set of the process when the thread is done.
+//! Which code of the module the operations have reached, by the kernel's kcov: a thread's trace
+//! goes into a set of the process when the thread is done.
 //!
-//! Only a module that was built with `KCOV_INSTRUMENT=y` (see `selftests/fuzz-run --kcov`) on a kernel
-//! with `CONFIG_KCOV` has anything to tell.
+//! Only a module that was built with `KCOV_INSTRUMENT=y` (see `selftests/fuzz-run --kcov`) on a
+//! kernel with `CONFIG_KCOV` has anything to tell.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};

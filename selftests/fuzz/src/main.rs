@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Does what a user can do to a device, in any order, with any arguments, and judges what comes of it.
+//! Does what a user can do to a device, in any order, with any arguments, and judges what comes of
+//! it.
 //!
 //! Runs in the guest of `selftests/run`. A *round* takes three devices, binds them with random
 //! policies below random root ports, and has some operations done: by one thread, each judged by a

@@ -66,7 +66,8 @@ impl Round {
         self.threads == 1 && self.processes == 1
     }
 
-    /// Runs it, and adds what its operations came to to `sum`; panics if something is wrong.
+    /// Runs it, and adds its operations, and how they ended, to `sum`; panics if something is
+    /// wrong.
     pub fn run(&self, bench: &mut Bench, watch: &Watch, sum: &Tally) {
         let mut log = KernelLog::from_now();
         {
@@ -227,8 +228,8 @@ impl Round {
     }
 }
 
-/// What software did wrong. Not counted: what the user may write as under vfio-pci, bytes behind the
-/// capability that belong to nothing.
+/// What software did wrong. Not counted: what the user may write as under vfio-pci, bytes behind
+/// the capability that belong to nothing.
 fn violations(endpoint: &Endpoint) -> Vec<Violation> {
     let mut violations = endpoint.violations();
     violations.retain(|violation| violation.kind != ViolationKind::StWriteBeyondTable);

@@ -166,8 +166,8 @@ fn slot<T>(slot: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A descriptor through which the kernel reads and writes device memory: a fault there is EFAULT, and
-/// no signal.
+/// A descriptor through which the kernel reads and writes device memory: a fault there is EFAULT,
+/// and no signal.
 fn scratch_file() -> Result<OwnedFd, Errno> {
     nix::sys::memfd::memfd_create(c"touch", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
 }

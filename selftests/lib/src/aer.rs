@@ -58,9 +58,9 @@ fn unmask(bdf: &Bdf) {
 /// Has the root port report an error of a device, and waits until the kernel has recovered from
 /// it.
 pub fn inject(bdf: &Bdf, severity: Severity) {
-    // The PCI core wakes all of the bus up under pci_bus_sem. A sleeping device of vfio-pci takes its
-    // memory_lock then, which is held around pci_bus_sem in a hot reset: lockdep tells of it, whatever
-    // vfio driver it is, and then looks no further.
+    // The PCI core wakes all of the bus up under pci_bus_sem. A sleeping device of vfio-pci takes
+    // its memory_lock then, which is held around pci_bus_sem in a hot reset: lockdep tells of it,
+    // whatever vfio driver it is, and then looks no further.
     let _awake: Vec<Awake> = bdf.siblings().iter().chain([bdf]).map(Awake::new).collect();
     let Ok(mut device) = OpenOptions::new().write(true).open(DEVICE) else {
         skip!("there is no {DEVICE} (CONFIG_PCIEAER_INJECT)");

@@ -28,7 +28,8 @@ mod request {
     nix::ioctl_write_ptr!(create, b'u', 0x42, super::Create);
 }
 
-/// Makes a dma-buf of `pages` pages of memory. The test is left out on a kernel without `CONFIG_UDMABUF`.
+/// Makes a dma-buf of `pages` pages of memory. The test is left out on a kernel without
+/// `CONFIG_UDMABUF`.
 pub fn udmabuf(pages: usize) -> OwnedFd {
     const DEVICE: &str = "/dev/udmabuf";
     let Ok(device) = OpenOptions::new().read(true).write(true).open(DEVICE) else {

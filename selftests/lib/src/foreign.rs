@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Processes that own a dma-buf, or ask one for its hints. As in [`child`](crate::child), the program
-//! runs itself again.
+//! Processes that own a dma-buf, or ask one for its hints. As in [`child`](crate::child), the
+//! program runs itself again.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};

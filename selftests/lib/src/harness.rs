@@ -2,8 +2,8 @@
 
 //! Runs a program's tests and reports them as KTAP, version 1.
 //!
-//! A test is a function; a panic fails it, [`skip!`](crate::skip) leaves it out with a reason. After
-//! each test the [`Bench`] it was given makes the checks that every test ends with.
+//! A test is a function; a panic fails it, [`skip!`](crate::skip) leaves it out with a reason.
+//! After each test the [`Bench`] it was given makes the checks that every test ends with.
 
 use std::any::Any;
 use std::cell::RefCell;

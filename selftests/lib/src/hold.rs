@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Test module `tph_hold`: who writes a register, asks firmware, or copies from memory of its own is
-//! held in the middle of it, with all locks that were taken for it, until a [`Hold`] is dropped. It
-//! has BARs of devices, too.
+//! Test module `tph_hold`: who writes a register, asks firmware, or copies from memory of its own
+//! is held in the middle of it, with all locks that were taken for it, until a [`Hold`] is dropped.
+//! It has BARs of devices, too.
 
 use std::env;
 use std::fs::{self, File};
@@ -32,8 +32,8 @@ fn tell(request: &str) {
     fs::write(HOLD, request).unwrap_or_else(|error| panic!("{HOLD}: {request}: {error}"));
 }
 
-/// Somebody is held, or will be; dropping it lets go. Who is held cannot be killed: a test that fails
-/// meanwhile must not leave him behind.
+/// Somebody is held, or will be; dropping it lets go. Who is held cannot be killed: a test that
+/// fails meanwhile must not leave him behind.
 #[must_use]
 pub struct Hold(());
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Fault injection, Documentation/fault-injection of the kernel: one allocation, or one copy from or
-//! to user memory, of what this thread has the kernel do fails. All of them, one after the other:
-//! [`each_fault`].
+//! Fault injection, Documentation/fault-injection of the kernel: one allocation, or one copy from
+//! or to user memory, of what this thread has the kernel do fails. All of them, one after the
+//! other: [`each_fault`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -166,8 +166,8 @@ impl Injector {
         set("failslab/probability", "0");
     }
 
-    /// Ends what [`Self::nth`] began. How far away the fault still was: 0 if it has been injected, an
-    /// error if it was next.
+    /// Ends what [`Self::nth`] began. How far away the fault still was: 0 if it has been injected,
+    /// an error if it was next.
     fn disarm(&self) -> Result<u32, Errno> {
         // Both calls copy, and so count themselves: the first that reaches the fault fails, and
         // with that it is over, too.
@@ -264,13 +264,14 @@ impl Answers {
     }
 }
 
-/// What fails in a call that neither copies nor takes memory. Should it ever, that is injected, too:
-/// [`Injector::nth`] sees to it that the fault was there to be met all the time.
+/// What fails in a call that neither copies nor takes memory. Should it ever, that is injected,
+/// too: [`Injector::nth`] sees to it that the fault was there to be met all the time.
 pub const NOTHING: &[Kind] = &[];
 
-/// Has each allocation and each copy of `call` fail once, and at last all allocations; without a fault
-/// it succeeds. Each of `kinds` must have failed, or the test fails. `prepare` comes before each call,
-/// `after` looks at what one with a fault has left. A call may get along without what it did not get.
+/// Has each allocation and each copy of `call` fail once, and at last all allocations; without a
+/// fault it succeeds. Each of `kinds` must have failed, or the test fails. `prepare` comes before
+/// each call, `after` looks at what one with a fault has left. A call may get along without what it
+/// did not get.
 pub fn each_fault(
     what: &str,
     kinds: &[Kind],

@@ -78,8 +78,8 @@ impl Traits {
 }
 
 impl Bench {
-    /// A device with TPH below a root port, as it is, that has certain traits. The test is left out,
-    /// with `what` it needs, if there is none.
+    /// A device with TPH below a root port, as it is, that has certain traits. The test is left
+    /// out, with `what` it needs, if there is none.
     pub fn pick_with(&mut self, what: &str, fits: impl Fn(&Traits) -> bool) -> Rc<Endpoint> {
         self.pick_where(what, |bdf| {
             bdf.root_port().is_some() && Traits::of(bdf).is_some_and(|traits| fits(&traits))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What the way from a device to its root port carries: which ports forward the prefixes in which
-//! extended tags travel, and which links are in flit mode. All of QEMU's ports forward prefixes, and
-//! none knows flit mode: the test module `tph_rp` has them say something else.
+//! extended tags travel, and which links are in flit mode. All of QEMU's ports forward prefixes,
+//! and none knows flit mode: the test module `tph_rp` has them say something else.
 
 use std::cell::RefCell;
 use std::path::PathBuf;

@@ -15,7 +15,8 @@ use crate::monitor::wait_until;
 
 extern "C" fn handler(_: libc::c_int) {}
 
-/// Whether a thread of this process sleeps in a call of a driver: an ioctl, or a write that says where.
+/// Whether a thread of this process sleeps in a call of a driver: an ioctl, or a write that says
+/// where.
 fn in_call(thread: Pid) -> bool {
     let path = format!("/proc/self/task/{thread}/syscall");
     // Gone, if it has just ended.

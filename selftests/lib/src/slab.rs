@@ -15,8 +15,8 @@ const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 const OF_A_WRITE: &str = "kmalloc-8";
 const RCU_BARRIER: &str = "/sys/module/rcutree/parameters/do_rcu_barrier";
 
-/// Caches that say nothing: those of who watches (a record of each allocation, or of each lock), and
-/// that of the places of areas, which are free long before they are given back.
+/// Caches that say nothing: those of who watches (a record of each allocation, or of each lock),
+/// and that of the places of areas, which are free long before they are given back.
 const NO_MATTER: [&str; 5] = [
     "kmemleak_object",
     "kmemleak_scan_area",
@@ -66,15 +66,15 @@ fn shrink(shrinkers: &[File]) {
     }
 }
 
-/// Waits for all that was to be freed by RCU: a grace period is not enough, after which a busy machine
-/// takes its time to call who has waited for it.
+/// Waits for all that was to be freed by RCU: a grace period is not enough, after which a busy
+/// machine takes its time to call who has waited for it.
 fn rcu_barrier() {
     fs::write(RCU_BARRIER, "1").unwrap_or_else(|error| panic!("{RCU_BARRIER}: {error}"));
 }
 
 impl InUse {
-    /// Now: the least of a few looks. What is left behind is there each time; what is only on its way
-    /// out, as the files of a device that is gone, is not.
+    /// Now: the least of a few looks. What is left behind is there each time; what is only on its
+    /// way out, as the files of a device that is gone, is not.
     pub fn now() -> Self {
         // Open for as long as is looked: as many each time.
         let shrinkers = shrinkers();

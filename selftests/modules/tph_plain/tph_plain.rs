@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A variant driver that adds nothing to vfio-pci: that the abstractions in `rust/` carry another one
-//! than vfio_tph, and both at once.
+//! A variant driver that adds nothing to vfio-pci: that the abstractions in `rust/` carry another
+//! one than vfio_tph, and both at once.
 
 #[allow(
     dead_code,

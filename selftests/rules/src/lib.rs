@@ -2,9 +2,9 @@
 
 //! The hardware-free rules of the driver, compiled for the host and enumerated.
 //!
-//! There is no library in here, only tests and fuzz targets: `rules` is `drivers/vfio_tph/rules` to the
-//! letter, and `tests` compares it with `oracle`, a model of its own, written from the contract in plain
-//! integers. The name of a test carries the number of the requirement that it proves.
+//! There is no library in here, only tests and fuzz targets: `rules` is `drivers/vfio_tph/rules` to
+//! the letter, and `tests` compares it with `oracle`, a model of its own, written from the contract
+//! in plain integers. The name of a test carries the number of the requirement that it proves.
 
 /// What the rules know of the user ABI, the registers and the errnos, under the names and with the
 /// types that the module's own bindings give them.

@@ -125,8 +125,8 @@ impl Model {
                 answers.push(answer);
             }
         }
-        // Not decoded in the middle of it; or woken from a sleep in which the memory was lost, and with
-        // it the argument.
+        // Not decoded in the middle of it; or woken from a sleep in which the memory was lost, and
+        // with it the argument.
         let lost = result == Err(Errno::EINVAL) && session.may_sleep;
         if program.memory == Memory::Bar && (result == Err(Errno::EFAULT) || lost) {
             let before = session.states.clone();

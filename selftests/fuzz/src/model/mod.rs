@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What has to come of an operation when nobody else does anything: the contract's model for a device
-//! after the other.
+//! What has to come of an operation when nobody else does anything: the contract's model for a
+//! device after the other.
 //!
-//! Where the contract leaves open what becomes of a device, or where it depends on what cannot be seen
-//! from here (whether the kernel has put it to sleep), several states are possible; what is seen next
-//! rules out those that it does not fit. None left: the contract is broken.
+//! Where the contract leaves open what becomes of a device, or where it depends on what cannot be
+//! seen from here (whether the kernel has put it to sleep), several states are possible; what is
+//! seen next rules out those that it does not fit. None left: the contract is broken.
 
 use tph_selftests::module::Gate;
 use tph_selftests::policy::Policy;

@@ -11,8 +11,8 @@ use crate::outcome::Outcome;
 use crate::world::Shape;
 
 impl Session {
-    /// TPH may be off in each of the states, with what is recorded of its table: whoever finds a loss
-    /// leaves it so.
+    /// TPH may be off in each of the states, with what is recorded of its table: whoever finds a
+    /// loss leaves it so.
     pub(super) fn widen(&mut self) {
         for state in self.states.clone() {
             for control in [0, state.control & !PCI_TPH_CTRL_REQ_EN_MASK] {

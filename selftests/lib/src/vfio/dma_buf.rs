@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`, each field of which can be made wrong, and dma-bufs as sources
-//! of tags.
+//! `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`, each field of which can be made wrong, and dma-bufs as
+//! sources of tags.
 
 use std::os::fd::{AsRawFd, RawFd};
 

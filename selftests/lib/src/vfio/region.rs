@@ -146,8 +146,8 @@ pub struct Mapped {
     length: usize,
 }
 
-// SAFETY: an address and a length. Whoever reads and writes device memory goes by volatile accesses,
-// and by none to what was unmapped: unmapping takes the value.
+// SAFETY: an address and a length. Whoever reads and writes device memory goes by volatile
+// accesses, and by none to what was unmapped: unmapping takes the value.
 unsafe impl Send for Mapped {}
 // SAFETY: as above.
 unsafe impl Sync for Mapped {}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! TPH_ST and TPH_RESOLVE with anything in them, on any device: which check fails first, what a source
-//! resolves to, which bytes of a table are written.
+//! TPH_ST and TPH_RESOLVE with anything in them, on any device: which check fails first, what a
+//! source resolves to, which bytes of a table are written.
 
 use super::{
     device,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Hints on their way: published, kept as a word, asked for; and what firmware and a foreign exporter
-//! answer. A tag never comes out in the namespace that it did not go into.
+//! Hints on their way: published, kept as a word, asked for; and what firmware and a foreign
+//! exporter answer. A tag never comes out in the namespace that it did not go into.
 
 use crate::{
     oracle::{

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The contract's answers to the calls that name sources, sections 4.2 to 4.4, in plain integers and
-//! without a look at the rules. The fuzzer in the VM uses it too.
+//! The contract's answers to the calls that name sources, sections 4.2 to 4.4, in plain integers
+//! and without a look at the rules. The fuzzer in the VM uses it too.
 
 /// errno numbers of the contract.
 pub(crate) mod errno {
@@ -105,8 +105,8 @@ fn well_formed(source: &Source, extended: bool) -> bool {
         }
 }
 
-/// TPH_ST while Control holds `control`: the tags that are written, but for what only the device can
-/// say (vectors, power).
+/// TPH_ST while Control holds `control`: the tags that are written, but for what only the device
+/// can say (vectors, power).
 pub(crate) fn program(
     terms: &Terms,
     control: u32,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the rules are compared with, by the tests and by the fuzz targets: the contract once more, in
-//! plain integers, and what must hold of any device.
+//! What the rules are compared with, by the tests and by the fuzz targets: the contract once more,
+//! in plain integers, and what must hold of any device.
 
 pub(crate) mod answers;
 pub(crate) mod invariants;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The contract once more, in plain integers and without a look at the rules: what the tests expect.
+//! The contract once more, in plain integers and without a look at the rules: what the tests
+//! expect.
 //!
 //! Nothing in here uses a type or a constant of the code under test, so that a wrong one shows.
 
@@ -57,8 +58,8 @@ pub(crate) fn usable(device: &Device) -> bool {
     device.capability != u32::MAX && matches!(device.root_port, None | Some(0b01 | 0b11))
 }
 
-/// Section 2: the modes that the user may select. Interrupt Vector mode takes its tags from the MSI-X
-/// table if the location is 10b.
+/// Section 2: the modes that the user may select. Interrupt Vector mode takes its tags from the
+/// MSI-X table if the location is 10b.
 fn modes(device: &Device, policy: u32) -> u32 {
     let in_msix = (device.capability >> 9) & 0b11 == 0b10;
     let allowed = match policy {
@@ -79,7 +80,8 @@ fn lacks_table(device: &Device) -> bool {
 pub(crate) fn seen(device: &Device, policy: u32) -> u32 {
     let raw = device.capability;
     let modes = modes(device, policy);
-    // Section 1: an RCiEP, or a root port that takes extended tags and a path that has room for them.
+    // Section 1: an RCiEP, or a root port that takes extended tags and a path that has room for
+    // them.
     let extended = match (device.root_port, device.prefixes) {
         (None, _) | (Some(0b11), true) => raw & EXTENDED,
         _ => 0,
@@ -160,8 +162,8 @@ pub(crate) fn control_after(current: u32, seen: u32, offset: usize, bytes: &[u8]
     Some(mode | (enable << 8))
 }
 
-/// Section 2: whether a write that takes Control from `before` to `next` has to find the device alone
-/// in its group once more.
+/// Section 2: whether a write that takes Control from `before` to `next` has to find the device
+/// alone in its group once more.
 pub(crate) fn looks_for_others(device: &Device, policy: u32, before: u32, next: u32) -> bool {
     let steers = |control: u32| control & 0b111 == 1 && (control >> 8) & 0b11 != 0;
     let in_msix = (device.capability >> 9) & 0b11 == 0b10;

@@ -137,8 +137,8 @@ fn r9_entries_are_what_fits() {
     });
 }
 
-/// A table in MSI-X where there is none that can be used: nobody could clear what the device would send
-/// in Interrupt Vector mode.
+/// A table in MSI-X where there is none that can be used: nobody could clear what the device would
+/// send in Interrupt Vector mode.
 #[test]
 fn r76_no_table_no_interrupt_vector_mode() {
     for_each_shape(|policy, modes, extended, location, root_port| {

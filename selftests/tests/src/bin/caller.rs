@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What depends on who calls: below policy 2 an ST entry may have the tag of a CPU that the caller may
-//! run on, and of no other; and what the kernel needs for a call is charged to who makes it.
+//! What depends on who calls: below policy 2 an ST entry may have the tag of a CPU that the caller
+//! may run on, and of no other; and what the kernel needs for a call is charged to who makes it.
 
 use std::env;
 use std::fs;
@@ -184,8 +184,8 @@ fn r72_pinned_thread_names_a_siblings_cpu(bench: &mut Bench) {
     assert_eq!(endpoint.entries()[..2], [st(OTHER_CPU), st(CPU)]);
 }
 
-/// The bound is the cpuset, if the kernel tells of it: any thread may move there. Another kernel has
-/// nothing but the threads' own CPUs to go by.
+/// The bound is the cpuset, if the kernel tells of it: any thread may move there. Another kernel
+/// has nothing but the threads' own CPUs to go by.
 fn r72_cpu_of_no_thread(bench: &mut Bench) {
     let (endpoint, device) = fresh(bench, Policy::IvSt);
     let _pinned = Pinned::to(CPU);

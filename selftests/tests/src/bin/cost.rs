@@ -54,8 +54,8 @@ fn cost_of_a_batch(bench: &mut Bench) {
     println!("# {n} entries: {whole} config accesses, at worst {worst}");
 }
 
-/// A look before, the write, a look after; and at one entry, if there is one that a reset would have
-/// cleared.
+/// A look before, the write, a look after; and at one entry, if there is one that a reset would
+/// have cleared.
 fn cost_of_an_enable(bench: &mut Bench) {
     let (endpoint, device) = opened(bench, Gate::Safe);
     let enabled = control(StMode::InterruptVector, Requester::Standard);

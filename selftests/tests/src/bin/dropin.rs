@@ -218,8 +218,8 @@ fn bar_words(device: &Device) -> Vec<Result<Vec<u8>, Errno>> {
     words.concat().concat()
 }
 
-/// The abstractions carry another variant driver, which adds nothing: vfio-pci again, on any device,
-/// beside vfio_tph with a device of its own.
+/// The abstractions carry another variant driver, which adds nothing: vfio-pci again, on any
+/// device, beside vfio_tph with a device of its own.
 fn r66_another_variant_driver(bench: &mut Bench) {
     needs_tph();
     let drivers = Path::new("/sys/bus/pci/drivers");

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Firmware that is wrong, `guest/wrong.asl` and `guest/denied.asl`, or that says nothing of steering
-//! tags at all: no tag is made of that, nobody falls over it, and users cannot keep it busy.
+//! Firmware that is wrong, `guest/wrong.asl` and `guest/denied.asl`, or that says nothing of
+//! steering tags at all: no tag is made of that, nobody falls over it, and users cannot keep it
+//! busy.
 
 use std::fs;
 use std::process::ExitCode;

@@ -167,8 +167,8 @@ fn r24_nobody_answers(bench: &mut Bench) {
     needs_tph();
     for gate in Gate::BOTH {
         let endpoint = bench.take(gate, &Want::TABLE);
-        // How many accesses an open makes until it asks what there is: the same each time of a device
-        // that does not go to sleep in between.
+        // How many accesses an open makes until it asks what there is: the same each time of a
+        // device that does not go to sleep in between.
         let control = endpoint.bdf.path("power/control");
         pci::write(&control, "on").expect("runtime PM off");
         let at = u64::from(endpoint.tph().offset) + u64::from(PCI_TPH_CAP);

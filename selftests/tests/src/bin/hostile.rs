@@ -100,8 +100,8 @@ impl Drop for QuietConsole {
     }
 }
 
-/// A chain of the hardware that does not end: vfio-pci's walk ends, so does the driver's. Hidden, no
-/// TPH capability is met; shown, it works; all others are where hardware has them.
+/// A chain of the hardware that does not end: vfio-pci's walk ends, so does the driver's. Hidden,
+/// no TPH capability is met; shown, it works; all others are where hardware has them.
 fn r25_chains_that_do_not_end(bench: &mut Bench) {
     needs_tph();
     let endpoint = bench.pick(&Want::TABLE);
@@ -219,7 +219,8 @@ fn r14_capability_inside_the_table(bench: &mut Bench) {
         );
         assert!(links_of(&device).iter().any(|link| link.offset == INSIDE));
         drop(device);
-        // What the other capability covers is not the driver's: an honest device has no table there.
+        // What the other capability covers is not the driver's: an honest device has no table
+        // there.
         endpoint.clear_violations();
     }
 }
@@ -387,9 +388,9 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// A table that gets longer while it is in use, on the way to D3hot: the PCI core, which has room for
-/// what the device claimed when it was found, would save as much as the device claims by then. It
-/// must not know that the table is in use, whoever writes Control at the same time.
+/// A table that gets longer while it is in use, on the way to D3hot: the PCI core, which has room
+/// for what the device claimed when it was found, would save as much as the device claims by then.
+/// It must not know that the table is in use, whoever writes Control at the same time.
 fn r48_table_that_grows_before_it_sleeps(bench: &mut Bench) {
     /// What the kernel has room for.
     const ENTRIES: u16 = 2;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Every way that a user could try to see or set a tag. Each attack is made on stock vfio-pci and at
-//! every policy: where tags are disclosed it has to succeed, or it would prove nothing elsewhere.
+//! Every way that a user could try to see or set a tag. Each attack is made on stock vfio-pci and
+//! at every policy: where tags are disclosed it has to succeed, or it would prove nothing
+//! elsewhere.
 
 use std::ops::Range;
 use std::os::fd::AsRawFd;

@@ -311,7 +311,8 @@ fn r48_tag_on_the_wire_after_d3hot(bench: &mut Bench) {
     }
 }
 
-/// The PCI core takes the word of a vector that it allocates from the device, which has all ones for it.
+/// The PCI core takes the word of a vector that it allocates from the device, which has all ones
+/// for it.
 fn r49_allocated_in_d3hot(bench: &mut Bench) {
     for kind in &KINDS[2..] {
         let bed = Bed::new(bench, *kind, Policy::IvSt);
@@ -389,7 +390,8 @@ fn r49_allocated_in_d3hot_before_low_power(bench: &mut Bench) {
     }
 }
 
-/// What is due is cleared with the requester disabled, also where nobody can tell what the device has.
+/// What is due is cleared with the requester disabled, also where nobody can tell what the device
+/// has.
 fn r49_freed_while_gone_before_a_write_of_the_power_state(bench: &mut Bench) {
     for kind in &KINDS[2..] {
         let bed = Bed::new(bench, *kind, Policy::IvSt);

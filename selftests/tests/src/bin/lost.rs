@@ -924,8 +924,8 @@ fn r80_non_fatal_error(bench: &mut Bench) {
     drop(first);
 }
 
-/// The device of the error has reset itself: that is found out as it is without an error, and who is
-/// beside it has nothing to do with it.
+/// The device of the error has reset itself: that is found out as it is without an error, and who
+/// is beside it has nothing to do with it.
 fn r80_non_fatal_error_with_a_loss(bench: &mut Bench) {
     let beds = pair(bench);
     let mut tally = Tally::default();

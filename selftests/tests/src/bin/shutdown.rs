@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The kernel is about to be restarted, and its drivers are told: TPH is off, no tag is left, and what
-//! users ask of the device from then on is dropped or refused. The program `kexec` shows what the next
-//! kernel finds.
+//! The kernel is about to be restarted, and its drivers are told: TPH is off, no tag is left, and
+//! what users ask of the device from then on is dropped or refused. The program `kexec` shows what
+//! the next kernel finds.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

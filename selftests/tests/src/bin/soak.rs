@@ -92,8 +92,8 @@ fn r51_life_cycles(bench: &mut Bench) {
     assert_eq!(reference_counts(), counts);
     let after = InUse::now();
     println!("# more than before: {:?}", after.grown_since(&before, 0));
-    // One object that each cycle leaves behind shows as `cycles` of them, two devices twice that. The
-    // kernel's own tasks come and go.
+    // One object that each cycle leaves behind shows as `cycles` of them, two devices twice that.
+    // The kernel's own tasks come and go.
     let grown = after.grown_since(&before, (cycles as i64 / 2).min(NOISE));
     assert!(grown.is_empty(), "after {cycles} cycles: {grown:?}");
     module::unload(VFIO_TPH).expect("rmmod");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Virtual functions: created as under vfio-pci, each with a TPH capability and a policy of its own,
-//! below the physical function's root port.
+//! Virtual functions: created as under vfio-pci, each with a TPH capability and a policy of its
+//! own, below the physical function's root port.
 
 use std::process::ExitCode;
 

@@ -104,8 +104,8 @@ fn r4_no_write_for_a_refused_batch(bench: &mut Bench) {
     assert_eq!(counters.config_write, 0, "{counters:?}");
 }
 
-/// A device that claims more ST entries than are there: more than a capability can hold, or than fit
-/// below the end of config space.
+/// A device that claims more ST entries than are there: more than a capability can hold, or than
+/// fit below the end of config space.
 fn r9_a_table_that_claims_too_much(bench: &mut Bench) {
     const DEFAULT: u16 = 0x160;
 

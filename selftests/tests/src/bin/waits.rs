@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What one user at a time does to a device, for as long as he likes: core copies from his memory in
-//! the middle of it. Who waits for him can be interrupted, and who need not wait goes on. And what
-//! comes between: a reset that fails.
+//! What one user at a time does to a device, for as long as he likes: core copies from his memory
+//! in the middle of it. Who waits for him can be interrupted, and who need not wait goes on. And
+//! what comes between: a reset that fails.
 
 use std::process::ExitCode;
 use std::thread;

@@ -397,8 +397,8 @@ pub enum LowPower {
     Exit,
 }
 
-/// Ends low power. While it lasts, each operation wakes the device up and lets it fall asleep again,
-/// at a hundred times the cost: it must not last for most of the time.
+/// Ends low power. While it lasts, each operation wakes the device up and lets it fall asleep
+/// again, at a hundred times the cost: it must not last for most of the time.
 fn end_low_power() -> Operation {
     let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
     let argsz = size_of::<vfio_device_feature>() as u32;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What drivers in the kernel are told: with and without the lock, before and after an invalidation,
-//! and when they know nothing of TPH.
+//! What drivers in the kernel are told: with and without the lock, before and after an
+//! invalidation, and when they know nothing of TPH.
 
 use std::fs;
 
@@ -111,8 +111,8 @@ pub fn r60_memory_off_and_on(bench: &mut Bench) {
     importer.detach().expect("detach");
 }
 
-/// A way for the user to put the device's memory out of reach, and what brings it back besides Memory
-/// Space Enable.
+/// A way for the user to put the device's memory out of reach, and what brings it back besides
+/// Memory Space Enable.
 struct Absence {
     name: &'static str,
     begin: fn(&Device),
@@ -154,7 +154,8 @@ const ABSENCES: [Absence; 5] = [
     },
 ];
 
-/// Whatever took the memory away: mappings are void, and mapped and asked for again all is as it was.
+/// Whatever took the memory away: mappings are void, and mapped and asked for again all is as it
+/// was.
 pub fn r60_every_way_out_of_reach(bench: &mut Bench) {
     let Some(exporter) = Exporter::new(bench) else {
         return;

@@ -32,8 +32,8 @@ fn published(bench: &mut Bench) -> Option<(Exporter, Importer)> {
     Some((exporter, importer))
 }
 
-/// Nobody gets anything of a dma-buf whose device was closed, not even the device's next owner; with
-/// its last reference it is gone.
+/// Nobody gets anything of a dma-buf whose device was closed, not even the device's next owner;
+/// with its last reference it is gone.
 fn assert_dead(importer: Importer, dma_buf: OwnedFd, endpoint: &Rc<Endpoint>, what: &str) {
     assert_revoked(&importer, what);
     assert_errno!(importer.attach(&endpoint.bdf), ENODEV, "{what}");
@@ -44,8 +44,8 @@ fn assert_dead(importer: Importer, dma_buf: OwnedFd, endpoint: &Rc<Endpoint>, wh
     assert_eq!(count(), before - 1, "{what}: it was the last reference");
 }
 
-/// The next owner of the device has nothing to say of an earlier one's dma-buf, and a dma-buf of its
-/// own works.
+/// The next owner of the device has nothing to say of an earlier one's dma-buf, and a dma-buf of
+/// its own works.
 fn assert_next_owner(importer: &Importer, dma_buf: &OwnedFd, endpoint: &Rc<Endpoint>) {
     let next = Exporter::open(endpoint.clone());
     assert_errno!(next.device.publish(dma_buf, OTHER_HINTS), EINVAL);
@@ -187,7 +187,8 @@ pub fn r59_importer_attached_over_rmmod(bench: &mut Bench) {
     bench::bind(&endpoint, Gate::Safe);
 }
 
-/// kill -9 of the process that published: its device is closed, and that is all that there is to it.
+/// kill -9 of the process that published: its device is closed, and that is all that there is to
+/// it.
 pub fn r59_owner_is_killed(bench: &mut Bench) {
     if Exporter::new(bench).is_none() {
         return;

@@ -59,8 +59,8 @@ pub fn r53_layout(bench: &mut Bench) {
     assert_told(&importer, OTHER_HINTS, "with more behind it");
 }
 
-/// Completer, shape, EXT versus completer, fd, owner: all combinations of what can be wrong, and the
-/// first in this order decides.
+/// Completer, shape, EXT versus completer, fd, owner: all combinations of what can be wrong, and
+/// the first in this order decides.
 pub fn r53_order_of_checks(bench: &mut Bench) {
     if Exporter::new(bench).is_none() {
         return;
@@ -165,8 +165,8 @@ pub fn r53_probe(bench: &mut Bench) {
     }
 }
 
-/// Every unknown flag and every ph that there is not, when publishing and when clearing: EINVAL, and
-/// what was published stays. Every value that there is: taken.
+/// Every unknown flag and every ph that there is not, when publishing and when clearing: EINVAL,
+/// and what was published stays. Every value that there is: taken.
 pub fn r53_every_field(bench: &mut Bench) {
     let Some(exporter) = Exporter::new(bench) else {
         return;

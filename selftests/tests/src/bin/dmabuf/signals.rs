@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The reservation lock is somebody else's for a while: who waits for it can be interrupted, and then
-//! nothing has happened.
+//! The reservation lock is somebody else's for a while: who waits for it can be interrupted, and
+//! then nothing has happened.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -293,8 +293,8 @@ pub fn r64_revoked_source(bench: &mut Bench) {
     assert_eq!(requester.endpoint.entries()[..2], [tag; 2]);
 }
 
-/// Below policy 2 a tag that somebody has published for a memory does not get into the table: it would
-/// go out with a vector's requests to any memory, and who publishes may be who programs.
+/// Below policy 2 a tag that somebody has published for a memory does not get into the table: it
+/// would go out with a vector's requests to any memory, and who publishes may be who programs.
 pub fn r71_own_tag_at_the_default_gate(bench: &mut Bench) {
     let Some(exporter) = Exporter::at(bench, Policy::IvSt) else {
         return;

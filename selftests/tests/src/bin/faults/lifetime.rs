@@ -152,8 +152,8 @@ pub fn r51_fault_in_open(bench: &mut Bench) {
     works(&endpoint);
 }
 
-/// A device is closed, whatever there is no memory for. By its group: an iommufd changes the IOMMU's
-/// domain in the same call, and the IOMMU core warns if it cannot go back to its own.
+/// A device is closed, whatever there is no memory for. By its group: an iommufd changes the
+/// IOMMU's domain in the same call, and the IOMMU core warns if it cannot go back to its own.
 pub fn r51_fault_in_close(bench: &mut Bench) {
     let endpoint = bench.take(Gate::Safe, &Want::TABLE);
     let device = RefCell::new(None);

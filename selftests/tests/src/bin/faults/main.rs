@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Each allocation, and each copy from or to user memory, of each call fails once. The call says so
-//! (-ENOMEM, -EFAULT, or what vfio-pci says at that place), leaves nothing behind, and succeeds when
-//! it is made again.
+//! (-ENOMEM, -EFAULT, or what vfio-pci says at that place), leaves nothing behind, and succeeds
+//! when it is made again.
 
 mod features;
 mod lifetime;

@@ -156,8 +156,8 @@ pub fn r40_ranges(bench: &mut Bench) {
     bed.raise_all("after all ranges");
 }
 
-/// All vectors of a device that has as many as there can be, in one batch. Where the machine has too
-/// few interrupts, some of the vectors are without an event, but allocated.
+/// All vectors of a device that has as many as there can be, in one batch. Where the machine has
+/// too few interrupts, some of the vectors are without an event, but allocated.
 pub fn r40_as_many_vectors_as_can_be(bench: &mut Bench) {
     const MOST: u16 = 2048;
     let endpoint = pick(bench, MOST);

@@ -51,8 +51,8 @@ pub fn r49_freed_while_gone_without_flr(bench: &mut Bench) {
     }
 }
 
-/// Waits until the device decodes memory, and then inverts Interrupt Disable, as an INTx handler may
-/// at any time; gives up when the test is `over`.
+/// Waits until the device decodes memory, and then inverts Interrupt Disable, as an INTx handler
+/// may at any time; gives up when the test is `over`.
 fn invert_interrupt_disable(bdf: &Bdf, over: &AtomicBool) {
     let config = bdf.config();
     while !over.load(Ordering::Relaxed) {
@@ -68,9 +68,10 @@ fn invert_interrupt_disable(bdf: &Bdf, over: &AtomicBool) {
     }
 }
 
-/// Closes a device that decodes no memory and has tags, while Interrupt Disable changes. What it was
-/// set to, and what it was when the driver was through; none if the change came too late: between the
-/// driver's last look at the register and its write, nobody can tell, and the change is lost.
+/// Closes a device that decodes no memory and has tags, while Interrupt Disable changes. What it
+/// was set to, and what it was when the driver was through; none if the change came too late:
+/// between the driver's last look at the register and its write, nobody can tell, and the change is
+/// lost.
 fn close_while_it_changes(endpoint: &Rc<Endpoint>) -> Option<(u64, u64)> {
     let bed = Bed::open(endpoint.clone());
     bed.device
@@ -89,7 +90,15 @@ fn close_while_it_changes(endpoint: &Rc<Endpoint>) -> Option<(u64, u64)> {
     // The driver's writes are those of a word.
     let log = endpoint.log_after(mark);
     let mut accesses = log.iter().map(|entry| &entry.access).skip_while(|access| {
-        !matches!(access, Access::ConfigWrite { offset: COMMAND, width: 2, value } if value & MEMORY != 0)
+        let Access::ConfigWrite {
+            offset,
+            width,
+            value,
+        } = access
+        else {
+            return true;
+        };
+        (*offset, *width) != (COMMAND, 2) || value & MEMORY == 0
     });
     let (mut set_to, mut in_time) = (None, false);
     accesses.next().expect("memory is enabled to clear tags");

@@ -17,8 +17,8 @@ const TABLE_PER_ENTRY: u64 = 2;
 const TABLE_PER_BATCH: u64 = 2;
 /// A look before, whether the table is decoded, what was in force put back, a look after.
 const CONFIG_PER_BATCH: u64 = 5;
-/// Besides a write for each vector, where the kernel writes many at once: the same, disabled before,
-/// and the read that follows the writes.
+/// Besides a write for each vector, where the kernel writes many at once: the same, disabled
+/// before, and the read that follows the writes.
 const BESIDES: u64 = 6;
 
 pub fn r40_accesses_per_entry(bench: &mut Bench) {

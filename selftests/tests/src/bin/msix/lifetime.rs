@@ -82,7 +82,8 @@ pub fn r44_open_clears_what_was_left_without_flr(bench: &mut Bench) {
     left_by_an_earlier_driver(&pick_without_reset(bench));
 }
 
-/// Tags that the user has put into the table himself, where the policy, or hidden TPH, lets him map it.
+/// Tags that the user has put into the table himself, where the policy, or hidden TPH, lets him map
+/// it.
 fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, late: bool) {
     policy::bind(endpoint, policy);
     let device = endpoint.open();
@@ -230,8 +231,8 @@ pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
     }
 }
 
-/// A device that comes back after it has stopped answering in the middle of a batch, without a reset:
-/// the requester is enabled, and the table may be anything.
+/// A device that comes back after it has stopped answering in the middle of a batch, without a
+/// reset: the requester is enabled, and the table may be anything.
 pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
     let endpoint = pick_without_reset(bench);
     bench::bind(&endpoint, Gate::Safe);
@@ -385,7 +386,8 @@ pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
     works_from_zero(&bed, "a reset with memory disabled");
 }
 
-/// What a reset could not reach is gone with the next change of vectors, and does not come into use.
+/// What a reset could not reach is gone with the next change of vectors, and does not come into
+/// use.
 pub fn r46_reset_with_memory_disabled_then_set_irqs(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
