@@ -241,16 +241,12 @@ fn r66_another_variant_driver(bench: &mut Bench) {
         // Its table has the device, but for those alone that are given to it.
         assert_eq!(endpoint.bdf.driver(), None, "bound by itself");
         endpoint.bdf.bind(PLAIN).expect("bind");
-        for by in [OpenBy::Cdev, OpenBy::Group] {
-            if !by.possible(&endpoint.bdf) {
-                continue;
-            }
-            let device = endpoint.open_by(by);
-            assert_eq!(module::unload(PLAIN), Err(Errno::EWOULDBLOCK), "in use");
-            Portrait::of(&device).assert_same(&stock.0, &format!("{want:?} {by:?}"));
-            assert_eq!(bar_words(&device), stock.1);
-            assert_eq!(device.reset(), stock.2);
-        }
+        let device = endpoint.open();
+        assert_eq!(module::unload(PLAIN), Err(Errno::EWOULDBLOCK), "in use");
+        Portrait::of(&device).assert_same(&stock.0, &format!("{want:?}"));
+        assert_eq!(bar_words(&device), stock.1);
+        assert_eq!(device.reset(), stock.2);
+        drop(device);
         endpoint.bdf.unbind();
         module::unload(PLAIN).expect("rmmod");
         assert!(!drivers.join(PLAIN).exists() && drivers.join(VFIO_TPH).exists());
