@@ -3,12 +3,14 @@
 //! An open device of a certain kind, for what must hold of each kind: with its table in the
 //! capability or in MSI-X, and such as keep their state in D3hot or lose it.
 
+use std::fs;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tph_selftests::bench::Bench;
 use tph_selftests::endpoint::{Endpoint, Registers};
 use tph_selftests::engine::Engine;
+use tph_selftests::monitor::wait_until;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
@@ -217,6 +219,18 @@ impl Bed {
         assert_eq!(self.power_state(), D3HOT as u8, "{:?}", self.kind);
         self.device.set_power_state(D0);
         assert_eq!(self.power_state(), D0 as u8, "{:?}", self.kind);
+    }
+
+    /// Sleeps at its user's wish, as runtime PM has it, and wakes up.
+    #[track_caller]
+    pub fn low_power_and_back(&self) {
+        self.device.enter_low_power().expect("LOW_POWER_ENTRY");
+        // The user may have taken the device to D3hot before.
+        let status = self.endpoint.bdf.path("power/runtime_status");
+        wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
+        assert_eq!(self.power_state(), D3HOT as u8);
+        self.device.exit_low_power().expect("LOW_POWER_EXIT");
+        assert_eq!(self.power_state(), D0 as u8);
     }
 
     /// A call on the device, for another thread.

@@ -65,25 +65,15 @@ fn r48_d3hot_msix_that_is_lost(bench: &mut Bench) {
     the_same_after(bench, KINDS[3], Bed::d3hot_and_back);
 }
 
-fn low_power_and_back(bed: &Bed) {
-    bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-    // The user may have taken the device to D3hot before.
-    let status = bed.endpoint.bdf.path("power/runtime_status");
-    wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
-    assert_eq!(bed.power_state(), D3HOT as u8);
-    bed.device.exit_low_power().expect("LOW_POWER_EXIT");
-    assert_eq!(bed.power_state(), D0 as u8);
-}
-
 fn r48_low_power_capability(bench: &mut Bench) {
     for kind in &KINDS[..2] {
-        the_same_after(bench, *kind, low_power_and_back);
+        the_same_after(bench, *kind, Bed::low_power_and_back);
     }
 }
 
 fn r48_low_power_msix(bench: &mut Bench) {
     for kind in &KINDS[2..] {
-        the_same_after(bench, *kind, low_power_and_back);
+        the_same_after(bench, *kind, Bed::low_power_and_back);
     }
 }
 
@@ -373,7 +363,7 @@ fn r49_allocated_in_d3hot_before_low_power(bench: &mut Bench) {
             .set_msix(1, &[event.as_raw_fd()])
             .expect("SET_IRQS in D3hot");
         bed.endpoint.clear_violations();
-        low_power_and_back(&bed);
+        bed.low_power_and_back();
         let stray = bed.tags()[1..].iter().any(|&tag| tag != 0);
         let enabled = bed.endpoint.control() & PCI_TPH_CTRL_REQ_EN_MASK != 0;
         println!("# {kind:?}: a stray tag: {stray}, enabled: {enabled}");

@@ -13,11 +13,12 @@ use tph_selftests::endpoint::Endpoint;
 use tph_selftests::injection::Kind::{Slab, Usercopy};
 use tph_selftests::injection::{each_fault, each_fault_and_again, Answers, NOTHING};
 use tph_selftests::module::{Gate, VFIO_TPH};
-use tph_selftests::pci;
+use tph_selftests::pci::{self, Bdf};
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, Device, OpenBy, Unopened};
 use tph_selftests::{errno, Errno};
+use tph_tests::bed::{Bed, Kind};
 use tph_tests::{fill, opened, st, CPU};
 
 use super::VFIO_PCI;
@@ -40,12 +41,17 @@ fn debugfs(endpoint: &Endpoint) -> PathBuf {
     Path::new("/sys/kernel/debug/vfio_tph").join(endpoint.bdf.to_string())
 }
 
-/// Writing the driver's "bind" file, and not "drivers_probe", says what probe() said.
-fn faults_of_bind(endpoint: &Endpoint, driver: &str) -> Answers {
-    let bdf = &endpoint.bdf;
+/// The "bind" file of a driver that may have a device which has none. Writing it, and not
+/// "drivers_probe", says what probe() said.
+fn to_bind(bdf: &Bdf, driver: &str) -> File {
     bdf.unbind();
     pci::write(&bdf.path("driver_override"), driver).expect("driver_override");
-    let file = to_write(&Path::new("/sys/bus/pci/drivers").join(driver).join("bind"));
+    to_write(&Path::new("/sys/bus/pci/drivers").join(driver).join("bind"))
+}
+
+fn faults_of_bind(endpoint: &Endpoint, driver: &str) -> Answers {
+    let bdf = &endpoint.bdf;
+    let file = to_bind(bdf, driver);
     let name = bdf.to_string();
     let answers = each_fault_and_again(
         &format!("bind to {driver}"),
@@ -69,6 +75,40 @@ pub fn r51_fault_in_bind(bench: &mut Bench) {
     faults_of_bind(&endpoint, VFIO_TPH).assert_as("bind", || faults_of_bind(&endpoint, VFIO_PCI));
     bench::bind(&endpoint, Gate::Safe);
     works(&endpoint);
+}
+
+/// vfio-pci-core sets the power management callbacks of the driver, for all of its devices, in the
+/// middle of each bind: one that fails after that takes nothing away from a device that is open.
+/// What the PCI core does not restore tells: tags of a requester that is disabled.
+pub fn r83_bind_that_fails(bench: &mut Bench) {
+    let loses_state = Kind {
+        in_msix: false,
+        loses_state: true,
+    };
+    let bed = Bed::new(bench, loses_state, Policy::IvSt);
+    bed.put(StMode::InterruptVector, Requester::Disabled);
+    let before = bed.in_force();
+    assert_eq!(before.tags[..bed.programmed().len()], bed.programmed());
+
+    let other = &bench.pick(&Want::TABLE).bdf;
+    let file = to_bind(other, VFIO_TPH);
+    let name = other.to_string();
+    let mut failed = 0;
+    each_fault(
+        "bind beside an open device",
+        &[Slab],
+        || other.unbind(),
+        || write(&file, &name),
+        |attempt| {
+            if attempt.result.is_err() {
+                failed += 1;
+                bed.low_power_and_back();
+                assert_eq!(bed.in_force(), before, "{attempt:?}");
+            }
+        },
+    );
+    println!("# {failed} binds failed");
+    other.unbind();
 }
 
 pub fn r51_fault_in_unbind(bench: &mut Bench) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Each allocation, and each copy from or to user memory, of each call fails once. The call says so
-//! (-ENOMEM, -EFAULT, or what vfio-pci says at that place), leaves nothing behind, and succeeds
-//! when it is made again.
+//! (-ENOMEM, -EFAULT, or what vfio-pci says at that place), leaves nothing behind, and succeeds when
+//! it is made again. Nor does it take anything away from whoever else has a device.
 
 mod features;
 mod lifetime;
@@ -26,6 +26,7 @@ const PAGE: Range<u64> = 0..4096;
 fn main() -> ExitCode {
     harness::run(tests![
         r51_fault_in_bind,
+        r83_bind_that_fails,
         r51_fault_in_unbind,
         r51_fault_in_open,
         r51_fault_in_close,
