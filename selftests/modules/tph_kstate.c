@@ -24,6 +24,12 @@
  *
  *   0000:01:00.0 shutdown
  *
+ * On any one it may write a bit of struct pci_dev that shares its byte with
+ * tph_enabled in mainline, and that nothing on x86 looks at, over and over for so
+ * many milliseconds. ESTALE if it ever was not what was written last:
+ *
+ *   0000:01:00.0 toggle MILLISECONDS
+ *
  * The write fails with that call's error; the answer is the state after it.
  *
  * debugfs tph_kstate/dsm_evaluations is how often the _DSM of the SSDT beside
@@ -44,11 +50,38 @@
 
 #define DSM_COUNTER "\\_SB.PCI0.TPHN"
 
+/* Looks often, so that what somebody else wrote is not overwritten before it is seen. */
+static int toggle(struct pci_dev *pdev, unsigned int ms)
+{
+	unsigned long end = jiffies + msecs_to_jiffies(ms);
+	bool before = pdev->needs_freset, bit = before;
+	unsigned int i;
+	int ret = 0;
+
+	while (!ret && time_before(jiffies, end)) {
+		for (i = 0; i < 8000; i++) {
+			if (pdev->needs_freset != bit)
+				ret = -ESTALE;
+			if (i % 8 == 0) {
+				bit = !bit;
+				pdev->needs_freset = bit;
+			}
+			barrier();
+		}
+		cond_resched();
+	}
+	pdev->needs_freset = before;
+	return ret;
+}
+
 static int act(struct pci_dev *pdev, const char *request)
 {
-	unsigned int index;
+	unsigned int index, ms;
 	int mode;
 	u16 tag;
+
+	if (sscanf(request, "toggle %u", &ms) == 1)
+		return toggle(pdev, ms);
 
 	/* Held, so that no driver binds in the middle. */
 	guard(device)(&pdev->dev);

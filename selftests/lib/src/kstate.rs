@@ -5,6 +5,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use crate::module;
 use crate::pci::Bdf;
@@ -77,6 +78,12 @@ pub fn set(bdf: &Bdf, index: u16, tag: u16) -> io::Result<KernelState> {
 /// Has the driver of a bound device shut it down, as the kernel does before it restarts.
 pub fn shut_down(bdf: &Bdf) -> io::Result<KernelState> {
     ask(&format!("{bdf} shutdown"))
+}
+
+/// Has the kernel write a bit of the device that may lie beside the one of TPH, over and over for
+/// some time. ESTALE if somebody else has changed it meanwhile.
+pub fn toggle_neighbour(bdf: &Bdf, time: Duration) -> io::Result<KernelState> {
+    ask(&format!("{bdf} toggle {}", time.as_millis()))
 }
 
 /// How often the kernel asked firmware for a CPU's tags since boot.

@@ -155,6 +155,7 @@ fn main() -> ExitCode {
         r40_accesses_per_entry,
         r43_many_threads,
         r43_no_half_batch,
+        r88_bits_beside_tph_enabled,
         r44_open_clears_what_was_left,
         r44_open_clears_what_was_left_without_flr,
         r45_close,

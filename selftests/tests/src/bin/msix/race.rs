@@ -2,14 +2,17 @@
 
 //! All that changes tags and vectors at once, from many threads.
 
+use std::io;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tph_selftests::bench::Bench;
 use tph_selftests::module::Gate;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, Device};
-use tph_selftests::Errno;
+use tph_selftests::{kernel, kstate, Errno};
 use tph_tests::{st, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
@@ -97,6 +100,51 @@ pub fn r43_no_half_batch(bench: &mut Bench) {
         tags[..BATCH] == [st(CPU); BATCH] || tags[..BATCH] == [st(OTHER_CPU); BATCH],
         "{tags:x?}"
     );
+    works(&bed);
+}
+
+/// Is over when this is dropped.
+struct Until<'a>(&'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The kernel has no lock for the bits of a device: who writes one beside another one's loses
+/// either. Without a patch of ours tph_enabled is such a bit, and a batch leaves it alone; with it,
+/// it is none.
+pub fn r88_bits_beside_tph_enabled(bench: &mut Bench) {
+    const ROUNDS: usize = 20;
+    const AT_ONCE: Duration = Duration::from_millis(100);
+    let bed = Bed::new(bench, Gate::Safe, Requester::Standard);
+    let (device, endpoint, bdf) = (&bed.device, &bed.endpoint, &bed.endpoint.bdf);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let until = Until(&over);
+        let other = scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                kstate::toggle_neighbour(bdf, AT_ONCE)?;
+            }
+            Ok::<_, io::Error>(())
+        });
+        for _ in 0..ROUNDS {
+            device
+                .program(0, &[cpu(CPU), cpu(OTHER_CPU)])
+                .expect("TPH_ST");
+            endpoint.assert_kernel_agrees();
+            if kernel::is_patched() {
+                for requester in [Requester::Disabled, Requester::Standard] {
+                    device.set_control(control(StMode::InterruptVector, requester));
+                    endpoint.assert_kernel_agrees();
+                }
+            }
+        }
+        drop(until);
+        let toggled = other.join().expect("a thread");
+        toggled.expect("the bit beside it is what was written last");
+    });
     works(&bed);
 }
 
