@@ -10,7 +10,9 @@ use std::thread;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
-use tph_selftests::module::Gate;
+use tph_selftests::kernel;
+use tph_selftests::module::{Gate, VFIO_TPH};
+use tph_selftests::msix;
 use tph_selftests::protocol::{Access, Fault, Position, Table, TphShape};
 use tph_selftests::root_port;
 use tph_selftests::tph::{control, Link, Requester, StMode};
@@ -469,6 +471,75 @@ fn r48_table_that_grows_before_it_sleeps(bench: &mut Bench) {
     endpoint.assert_kernel_agrees();
 }
 
+/// Fails the test if config space was accessed behind its first 256 bytes.
+#[track_caller]
+fn assert_none_behind(endpoint: &Endpoint, mark: u64, what: &str) {
+    let end = u64::from(PCI_CFG_SPACE_SIZE);
+    let behind = |access: &Access| match *access {
+        Access::ConfigRead { offset, width, .. } | Access::ConfigWrite { offset, width, .. } => {
+            offset + u64::from(width) > end
+        }
+        _ => false,
+    };
+    let mut log = endpoint.log_after(mark).into_iter();
+    assert_eq!(log.find(|entry| behind(&entry.access)), None, "{what}");
+}
+
+/// Capabilities of the first 256 bytes that reach past them, on a device that has no more: they say
+/// a length that is too large, or start too late for the one that they have. Nothing is read or
+/// written behind the end, and the user sees the bytes before it.
+fn r66_standard_capabilities_past_the_end(bench: &mut Bench) {
+    /// The last dword.
+    const LAST: u16 = PCI_CFG_SPACE_SIZE as u16 - 4;
+
+    if !kernel::is_patched() {
+        skip!("vfio-pci-core writes past its buffers without kernel/patches");
+    }
+    let endpoint = bench.pick(&Want::TABLE);
+    let config = endpoint.bdf.config();
+    let express = msix::capability(&config, PCI_CAP_ID_EXP).expect("PCI Express");
+    let link = config.dword(express) & !0xff00;
+    // As where requests for extended config space do not get through: nobody answers there.
+    endpoint.lie(PCI_CFG_SPACE_SIZE as u16, u32::MAX);
+    endpoint.bdf.rediscover();
+
+    let longest = PCI_CAP_ID_VNDR | (255 << 16);
+    let msi = (PCI_MSI_FLAGS_64BIT | PCI_MSI_FLAGS_MASKBIT) << 16;
+    Gate::Safe.load();
+    for (what, at, header) in [
+        ("vendor specific, 255 bytes", 0x80, longest),
+        ("vendor specific, 255 bytes", LAST, longest),
+        ("power management", LAST, PCI_CAP_ID_PM | (3 << 16)),
+        ("MSI", LAST, PCI_CAP_ID_MSI | msi),
+        ("MSI-X", LAST, PCI_CAP_ID_MSIX),
+        ("advanced features", LAST, PCI_CAP_ID_AF | (6 << 16)),
+        ("HyperTransport", LAST, PCI_CAP_ID_HT),
+    ] {
+        endpoint.lie(express, link | (u32::from(at) << 8));
+        endpoint.lie(at, header);
+        let mut spaces = Vec::new();
+        for driver in ["vfio-pci", VFIO_TPH] {
+            let what = format!("{what} at {at:#x}, {driver}");
+            endpoint.bdf.bind(driver).expect("bind");
+            let mark = endpoint.mark();
+            let device = endpoint.open();
+            let space = device.config_space();
+            assert_eq!(space.len(), PCI_CFG_SPACE_SIZE as usize, "{what}");
+            assert_eq!(space[usize::from(at)], header as u8, "{what}");
+            if driver == VFIO_TPH {
+                assert_eq!(device.tph(), Err(Errno::EOPNOTSUPP), "{what}");
+            }
+            device.reset().expect("VFIO_DEVICE_RESET");
+            assert!(device.config_space() == space, "{what}: after a reset");
+            drop(device);
+            assert_none_behind(&endpoint, mark, &what);
+            spaces.push(space);
+        }
+        assert!(spaces[0] == spaces[1], "{what} at {at:#x}: config space");
+        endpoint.lie(at, 0);
+    }
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r25_chains_that_do_not_end,
@@ -477,5 +548,6 @@ fn main() -> ExitCode {
         r9_capability_registers_that_lie,
         r41_stops_while_it_is_opened,
         r48_table_that_grows_before_it_sleeps,
+        r66_standard_capabilities_past_the_end,
     ])
 }
