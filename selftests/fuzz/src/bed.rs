@@ -102,7 +102,7 @@ impl Bed {
             }
             endpoint.assert_off("close");
             if seat.shape.in_msix {
-                endpoint.assert_msix_off("close");
+                endpoint.assert_off("close");
             }
         }
     }
@@ -141,7 +141,7 @@ fn settle_open(seat: &Seat, endpoint: &Endpoint, device: &Arc<Device>) {
     if seat.shape.in_msix {
         // Nothing allocated is an error.
         let _ = device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-        let tags = endpoint.tags();
+        let tags = endpoint.entries();
         assert!(
             tags.iter().all(|&tag| tag == 0),
             "{}: tags of vectors that are free: {tags:x?}",

@@ -12,6 +12,7 @@ use tph_uapi::pci_regs::*;
 
 use crate::endpoint::{Control, Endpoint};
 use crate::module::{Gate, VFIO_TPH};
+use crate::msix::Traits;
 use crate::pci::Bdf;
 use crate::root_port;
 use crate::skip;
@@ -32,8 +33,10 @@ pub fn in_test_vm() -> bool {
 pub struct Want {
     /// Whether it has a TPH Requester capability.
     pub tph: bool,
-    /// The least number of ST entries in the capability.
+    /// The least number of ST entries.
     pub entries: u16,
+    /// Whether these are in MSI-X, or in the capability.
+    pub in_msix: bool,
     /// Extended TPH Requester Supported.
     pub extended: bool,
     /// Below a root port, or a root complex integrated endpoint.
@@ -45,6 +48,7 @@ impl Want {
     pub const NO_TPH: Want = Want {
         tph: false,
         entries: 0,
+        in_msix: false,
         extended: false,
         root_port: None,
     };
@@ -52,14 +56,24 @@ impl Want {
     pub const TABLE: Want = Want {
         tph: true,
         entries: 8,
+        in_msix: false,
         extended: true,
         root_port: Some(true),
     };
+    /// The same with the table in MSI-X.
+    pub const MSIX: Want = Want {
+        in_msix: true,
+        ..Want::TABLE
+    };
+    /// Either place of the table.
+    pub const TABLES: [Want; 2] = [Want::TABLE, Want::MSIX];
     /// A root complex integrated endpoint, the same otherwise.
     pub const RCIEP: Want = Want {
         root_port: Some(false),
         ..Want::TABLE
     };
+    /// All devices with a table.
+    pub const EVERY_TABLE: [Want; 3] = [Want::TABLE, Want::RCIEP, Want::MSIX];
 
     /// Whether a device is what is wanted.
     pub fn fits(&self, bdf: &Bdf) -> bool {
@@ -72,8 +86,14 @@ impl Want {
             return !self.tph;
         };
         let capability = config.dword(link.offset + PCI_TPH_CAP as u16);
+        let entries = match self.in_msix {
+            false => tph::claimed_entries(capability),
+            true => Traits::of(bdf)
+                .filter(|traits| traits.in_msix)
+                .map_or(0, |traits| traits.vectors),
+        };
         self.tph
-            && tph::claimed_entries(capability) >= self.entries
+            && entries >= self.entries
             && (!self.extended || capability & PCI_TPH_CAP_EXT_TPH != 0)
             && self
                 .root_port

@@ -42,7 +42,7 @@ pub struct Endpoint {
 pub struct Registers {
     /// Control.
     pub control: u32,
-    /// All ST entries of a table in the capability.
+    /// All ST entries, in the capability or in MSI-X.
     pub entries: Vec<u16>,
 }
 
@@ -249,13 +249,20 @@ impl Endpoint {
         kstate::of(&self.bdf)
     }
 
-    /// What its registers hold. On an emulated endpoint that is no access.
+    /// What its registers hold. On an emulated endpoint that is no access; of another one, a table
+    /// in MSI-X is not read.
     pub fn registers(&self) -> Registers {
         if self.is_emulated() {
-            let tph = self.tph();
+            let state = self.state();
+            let tph = state.tph.expect("an endpoint with TPH");
             return Registers {
                 control: tph.control,
-                entries: tph.entries,
+                entries: match state.msix {
+                    Some(msix) if tph.capability & PCI_TPH_CAP_LOC_MASK == PCI_TPH_LOC_MSIX => {
+                        msix.entries.iter().map(|entry| entry.tag).collect()
+                    }
+                    _ => tph.entries,
+                },
             };
         }
         let config = self.bdf.config();

@@ -88,26 +88,6 @@ impl Bench {
 }
 
 impl Endpoint {
-    /// The tags in the MSI-X table.
-    #[track_caller]
-    pub fn tags(&self) -> Vec<u16> {
-        let msix = self.state().msix.expect("an endpoint with MSI-X");
-        msix.entries.iter().map(|entry| entry.tag).collect()
-    }
-
-    /// Fails the test unless TPH is off, no vector has a tag, and the kernel knows that it is off.
-    #[track_caller]
-    pub fn assert_msix_off(&self, after: &str) {
-        let tags = self.tags();
-        let left: Vec<_> = (0..).zip(&tags).filter(|(_, &tag)| tag != 0).collect();
-        assert!(
-            left.is_empty(),
-            "{}: tags after {after}: {left:x?}",
-            self.bdf
-        );
-        self.assert_off(after);
-    }
-
     /// Leaves tags in the table of a device that nobody drives, as an earlier driver may have done
     /// it; the kernel knows nothing of them.
     pub fn leave_tags(&self, count: u16, tag: u16) {
@@ -137,7 +117,7 @@ impl Endpoint {
             }
         }
         config.set_dword(PCI_COMMAND as u16, before & 0xffff);
-        let tags = self.tags();
+        let tags = self.entries();
         assert!(
             tags.iter().take(count.into()).all(|&left| left == tag),
             "{tags:x?}"

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use tph_selftests::bench::Bench;
 use tph_selftests::endpoint::{Endpoint, Registers};
-use tph_selftests::engine::Engine;
 use tph_selftests::monitor::wait_until;
+use tph_selftests::msix::Traits;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
 use tph_selftests::vfio::{cpu, Device, Source, Vectors};
+use tph_selftests::Errno;
 
-use crate::{st, xst, CPU, OTHER_CPU};
+use crate::{mask_and_unmask, raise_all, st, xst, CPU, OTHER_CPU};
 
 /// PowerState of a device that is awake.
 pub const D0: u16 = 0;
@@ -65,26 +66,6 @@ pub const STATES: [(StMode, Requester); 7] = [
     (StMode::NoSt, Requester::Disabled),
 ];
 
-impl Kind {
-    /// Fails the test unless TPH is off, there is no tag, and the kernel knows it.
-    #[track_caller]
-    pub fn assert_off(self, endpoint: &Endpoint, after: &str) {
-        match self.in_msix {
-            true => endpoint.assert_msix_off(after),
-            false => endpoint.assert_off(after),
-        }
-    }
-
-    /// The tags in the table, wherever that is.
-    #[track_caller]
-    pub fn tags(self, endpoint: &Endpoint) -> Vec<u16> {
-        match self.in_msix {
-            true => endpoint.tags(),
-            false => endpoint.entries(),
-        }
-    }
-}
-
 /// An open device, with vectors if that is where its table is.
 pub struct Bed {
     /// The hardware.
@@ -102,14 +83,23 @@ pub struct Bed {
 pub struct InForce {
     /// What hardware holds.
     pub registers: Registers,
-    /// Its tags, wherever they are.
-    pub tags: Vec<u16>,
     /// What the PCI core believes: enabled, mode, type.
     pub kernel: (bool, u8, u8),
     /// Control as the user sees it.
     pub seen_control: u32,
     /// The entries in the capability that the user sees.
     pub seen_entries: Vec<u16>,
+}
+
+impl Kind {
+    /// The kind of a device.
+    pub fn of(endpoint: &Endpoint) -> Self {
+        let traits = Traits::of(&endpoint.bdf).expect("a device with TPH");
+        Self {
+            in_msix: traits.in_msix,
+            loses_state: !traits.no_soft_reset,
+        }
+    }
 }
 
 impl Bed {
@@ -146,12 +136,6 @@ impl Bed {
             vectors,
             kind,
         }
-    }
-
-    /// The tags in the table, wherever that is.
-    #[track_caller]
-    pub fn tags(&self) -> Vec<u16> {
-        self.kind.tags(&self.endpoint)
     }
 
     /// What [`Bed::put`] has in the table afterwards.
@@ -198,7 +182,6 @@ impl Bed {
         };
         InForce {
             registers: self.endpoint.registers(),
-            tags: self.tags(),
             kernel: (kernel.tph_enabled, kernel.tph_mode, kernel.tph_req_type),
             seen_control: device.control(),
             seen_entries: (0..entries)
@@ -233,6 +216,37 @@ impl Bed {
         assert_eq!(self.power_state(), D0 as u8);
     }
 
+    /// Fails the test unless TPH is off and the table empty, also when the kernel has written what
+    /// it remembers of the vectors; and then, unless all of it works.
+    #[track_caller]
+    pub fn assert_off_and_works(&self, what: &str) {
+        self.endpoint.assert_off(what);
+        if let Some(vectors) = &self.vectors {
+            mask_and_unmask(&self.endpoint, &self.device, vectors);
+            self.endpoint
+                .assert_off(&format!("{what}, mask and unmask"));
+        }
+        assert_eq!(
+            self.device.control(),
+            0,
+            "{what}: Control as the user sees it"
+        );
+        let refused = self.device.program(0, &[cpu(CPU)]);
+        assert_eq!(refused, Err(Errno::ENXIO), "{what}");
+        self.device
+            .enable(StMode::InterruptVector, Requester::Extended);
+        self.device
+            .program(1, &[cpu(CPU)])
+            .unwrap_or_else(|error| panic!("TPH_ST after {what}: {error}"));
+        let entries = self.endpoint.entries();
+        assert_eq!(entries[..2], [0, st(CPU)], "{what}");
+        assert!(entries[2..].iter().all(|&tag| tag == 0), "{what}");
+        self.endpoint.assert_kernel_agrees();
+        if let Some(vectors) = &self.vectors {
+            raise_all(&self.device, vectors, what);
+        }
+    }
+
     /// A call on the device, for another thread.
     pub fn call<T>(&self, call: impl FnOnce(&Device) -> T) -> impl FnOnce() -> T {
         let device = self.device.clone();
@@ -248,13 +262,9 @@ impl Bed {
         self.device
             .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
             .expect("TPH_ST");
-        assert_eq!(self.tags()[..2], [st(OTHER_CPU), st(CPU)]);
+        assert_eq!(self.endpoint.entries()[..2], [st(OTHER_CPU), st(CPU)]);
         if let Some(vectors) = &self.vectors {
-            let engine = Engine::new(&self.device);
-            for vector in 0..vectors.count() {
-                engine.interrupt(vector);
-                vectors.wait(vector);
-            }
+            raise_all(&self.device, vectors, "everything works");
         }
     }
 }

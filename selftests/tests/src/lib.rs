@@ -9,11 +9,13 @@ use std::rc::Rc;
 
 use tph_selftests::bench::{in_test_vm, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::engine::Engine;
 use tph_selftests::firmware::{Tags, CPUS};
 use tph_selftests::kernel;
 use tph_selftests::module::Gate;
+use tph_selftests::msix::Traits;
 use tph_selftests::tph::{Requester, StMode};
-use tph_selftests::vfio::{cpu, Device, Source, StRequest, FAULT_UNTOUCHED};
+use tph_selftests::vfio::{cpu, Device, Source, StRequest, Vectors, FAULT_UNTOUCHED};
 use tph_selftests::{assert_errno, skip, Errno};
 
 /// Whether the kernel was booted with `pci=notph`.
@@ -39,18 +41,90 @@ pub fn needs_tph() {
     }
 }
 
-/// A device with a table in its capability, opened.
-pub fn opened(bench: &mut Bench, gate: Gate) -> (Rc<Endpoint>, Device) {
-    let endpoint = bench.take(gate, &Want::TABLE);
+/// Opens a device that vfio_tph drives. All vectors are allocated if its table is in MSI-X, each
+/// with an event that nobody waits for.
+pub fn open_with_vectors(endpoint: &Endpoint) -> Device {
     let device = endpoint.open();
+    if Traits::of(&endpoint.bdf).is_some_and(|traits| traits.in_msix) {
+        let count = endpoint.entries().len() as u32;
+        Vectors::allocate(&device, count).expect("SET_IRQS of all vectors");
+    }
+    device
+}
+
+/// A device, opened, with all that its table takes.
+pub fn opened_as(bench: &mut Bench, want: &Want, gate: Gate) -> (Rc<Endpoint>, Device) {
+    let endpoint = bench.take(gate, want);
+    let device = open_with_vectors(&endpoint);
     (endpoint, device)
 }
 
 /// The same, enabled in Interrupt Vector mode.
-pub fn enabled(bench: &mut Bench, gate: Gate, requester: Requester) -> (Rc<Endpoint>, Device) {
-    let (endpoint, device) = opened(bench, gate);
+pub fn enabled_as(
+    bench: &mut Bench,
+    want: &Want,
+    gate: Gate,
+    requester: Requester,
+) -> (Rc<Endpoint>, Device) {
+    let (endpoint, device) = opened_as(bench, want, gate);
     device.enable(StMode::InterruptVector, requester);
     (endpoint, device)
+}
+
+/// A device with a table in its capability, opened.
+pub fn opened(bench: &mut Bench, gate: Gate) -> (Rc<Endpoint>, Device) {
+    opened_as(bench, &Want::TABLE, gate)
+}
+
+/// The same, enabled in Interrupt Vector mode.
+pub fn enabled(bench: &mut Bench, gate: Gate, requester: Requester) -> (Rc<Endpoint>, Device) {
+    enabled_as(bench, &Want::TABLE, gate, requester)
+}
+
+/// Has a device raise each of its vectors; each must arrive, and no other one.
+#[track_caller]
+pub fn raise_all(device: &Device, vectors: &Vectors, when: &str) {
+    let engine = Engine::new(device);
+    for vector in 0..vectors.count() {
+        engine.interrupt(vector);
+        vectors.wait(vector);
+    }
+    let stray: Vec<u16> = (0..vectors.count())
+        .filter(|&vector| vectors.raised(vector))
+        .collect();
+    assert!(stray.is_empty(), "{when}: raised again: {stray:?}");
+}
+
+/// Takes the interrupt of each vector away and puts it back: the kernel masks and unmasks all of
+/// them, and writes what it believes is in their control words.
+#[track_caller]
+pub fn mask_and_unmask(endpoint: &Endpoint, device: &Device, vectors: &Vectors) {
+    let events = vectors.descriptors();
+    for (events, are_masked) in [(&vec![-1; events.len()], true), (&events, false)] {
+        device.set_msix(0, events).expect("SET_IRQS");
+        let msix = endpoint.state().msix.expect("MSI-X");
+        let entries = msix.entries.iter().take(events.len());
+        let masked: Vec<bool> = entries.map(|entry| entry.masked).collect();
+        assert!(
+            masked.iter().all(|&masked| masked == are_masked),
+            "{masked:?}"
+        );
+    }
+}
+
+/// Calls `body` with each place of a table and each gate.
+pub fn each_table_and_gate(bench: &mut Bench, body: impl Fn(&mut Bench, &Want, Gate)) {
+    for gate in Gate::BOTH {
+        each_table(bench, |bench, want| body(bench, want, gate));
+    }
+}
+
+/// Calls `body` with each place of a table.
+pub fn each_table(bench: &mut Bench, body: impl Fn(&mut Bench, &Want)) {
+    for want in &Want::TABLES {
+        body(bench, want);
+        bench.next_round();
+    }
 }
 
 /// A CPU's volatile memory, all of whose tags the test VM's firmware knows.

@@ -83,7 +83,7 @@ fn say(endpoint: &Endpoint, word: u32) {
 }
 
 fn vectors(endpoint: &Endpoint) -> u64 {
-    endpoint.tags().len() as u64
+    endpoint.entries().len() as u64
 }
 
 /// What touched a BAR since `mark`.
@@ -419,17 +419,17 @@ fn r76_bir_that_changes_in_use(bench: &mut Bench) {
         device.enable(StMode::InterruptVector, Requester::Standard);
         let _vectors = Vectors::allocate(&device, 2).expect("vectors");
         device.program(0, &[cpu(CPU); 2]).expect("TPH_ST");
-        assert_eq!(endpoint.tags()[..2], [st(CPU); 2], "{what}");
+        assert_eq!(endpoint.entries()[..2], [st(CPU); 2], "{what}");
 
         say(&endpoint, word);
         let mark = endpoint.mark();
         device.reset().expect("VFIO_DEVICE_RESET");
-        endpoint.assert_msix_off(&format!("{what}: a reset"));
+        endpoint.assert_off(&format!("{what}: a reset"));
         device.enable(StMode::InterruptVector, Requester::Standard);
         device.program(0, &[cpu(CPU); 2]).expect("TPH_ST");
-        assert_eq!(endpoint.tags()[..2], [st(CPU); 2], "{what}");
+        assert_eq!(endpoint.entries()[..2], [st(CPU); 2], "{what}");
         drop(device);
-        endpoint.assert_msix_off(&format!("{what}: close"));
+        endpoint.assert_off(&format!("{what}: close"));
         assert_touched_at(&endpoint, mark, (0, 0..size), &what);
     }
 }

@@ -426,7 +426,7 @@ fn r82_batches_are_charged_to_the_caller(bench: &mut Bench) {
         traits.in_msix && traits.vectors >= 512
     });
     policy::bind(&endpoint, Policy::IvSt);
-    let vectors = endpoint.tags().len();
+    let vectors = endpoint.entries().len();
     assert_charged(&endpoint.bdf, Call::Program, vectors as u16, 2 * vectors);
 }
 

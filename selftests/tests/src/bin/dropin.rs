@@ -445,9 +445,9 @@ fn r73_without_an_iommu(bench: &mut Bench) {
     let _vectors = Vectors::allocate(&device, 2).expect("SET_IRQS");
     device.enable(StMode::InterruptVector, Requester::Standard);
     device.program(0, &[cpu(CPU)]).expect("TPH_ST");
-    assert_eq!(endpoint.tags()[0], st(CPU));
+    assert_eq!(endpoint.entries()[0], st(CPU));
     drop(device);
-    endpoint.assert_msix_off("close");
+    endpoint.assert_off("close");
     endpoint.bdf.unbind();
 }
 

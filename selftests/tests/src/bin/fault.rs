@@ -4,17 +4,23 @@
 
 use std::process::ExitCode;
 
-use tph_selftests::bench::Bench;
+use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
-use tph_selftests::vfio::{cpu, literal, Device, Source};
+use tph_selftests::vfio::{cpu, literal, none, Device, Source};
 use tph_selftests::{tests, Errno};
-use tph_tests::{enabled, fill, opened, st, CPU};
+use tph_tests::{each_table, each_table_and_gate, enabled, enabled_as, fill, opened_as, st, CPU};
 
 const ENABLED: u32 = control(StMode::InterruptVector, Requester::Standard);
+
+/// How often a device was reached since its counters were reset.
+fn accesses(endpoint: &Endpoint) -> u64 {
+    let counters = endpoint.counters();
+    counters.config_read + counters.config_write + counters.mmio_read + counters.mmio_write
+}
 
 /// After a fault: the device answers again, and after a reset all of it works again.
 fn recover(endpoint: &Endpoint, device: &Device, what: &str) {
@@ -31,12 +37,11 @@ fn recover(endpoint: &Endpoint, device: &Device, what: &str) {
 }
 
 /// The device stops after each number of accesses that a batch takes.
-fn stop_in_the_middle(bench: &mut Bench, sources: &[Source], index: u16) {
-    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Standard);
+fn stop_in_the_middle(bench: &mut Bench, want: &Want, sources: &[Source], index: u16) {
+    let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Standard);
     endpoint.reset_counters();
     device.program(index, sources).expect("TPH_ST");
-    let counters = endpoint.counters();
-    let accesses = counters.config_read + counters.config_write;
+    let accesses = accesses(&endpoint);
     let complete = endpoint.entries();
 
     for before_fault in 0..=accesses {
@@ -72,20 +77,26 @@ fn stop_in_the_middle(bench: &mut Bench, sources: &[Source], index: u16) {
 
 fn r41_stops_in_a_batch(bench: &mut Bench) {
     let sources: Vec<Source> = (1..=7).map(literal).collect();
-    stop_in_the_middle(bench, &sources, 1);
+    each_table(bench, |bench, want| {
+        stop_in_the_middle(bench, want, &sources, 1)
+    });
 }
 
 fn r41_stops_in_a_batch_of_one(bench: &mut Bench) {
-    stop_in_the_middle(bench, &[literal(0x42)], 0);
+    each_table(bench, |bench, want| {
+        stop_in_the_middle(bench, want, &[literal(0x42)], 0);
+    });
 }
 
 fn r41_stops_in_a_clearing_batch(bench: &mut Bench) {
-    stop_in_the_middle(bench, &[tph_selftests::vfio::none(); 4], 2);
+    each_table(bench, |bench, want| {
+        stop_in_the_middle(bench, want, &[none(); 4], 2);
+    });
 }
 
 fn r41_all_ones_while_open(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device) = enabled(bench, gate, Requester::Standard);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let (endpoint, device) = enabled_as(bench, want, gate, Requester::Standard);
         endpoint.fault(Fault::AllOnes);
         assert_eq!(device.program(0, &[cpu(CPU)]), Err(Errno::EIO));
         assert!(!endpoint.kernel().tph_enabled);
@@ -93,23 +104,25 @@ fn r41_all_ones_while_open(bench: &mut Bench) {
         let again = device.program(0, &[cpu(CPU)]);
         assert!(matches!(again, Err(Errno::EIO | Errno::ENXIO)), "{again:?}");
         recover(&endpoint, &device, "all ones");
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r41_control_write_to_a_device_that_is_gone(bench: &mut Bench) {
-    let (endpoint, device) = opened(bench, Gate::Safe);
-    endpoint.fault(Fault::AllOnes);
-    device.set_control(ENABLED);
-    assert!(
-        !endpoint.kernel().tph_enabled,
-        "dropped, the kernel knows it"
-    );
-    assert_eq!(device.tph().map(|offer| offer.st_entries > 0), Ok(true));
-    recover(&endpoint, &device, "a write to a device that is gone");
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = opened_as(bench, want, Gate::Safe);
+        endpoint.fault(Fault::AllOnes);
+        device.set_control(ENABLED);
+        assert!(
+            !endpoint.kernel().tph_enabled,
+            "dropped, the kernel knows it"
+        );
+        assert_eq!(device.tph().map(|offer| offer.st_entries > 0), Ok(true));
+        recover(&endpoint, &device, "a write to a device that is gone");
+    });
 }
 
+/// With a table in the capability alone: the kernel gives a device that has a slot of its own some
+/// minutes to come out of a reset.
 fn r41_close_while_gone(bench: &mut Bench) {
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
     endpoint.fault(Fault::AllOnes);
@@ -125,69 +138,72 @@ fn r41_close_while_gone(bench: &mut Bench) {
 
 /// A batch that half came through is not what its user sees, and must not come into use.
 fn r41_back_without_a_reset(bench: &mut Bench) {
-    let sources: Vec<Source> = (1..=7).map(literal).collect();
-    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Standard);
-    endpoint.reset_counters();
-    device.program(1, &sources).expect("TPH_ST");
-    let counters = endpoint.counters();
-    let accesses = counters.config_read + counters.config_write;
+    each_table(bench, |bench, want| {
+        let sources: Vec<Source> = (1..=7).map(literal).collect();
+        let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Standard);
+        endpoint.reset_counters();
+        device.program(1, &sources).expect("TPH_ST");
+        let accesses = accesses(&endpoint);
 
-    let mut torn = 0;
-    for before_fault in 0..accesses {
-        let what = format!("stopped after {before_fault} of {accesses} accesses");
-        fill(&endpoint, &device);
-        let before = endpoint.entries();
-        endpoint.fault(Fault::StopAfter {
-            accesses: before_fault,
-        });
-        assert_eq!(device.program(1, &sources), Err(Errno::EIO), "{what}");
-        endpoint.fault(Fault::None);
-        torn += u32::from(endpoint.entries() != before);
-        device.set_control(ENABLED);
-        let registers = endpoint.registers();
-        assert_eq!(registers.control, ENABLED, "{what}");
-        assert_eq!(registers.entries, before, "{what}");
-        endpoint.assert_kernel_agrees();
-    }
-    assert_ne!(torn, 0, "no batch came through by half");
+        let mut torn = 0;
+        for before_fault in 0..accesses {
+            let what = format!("stopped after {before_fault} of {accesses} accesses");
+            fill(&endpoint, &device);
+            let before = endpoint.entries();
+            endpoint.fault(Fault::StopAfter {
+                accesses: before_fault,
+            });
+            assert_eq!(device.program(1, &sources), Err(Errno::EIO), "{what}");
+            endpoint.fault(Fault::None);
+            torn += u32::from(endpoint.entries() != before);
+            device.set_control(ENABLED);
+            let registers = endpoint.registers();
+            assert_eq!(registers.control, ENABLED, "{what}");
+            assert_eq!(registers.entries, before, "{what}");
+            endpoint.assert_kernel_agrees();
+        }
+        assert_ne!(torn, 0, "no batch came through by half");
+    });
 }
 
 /// Nobody can tell whether a write to Control came through before the device stopped.
 fn r41_stops_in_a_control_write(bench: &mut Bench) {
-    let (endpoint, device) = opened(bench, Gate::Safe);
-    endpoint.reset_counters();
-    device.set_control(ENABLED);
-    let counters = endpoint.counters();
-    let accesses = counters.config_read + counters.config_write;
-    for (value, other) in [(ENABLED, 0), (0, ENABLED)] {
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = opened_as(bench, want, Gate::Safe);
+        endpoint.reset_counters();
+        device.set_control(ENABLED);
+        let accesses = accesses(&endpoint);
+        for (value, other) in [(ENABLED, 0), (0, ENABLED)] {
+            for before_fault in 0..=accesses {
+                let what =
+                    format!("{value:#x}, stopped after {before_fault} of {accesses} accesses");
+                device.set_control(other);
+                assert_eq!(endpoint.control(), other, "{what}");
+                endpoint.fault(Fault::StopAfter {
+                    accesses: before_fault,
+                });
+                device.set_control(value);
+                endpoint.fault(Fault::None);
+                // What is seen is what another write, which changes nothing, makes sure of.
+                let seen = device.control();
+                device.set_control(seen);
+                assert_eq!(endpoint.control(), seen, "{what}");
+                endpoint.assert_kernel_agrees();
+            }
+        }
+        // And close does, too, if there is no such write.
+        drop(device);
         for before_fault in 0..=accesses {
-            let what = format!("{value:#x}, stopped after {before_fault} of {accesses} accesses");
-            device.set_control(other);
-            assert_eq!(endpoint.control(), other, "{what}");
+            let device = endpoint.open();
             endpoint.fault(Fault::StopAfter {
                 accesses: before_fault,
             });
-            device.set_control(value);
+            device.set_control(ENABLED);
             endpoint.fault(Fault::None);
-            // What is seen is what another write, which changes nothing, makes sure of.
-            let seen = device.control();
-            device.set_control(seen);
-            assert_eq!(endpoint.control(), seen, "{what}");
-            endpoint.assert_kernel_agrees();
+            drop(device);
+            endpoint.assert_off(&format!("close, stopped after {before_fault}"));
         }
-    }
-    // And close does, too, if there is no such write.
-    drop(device);
-    for before_fault in 0..=accesses {
-        let device = endpoint.open();
-        endpoint.fault(Fault::StopAfter {
-            accesses: before_fault,
-        });
-        device.set_control(ENABLED);
-        endpoint.fault(Fault::None);
-        drop(device);
-        endpoint.assert_off(&format!("close, stopped after {before_fault}"));
-    }
+    });
 }
 
 fn main() -> ExitCode {

@@ -4,10 +4,9 @@
 //! out, where it hears of it afterwards. With tables in the capability and in MSI-X.
 
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::thread;
 
-use tph_selftests::bench::{self, Bench};
+use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
@@ -18,52 +17,32 @@ use tph_selftests::pci::{self, Bdf};
 use tph_selftests::protocol::Fault;
 use tph_selftests::tests;
 use tph_selftests::tph::{Requester, StMode};
-use tph_selftests::vfio::{cpu, Device, Vectors};
-use tph_tests::{st, CPU};
+use tph_selftests::vfio::{cpu, Device};
+use tph_tests::{each_table, open_with_vectors, st, CPU};
 
 /// What vfio says when it asks a user for a device.
 const ASKED: &str = "Relaying device request to user";
 
-fn pick(bench: &mut Bench, in_msix: bool) -> Rc<Endpoint> {
-    let endpoint = bench.pick_with("a slot of its own", |traits| {
-        traits.in_msix == in_msix && traits.extended
-    });
-    bench::bind(&endpoint, Gate::Safe);
-    endpoint
-}
-
-/// Calls `body` with a device of each kind, driven by vfio_tph.
-fn each_kind(bench: &mut Bench, body: impl Fn(&Endpoint, bool)) {
-    for in_msix in [false, true] {
-        let endpoint = pick(bench, in_msix);
-        body(&endpoint, in_msix);
-        bench.next_round();
-    }
+/// Calls `body` with a device of each kind, which has a slot of its own, driven by vfio_tph.
+fn each_kind(bench: &mut Bench, body: impl Fn(&Endpoint)) {
+    each_table(bench, |bench, want| body(&bench.take(Gate::Safe, want)));
 }
 
 /// Opens a device, and programs an entry.
-fn program(endpoint: &Endpoint, in_msix: bool) -> Device {
-    let device = endpoint.open();
-    match in_msix {
-        true => endpoint.assert_msix_off("open"),
-        false => endpoint.assert_off("open"),
-    }
-    let _vectors = in_msix.then(|| Vectors::allocate(&device, 4).expect("SET_IRQS"));
+fn program(endpoint: &Endpoint) -> Device {
+    let device = open_with_vectors(endpoint);
+    endpoint.assert_off("open");
     device.enable(StMode::InterruptVector, Requester::Standard);
     device.program(0, &[cpu(CPU)]).expect("TPH_ST");
-    let tag = match in_msix {
-        true => endpoint.tags()[0],
-        false => endpoint.entries()[0],
-    };
-    assert_eq!(tag, st(CPU));
+    assert_eq!(endpoint.entries()[0], st(CPU));
     device
 }
 
 /// A device that was gone: the module can be unloaded, and all of it works again.
-fn as_new(endpoint: &Endpoint, in_msix: bool) {
+fn as_new(endpoint: &Endpoint) {
     module::unload(VFIO_TPH).expect("rmmod");
     bench::bind(endpoint, Gate::Safe);
-    drop(program(endpoint, in_msix));
+    drop(program(endpoint));
 }
 
 /// Takes the device away from a process that is in the middle of everything; `leave` returns when
@@ -93,46 +72,43 @@ fn dies_while_busy(endpoint: &Endpoint, task: Task, fault: Fault, leave: impl Fn
 }
 
 /// What the hardware was left with by the kernel, which could still reach it.
-fn assert_left_clean(endpoint: &Endpoint, in_msix: bool) {
+fn assert_left_clean(endpoint: &Endpoint) {
     assert_eq!(endpoint.tph().control, 0);
-    let tags = match in_msix {
-        true => endpoint.tags(),
-        false => endpoint.entries(),
-    };
+    let tags = endpoint.entries();
     assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
 }
 
 const BUSY: [Task; 2] = [Task::BusyUntilAsked, Task::Busy];
 
 fn r52_slot_switched_off(bench: &mut Bench) {
-    each_kind(bench, |endpoint, in_msix| {
+    each_kind(bench, |endpoint| {
         for task in BUSY {
             let plug = Plug::of(endpoint);
             let slot = plug.slot();
             leave_while_busy(endpoint, task, || slot.switch_off().expect("power"));
-            assert_left_clean(endpoint, in_msix);
+            assert_left_clean(endpoint);
             plug.plug_in();
-            as_new(endpoint, in_msix);
+            as_new(endpoint);
         }
     });
 }
 
 /// By QEMU's monitor.
 fn r52_attention_button(bench: &mut Bench) {
-    let endpoint = pick(bench, false);
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
     let plug = Plug::of(&endpoint);
     let slot = plug.slot();
     leave_while_busy(&endpoint, Task::BusyUntilAsked, || {
         slot.press_button();
         slot.wait_until_empty();
     });
-    assert_left_clean(&endpoint, false);
+    assert_left_clean(&endpoint);
     plug.plug_in();
-    as_new(&endpoint, false);
+    as_new(&endpoint);
 }
 
 fn torn_out(bench: &mut Bench, fault: Fault) {
-    each_kind(bench, |endpoint, in_msix| {
+    each_kind(bench, |endpoint| {
         for task in BUSY {
             let plug = Plug::of(endpoint);
             let slot = plug.slot();
@@ -142,7 +118,7 @@ fn torn_out(bench: &mut Bench, fault: Fault) {
             });
             endpoint.fault(Fault::None);
             plug.plug_in();
-            as_new(endpoint, in_msix);
+            as_new(endpoint);
         }
     });
 }
@@ -158,14 +134,14 @@ fn r52_torn_out_and_dead(bench: &mut Bench) {
 
 /// Bound, and opened once, but not now.
 fn r52_torn_out_while_closed(bench: &mut Bench) {
-    each_kind(bench, |endpoint, in_msix| {
-        drop(program(endpoint, in_msix));
+    each_kind(bench, |endpoint| {
+        drop(program(endpoint));
         let plug = Plug::of(endpoint);
         let slot = plug.slot();
         slot.tear_out();
         slot.wait_until_empty();
         plug.plug_in();
-        as_new(endpoint, in_msix);
+        as_new(endpoint);
     });
 }
 
@@ -181,27 +157,27 @@ fn rescan(bdf: &Bdf) {
 
 /// By its file in sysfs; the hardware stays.
 fn r52_removed_in_sysfs(bench: &mut Bench) {
-    each_kind(bench, |endpoint, in_msix| {
+    each_kind(bench, |endpoint| {
         for task in BUSY {
             let bdf = &endpoint.bdf;
             leave_while_busy(endpoint, task, || remove(bdf));
-            assert_left_clean(endpoint, in_msix);
+            assert_left_clean(endpoint);
             rescan(bdf);
-            as_new(endpoint, in_msix);
+            as_new(endpoint);
         }
     });
 }
 
 /// The root port goes, and all that is below it.
 fn r52_root_port_removed(bench: &mut Bench) {
-    each_kind(bench, |endpoint, in_msix| {
+    each_kind(bench, |endpoint| {
         let port = endpoint.bdf.root_port().expect("a root port");
         for task in BUSY {
             leave_while_busy(endpoint, task, || remove(&port));
             assert!(!port.exists());
-            assert_left_clean(endpoint, in_msix);
+            assert_left_clean(endpoint);
             rescan(&endpoint.bdf);
-            as_new(endpoint, in_msix);
+            as_new(endpoint);
         }
     });
 }

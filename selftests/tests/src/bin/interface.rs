@@ -18,7 +18,7 @@ use tph_selftests::vfio::{
     StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 use tph_selftests::{assert_errno, tests, Errno};
-use tph_tests::{enabled, fill, opened, CPU};
+use tph_tests::{each_table, enabled, enabled_as, fill, opened, CPU};
 use vfio_bindings::bindings::vfio::{
     vfio_device_feature_dma_buf, VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_MASK,
 };
@@ -87,28 +87,44 @@ fn r2_no_get_of_entries(bench: &mut Bench) {
 }
 
 fn r5_index_and_count_do_not_wrap(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
-    let before = fill(&endpoint, &device);
-    let n = before.len() as u16;
-    let clear =
-        |index, count: u16| device.tph_st(&mut StRequest::new(index, &vec![none(); count.into()]));
-    for (index, count) in [
-        (0xffff, 1),
-        (0, 0xffff),
-        (0xffff, 0xffff),
-        (1, 0xffff),
-        (n - 1, 2),
-        (n, 1),
-        (0, n + 1),
-        (1, n),
-        (0x8000, 0x8000),
-    ] {
-        assert_errno!(clear(index, count), EINVAL, "({index:#x}, {count:#x})");
-        assert_eq!(endpoint.entries(), before, "({index:#x}, {count:#x})");
-    }
-    clear(n - 1, 1).expect("the last entry");
-    clear(0, n).expect("all entries");
-    assert!(endpoint.entries().iter().all(|&tag| tag == 0));
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = enabled_as(bench, want, Gate::Safe, Requester::Standard);
+        let before = fill(&endpoint, &device);
+        let n = before.len() as u16;
+        let offer = device.tph().expect("GET of TPH");
+        assert_eq!(offer.st_entries, n);
+        let location = match want.in_msix {
+            true => VFIO_TPH_FLAG_ST_MSIX,
+            false => VFIO_TPH_FLAG_ST_CAP,
+        };
+        let both = VFIO_TPH_FLAG_ST_CAP | VFIO_TPH_FLAG_ST_MSIX;
+        assert_eq!(offer.flags & both, location, "{offer:x?}");
+        let clear = |index, count: u16| {
+            let mut request = StRequest::new(index, &vec![none(); count.into()]);
+            let result = device.tph_st(&mut request);
+            assert_eq!(request.fault, FAULT_UNTOUCHED);
+            result
+        };
+        for (index, count) in [
+            (0xffff, 1),
+            (0, 0xffff),
+            (0xffff, 0xffff),
+            (1, 0xffff),
+            (n - 1, 2),
+            (n, 1),
+            (0, n + 1),
+            (1, n),
+            (0x8000, 0x8000),
+            (0, 0),
+            (n, 0),
+        ] {
+            assert_errno!(clear(index, count), EINVAL, "({index:#x}, {count:#x})");
+            assert_eq!(endpoint.entries(), before, "({index:#x}, {count:#x})");
+        }
+        clear(n - 1, 1).expect("the last entry");
+        clear(0, n).expect("all entries");
+        assert!(endpoint.entries().iter().all(|&tag| tag == 0));
+    });
 }
 
 fn r6_no_entries(bench: &mut Bench) {

@@ -102,7 +102,7 @@ fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
         let device = endpoint.open();
         device.decode_memory(true);
         let start = Traits::of(&endpoint.bdf).expect("TPH").table;
-        let end = start + endpoint.tags().len() as u64 * MSIX_ENTRY;
+        let end = start + endpoint.entries().len() as u64 * MSIX_ENTRY;
         attack(&Target {
             endpoint,
             device,
@@ -121,7 +121,7 @@ impl Target {
         let at = self.start - self.table.start + MSIX_VECTOR_CONTROL;
         let word = (u32::from(SECRET) << 16) | PCI_MSIX_ENTRY_CTRL_MASKBIT;
         table.write(at, word);
-        assert_eq!(self.endpoint.tags()[0], SECRET, "{:?}: set", self.driver);
+        assert_eq!(self.endpoint.entries()[0], SECRET, "{:?}: set", self.driver);
         assert_eq!(table.read(at), word, "{:?}: seen", self.driver);
         table.write(at, PCI_MSIX_ENTRY_CTRL_MASKBIT);
     }
@@ -134,7 +134,7 @@ impl Target {
 
     #[track_caller]
     fn has_no_tag(&self) {
-        let tags = self.endpoint.tags();
+        let tags = self.endpoint.entries();
         assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
     }
 
@@ -425,7 +425,7 @@ fn r14_read_and_write(bench: &mut Bench) {
             return;
         }
         let (endpoint, device) = (&target.endpoint, &target.device);
-        let count = endpoint.tags().len();
+        let count = endpoint.entries().len();
         let _vectors = Vectors::allocate(device, count as u32).expect("SET_IRQS");
         device.enable(StMode::InterruptVector, Requester::Extended);
         device

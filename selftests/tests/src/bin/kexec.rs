@@ -17,13 +17,12 @@ use std::process::{Command, ExitCode};
 
 use tph_selftests::bench::Bench;
 use tph_selftests::harness;
-use tph_selftests::msix::Traits;
 use tph_selftests::policy::Policy;
 use tph_selftests::protocol::{Access, Entry};
 use tph_selftests::tests;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::pci_regs::{PCI_TPH_CTRL, PCI_VENDOR_ID};
-use tph_tests::bed::{Bed, Kind, KINDS};
+use tph_tests::bed::{Bed, KINDS};
 
 const IMAGE: &str = "/boot/bzImage";
 /// The same with a change.
@@ -105,7 +104,10 @@ fn start_the_next_kernel() -> ExitCode {
         .map(|kind| {
             let bed = Bed::new(&mut bench, kind, Policy::DsSt);
             bed.put(StMode::InterruptVector, Requester::Extended);
-            assert_eq!(bed.tags()[..bed.programmed().len()], bed.programmed());
+            assert_eq!(
+                bed.endpoint.entries()[..bed.programmed().len()],
+                bed.programmed()
+            );
             bed
         })
         .collect();
@@ -158,7 +160,7 @@ fn r87_next_kernel_finds_tph_off(bench: &mut Bench) {
         assert!(!log.iter().any(reset), "{name}: a reset has done it");
 
         // What is there now the first kernel has left: the second one has written to neither place.
-        let end = control + 4 + 2 * endpoint.entries().len() as u64;
+        let end = control + 4 + 2 * endpoint.tph().entries.len() as u64;
         for entry in second {
             let changes = match entry.access {
                 Access::ConfigWrite { offset, .. } => (control..end).contains(&offset),
@@ -167,11 +169,7 @@ fn r87_next_kernel_finds_tph_off(bench: &mut Bench) {
             };
             assert!(!changes, "{name}: the second kernel: {entry:?}");
         }
-        let kind = Kind {
-            in_msix: Traits::of(&endpoint.bdf).is_some_and(|traits| traits.in_msix),
-            loses_state: false,
-        };
-        kind.assert_off(&endpoint, "another kernel");
+        endpoint.assert_off("another kernel");
     }
 }
 

@@ -35,7 +35,7 @@ fn the_same_after(bench: &mut Bench, kind: Kind, sleep: impl Fn(&Bed)) {
             bed.put(mode, requester);
             let before = bed.in_force();
             assert_eq!(before.registers.control, control(mode, requester));
-            assert_eq!(before.tags[..2], [xst(CPU), xst(OTHER_CPU)]);
+            assert_eq!(before.registers.entries[..2], [xst(CPU), xst(OTHER_CPU)]);
             for round in 0..2 {
                 sleep(&bed);
                 let what = format!("{kind:?}, {policy:?}, {mode:?}, {requester:?}, round {round}");
@@ -152,7 +152,11 @@ fn r48_access_in_low_power(bench: &mut Bench) {
         bed.device.exit_low_power().expect("LOW_POWER_EXIT");
         assert_eq!(bed.device.control(), value, "{kind:?}: written");
         assert_eq!(bed.endpoint.control(), value, "{kind:?}: written");
-        assert_eq!(bed.tags(), before.tags, "{kind:?}: written");
+        assert_eq!(
+            bed.endpoint.entries(),
+            before.registers.entries,
+            "{kind:?}: written"
+        );
         bed.endpoint.assert_kernel_agrees();
 
         sleep();
@@ -161,11 +165,11 @@ fn r48_access_in_low_power(bench: &mut Bench) {
         bed.device.exit_low_power().expect("LOW_POWER_EXIT");
         let expected = match result {
             Ok(()) => [st(OTHER_CPU), st(CPU)],
-            Err(Errno::EIO) => [before.tags[0], before.tags[1]],
+            Err(Errno::EIO) => [before.registers.entries[0], before.registers.entries[1]],
             Err(error) => panic!("{kind:?}: TPH_ST: {error}"),
         };
         println!("# {kind:?}: TPH_ST in low power: {result:?}");
-        assert_eq!(bed.tags()[..2], expected, "{kind:?}: TPH_ST");
+        assert_eq!(bed.endpoint.entries()[..2], expected, "{kind:?}: TPH_ST");
         assert_eq!(bed.endpoint.control(), value, "{kind:?}: TPH_ST");
         bed.works();
         drop(bed);
@@ -226,7 +230,7 @@ fn r50_memory_disabled_capability(bench: &mut Bench) {
     bed.put(StMode::InterruptVector, Requester::Standard);
     bed.device.decode_memory(false);
     bed.device.program(0, &[cpu(OTHER_CPU)]).expect("TPH_ST");
-    assert_eq!(bed.tags()[0], st(OTHER_CPU));
+    assert_eq!(bed.endpoint.entries()[0], st(OTHER_CPU));
 }
 
 /// Sleeping with memory space disabled.
@@ -248,7 +252,7 @@ fn r46_reset_in_d3hot(bench: &mut Bench) {
         bed.device.reset().expect("VFIO_DEVICE_RESET");
         bed.device.set_power_state(D0);
         let what = format!("a reset in D3hot, {kind:?}");
-        kind.assert_off(&bed.endpoint, &what);
+        bed.endpoint.assert_off(&what);
         assert_eq!(bed.device.control(), 0, "{what}");
         bed.works();
         drop(bed);
@@ -263,9 +267,9 @@ fn r45_close_in_d3hot(bench: &mut Bench) {
         bed.device.set_power_state(D3HOT);
         let endpoint = bed.endpoint.clone();
         drop(bed);
-        kind.assert_off(&endpoint, &format!("close in D3hot, {kind:?}"));
+        endpoint.assert_off(&format!("close in D3hot, {kind:?}"));
         let device = endpoint.open();
-        kind.assert_off(&endpoint, &format!("open again, {kind:?}"));
+        endpoint.assert_off(&format!("open again, {kind:?}"));
         drop(device);
         bench.next_round();
     }
@@ -279,7 +283,7 @@ fn r45_close_in_low_power(bench: &mut Bench) {
         wait_until(|| bed.power_state() == D3HOT as u8);
         let endpoint = bed.endpoint.clone();
         drop(bed);
-        kind.assert_off(&endpoint, &format!("close in low power, {kind:?}"));
+        endpoint.assert_off(&format!("close in low power, {kind:?}"));
         bench.next_round();
     }
 }
@@ -324,7 +328,7 @@ fn r49_allocated_in_d3hot(bench: &mut Bench) {
         bed.endpoint.clear_violations();
         bed.device.set_power_state(D0);
         let tags = |after: &str| {
-            let tags = bed.tags();
+            let tags = bed.endpoint.entries();
             assert_eq!(tags[0], xst(CPU), "{kind:?}, {after}");
             assert!(
                 tags[1..].iter().all(|&tag| tag == 0),
@@ -364,12 +368,12 @@ fn r49_allocated_in_d3hot_before_low_power(bench: &mut Bench) {
             .expect("SET_IRQS in D3hot");
         bed.endpoint.clear_violations();
         bed.low_power_and_back();
-        let stray = bed.tags()[1..].iter().any(|&tag| tag != 0);
+        let stray = bed.endpoint.entries()[1..].iter().any(|&tag| tag != 0);
         let enabled = bed.endpoint.control() & PCI_TPH_CTRL_REQ_EN_MASK != 0;
         println!("# {kind:?}: a stray tag: {stray}, enabled: {enabled}");
         assert!(!(stray && enabled), "{kind:?}");
         bed.device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
-        let tags = bed.tags();
+        let tags = bed.endpoint.entries();
         assert_eq!(tags[0], xst(CPU), "{kind:?}");
         assert!(tags[1..].iter().all(|&tag| tag == 0), "{kind:?}: {tags:x?}");
         let expected = control(StMode::InterruptVector, Requester::Extended);
@@ -393,7 +397,7 @@ fn r49_freed_while_gone_before_a_write_of_the_power_state(bench: &mut Bench) {
             .expect("SET_IRQS of none");
         bed.endpoint.fault(Fault::None);
         bed.device.set_power_state(D0);
-        let tags = bed.tags();
+        let tags = bed.endpoint.entries();
         assert!(tags.iter().all(|&tag| tag == 0), "{kind:?}: {tags:x?}");
         assert_eq!(bed.device.control(), expected, "{kind:?}");
         assert_eq!(bed.endpoint.control(), expected, "{kind:?}");

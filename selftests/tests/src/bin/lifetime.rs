@@ -17,12 +17,12 @@ use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, wait_for, Device, OpenBy};
 use tph_selftests::{assert_errno, tests};
-use tph_tests::{fill, st, CPU};
+use tph_tests::{each_table, each_table_and_gate, fill, open_with_vectors, st, CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
 /// Enabled, every entry set.
 fn in_use(endpoint: &Endpoint) -> Device {
-    let device = endpoint.open();
+    let device = open_with_vectors(endpoint);
     device.enable(StMode::InterruptVector, Requester::Extended);
     fill(endpoint, &device);
     device
@@ -30,7 +30,7 @@ fn in_use(endpoint: &Endpoint) -> Device {
 
 /// The device works for the next user.
 fn works_again(endpoint: &Endpoint) {
-    let device = endpoint.open();
+    let device = open_with_vectors(endpoint);
     endpoint.assert_off("open");
     device.enable(StMode::InterruptVector, Requester::Standard);
     device.program(0, &[cpu(CPU)]).expect("TPH_ST");
@@ -90,8 +90,8 @@ fn r44_what_a_kernel_driver_left(bench: &mut Bench) {
 
 fn r45_close(bench: &mut Bench) {
     for gate in Gate::BOTH {
-        for want in [Want::TABLE, Want::RCIEP] {
-            let endpoint = bench.take(gate, &want);
+        for want in &Want::EVERY_TABLE {
+            let endpoint = bench.take(gate, want);
             drop(in_use(&endpoint));
             endpoint.assert_off("close");
             works_again(&endpoint);
@@ -115,16 +115,18 @@ fn r45_close_by_every_way_in(bench: &mut Bench) {
 }
 
 fn r45_close_while_disabled_but_programmed(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
-    let device = in_use(&endpoint);
-    device.set_control(0);
-    drop(device);
-    endpoint.assert_off("close");
+    each_table(bench, |bench, want| {
+        let endpoint = bench.take(Gate::Safe, want);
+        let device = in_use(&endpoint);
+        device.set_control(0);
+        drop(device);
+        endpoint.assert_off("close");
+    });
 }
 
 fn r45_owner_is_killed(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let endpoint = bench.take(gate, &Want::TABLE);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let endpoint = bench.take(gate, want);
         let entries = endpoint.entries().len() as u16;
         let owner = Owner::start(&endpoint.bdf, Task::Program(entries));
         let registers = endpoint.registers();
@@ -136,60 +138,67 @@ fn r45_owner_is_killed(bench: &mut Bench) {
         owner.kill();
         endpoint.assert_off("kill -9");
         works_again(&endpoint);
-        bench.next_round();
-    }
+    });
 }
 
 fn r45_unbind(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
-    drop(in_use(&endpoint));
-    endpoint.bdf.unbind();
-    endpoint.assert_off("unbind");
+    each_table(bench, |bench, want| {
+        let endpoint = bench.take(Gate::Safe, want);
+        drop(in_use(&endpoint));
+        endpoint.bdf.unbind();
+        endpoint.assert_off("unbind");
+    });
 }
 
 /// vfio asks the user to let go, and waits.
 fn r45_unbind_while_open(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
-    let device = in_use(&endpoint);
-    let request = EventFd::new().expect("eventfd");
-    device
-        .set_irqs(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&request))
-        .expect("SET_IRQS of the request interrupt");
-    let bdf = endpoint.bdf.clone();
-    let unbind = thread::spawn(move || bdf.unbind());
-    wait_for(&request);
-    assert_eq!(
-        endpoint.registers().control,
-        control(StMode::InterruptVector, Requester::Extended),
-        "still the user's"
-    );
-    drop(device);
-    unbind.join().expect("unbind");
-    endpoint.assert_off("unbind while open");
-    assert_eq!(endpoint.bdf.driver(), None);
-    bench::bind(&endpoint, Gate::Safe);
-    works_again(&endpoint);
+    each_table(bench, |bench, want| {
+        let endpoint = bench.take(Gate::Safe, want);
+        let device = in_use(&endpoint);
+        let request = EventFd::new().expect("eventfd");
+        device
+            .set_irqs(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&request))
+            .expect("SET_IRQS of the request interrupt");
+        let bdf = endpoint.bdf.clone();
+        let unbind = thread::spawn(move || bdf.unbind());
+        wait_for(&request);
+        assert_eq!(
+            endpoint.registers().control,
+            control(StMode::InterruptVector, Requester::Extended),
+            "still the user's"
+        );
+        drop(device);
+        unbind.join().expect("unbind");
+        endpoint.assert_off("unbind while open");
+        assert_eq!(endpoint.bdf.driver(), None);
+        bench::bind(&endpoint, Gate::Safe);
+        works_again(&endpoint);
+    });
 }
 
 fn r45_rmmod(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
-    let device = in_use(&endpoint);
-    assert_errno!(module::unload(VFIO_TPH), EAGAIN, "rmmod while open");
-    drop(device);
-    module::unload(VFIO_TPH).expect("rmmod");
-    endpoint.assert_off("rmmod");
-    bench::bind(&endpoint, Gate::Safe);
-    works_again(&endpoint);
+    each_table(bench, |bench, want| {
+        let endpoint = bench.take(Gate::Safe, want);
+        let device = in_use(&endpoint);
+        assert_errno!(module::unload(VFIO_TPH), EAGAIN, "rmmod while open");
+        drop(device);
+        module::unload(VFIO_TPH).expect("rmmod");
+        endpoint.assert_off("rmmod");
+        bench::bind(&endpoint, Gate::Safe);
+        works_again(&endpoint);
+    });
 }
 
 fn r45_the_next_driver_finds_nothing(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
-    drop(in_use(&endpoint));
-    endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
-    endpoint.assert_off("another driver");
-    let device = endpoint.open();
-    endpoint.assert_off("another driver's open");
-    drop(device);
+    each_table(bench, |bench, want| {
+        let endpoint = bench.take(Gate::Safe, want);
+        drop(in_use(&endpoint));
+        endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
+        endpoint.assert_off("another driver");
+        let device = endpoint.open();
+        endpoint.assert_off("another driver's open");
+        drop(device);
+    });
 }
 
 /// The snapshot that core takes at open and loads at a reset and at close was made while a driver
@@ -222,15 +231,17 @@ fn r47_snapshot_of_an_earlier_state(bench: &mut Bench) {
 }
 
 fn r47_reset_at_close_leaves_nothing_behind(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
-    for _ in 0..3 {
-        let device = in_use(&endpoint);
-        device.reset().expect("a reset");
-        endpoint.assert_off("a reset");
-        device.enable(StMode::NoSt, Requester::Standard);
-        drop(device);
-        endpoint.assert_off("close");
-    }
+    each_table(bench, |bench, want| {
+        let endpoint = bench.take(Gate::Safe, want);
+        for _ in 0..3 {
+            let device = in_use(&endpoint);
+            device.reset().expect("a reset");
+            endpoint.assert_off("a reset");
+            device.enable(StMode::NoSt, Requester::Standard);
+            drop(device);
+            endpoint.assert_off("close");
+        }
+    });
 }
 
 fn main() -> ExitCode {

@@ -12,7 +12,6 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::Engine;
 use tph_selftests::module::Gate;
-use tph_selftests::msix::Traits;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::reset_itself;
 use tph_selftests::protocol::{Access, Entry, Fault, Lost};
@@ -60,7 +59,7 @@ fn states(policy: Policy) -> impl Iterator<Item = (StMode, Requester)> {
 /// All of the table, as [`Bed::put`] has programmed it.
 fn programmed(bed: &Bed) -> Vec<u16> {
     let mut tags = bed.programmed().to_vec();
-    tags.resize(bed.tags().len(), 0);
+    tags.resize(bed.endpoint.entries().len(), 0);
     tags
 }
 
@@ -153,7 +152,7 @@ impl Tally {
                 self.done += 1;
                 let now = agreed(bed, what);
                 assert_eq!(now.registers.control, before, "{what}");
-                assert_eq!(now.tags, expected, "{what}: TPH_ST succeeded");
+                assert_eq!(now.registers.entries, expected, "{what}: TPH_ST succeeded");
             }
             Err(Errno::EIO) => {
                 self.refused += 1;
@@ -177,7 +176,7 @@ impl Tally {
         }
         self.done += 1;
         if differs || is_enabled(value) {
-            assert_eq!(now.tags, programmed(bed), "{what}: in force");
+            assert_eq!(now.registers.entries, programmed(bed), "{what}: in force");
         }
     }
 }
@@ -267,13 +266,13 @@ fn r77_lost_while_off_then_enabled(bench: &mut Bench) {
                     .program_extended(index, &[cpu(CPU)])
                     .expect("TPH_ST");
                 bed.device.enable(StMode::NoSt, Requester::Disabled);
-                let before = bed.tags();
+                let before = bed.endpoint.entries();
                 assert_eq!(before[usize::from(index)], xst(CPU), "{what}");
                 lose(&bed, Lost::Everything);
                 bed.device.set_control(ENABLED);
                 let now = agreed(&bed, &what);
                 assert_eq!(now.registers.control, ENABLED, "{what}");
-                assert_eq!(now.tags, before, "{what}");
+                assert_eq!(now.registers.entries, before, "{what}");
             }
             drop(bed);
             bench.next_round();
@@ -293,7 +292,10 @@ fn r77_lost_mode_alone(bench: &mut Bench) {
                 assert_errno!(bed.device.program(0, &[cpu(CPU)]), ENXIO, "{what}");
                 bed.device.set_control(control(mode, Requester::Standard));
                 let now = agreed(&bed, &what);
-                assert!(now.tags.iter().all(|&tag| tag == 0), "{what}: {now:x?}");
+                assert!(
+                    now.registers.entries.iter().all(|&tag| tag == 0),
+                    "{what}: {now:x?}"
+                );
                 bed.device.set_control(0);
             }
         }
@@ -342,7 +344,7 @@ fn r77_lost_and_not_decoded(bench: &mut Bench) {
             if write {
                 // Taken, if the driver has the device decode memory for it.
                 let on = is_enabled(now.registers.control);
-                assert!(!on || now.tags == before, "{what}: {now:x?}");
+                assert!(!on || now.registers.entries == before, "{what}: {now:x?}");
             } else {
                 let counters = bed.endpoint.counters();
                 let mmio = counters.mmio_read + counters.mmio_write;
@@ -354,8 +356,12 @@ fn r77_lost_and_not_decoded(bench: &mut Bench) {
             bed.device.set_control(ENABLED);
             let now = agreed(&bed, &what);
             if is_enabled(now.registers.control) {
-                let cleared = now.tags.iter().all(|&tag| tag == 0);
-                assert!(cleared || now.tags == before, "{what}: {:x?}", now.tags);
+                let cleared = now.registers.entries.iter().all(|&tag| tag == 0);
+                assert!(
+                    cleared || now.registers.entries == before,
+                    "{what}: {:x?}",
+                    now.registers.entries
+                );
             }
         }
         restore_interrupts(&bed);
@@ -449,7 +455,7 @@ fn r77_on_after_a_reset(bench: &mut Bench) {
                             bed.put(StMode::InterruptVector, Requester::Extended);
                         }
                         reset_and_come_up(&bed, on, reset);
-                        kind.assert_off(&bed.endpoint, &what);
+                        bed.endpoint.assert_off(&what);
                         assert_eq!(bed.device.control(), 0, "{what}");
                     }
                     bed.works();
@@ -475,7 +481,7 @@ fn hidden(bench: &mut Bench, kind: Kind, completer: Option<u8>) {
     let bed = Bed::open(endpoint, kind);
     bed.endpoint.after_reset(0, 0);
     bed.endpoint.clear_violations();
-    kind.assert_off(&bed.endpoint, &format!("open, hidden, {kind:?}"));
+    bed.endpoint.assert_off(&format!("open, hidden, {kind:?}"));
     assert_eq!(bed.device.find_tph(), None, "{kind:?}, {completer:?}");
     for (name, reset) in RESETS {
         if name == HOT_RESET && !bed.endpoint.bdf.siblings().is_empty() {
@@ -485,7 +491,7 @@ fn hidden(bench: &mut Bench, kind: Kind, completer: Option<u8>) {
         for on in ON {
             let what = format!("{name}, {on:#x}, hidden, {kind:?}, {completer:?}");
             reset_and_come_up(&bed, on, reset);
-            kind.assert_off(&bed.endpoint, &what);
+            bed.endpoint.assert_off(&what);
         }
     }
     drop(bed);
@@ -512,22 +518,16 @@ fn r77_on_after_a_reset_with_notph(bench: &mut Bench) {
 /// its table in the capability.
 fn pair(bench: &mut Bench) -> [Bed; 2] {
     const ANY: Want = Want {
-        tph: true,
         entries: 0,
-        extended: true,
-        root_port: Some(true),
+        ..Want::TABLE
     };
     let (first, second) = bench.pick_pair(&ANY);
-    let kind = |endpoint: &Endpoint| Kind {
-        in_msix: Traits::of(&endpoint.bdf).is_some_and(|traits| traits.in_msix),
-        loses_state: false,
-    };
     for endpoint in [&first, &second] {
         policy::bind(endpoint, Policy::DsSt);
     }
     let device = first.open();
     let other = open_beside(&device, &second.bdf).expect("the other function");
-    let (kind, other_kind) = (kind(&first), kind(&second));
+    let (kind, other_kind) = (Kind::of(&first), Kind::of(&second));
     [
         Bed::of(first, device, kind),
         Bed::of(second, other, other_kind),
@@ -550,7 +550,7 @@ fn r77_on_after_a_hot_reset_of_the_bus(bench: &mut Bench) {
                     bed.endpoint.clear_violations();
                 }
                 let what = format!("a hot reset of the bus, {on:#x}, {:?}", bed.kind);
-                bed.kind.assert_off(&bed.endpoint, &what);
+                bed.endpoint.assert_off(&what);
                 assert_eq!(bed.device.control(), 0, "{what}");
             }
         }
@@ -572,12 +572,13 @@ fn r77_on_after_a_reset_of_the_link(bench: &mut Bench) {
             reset_and_come_up(&bed, on, |bed| {
                 aer::inject(&bed.endpoint.bdf, Severity::Fatal);
             });
-            bed.endpoint.assert_off(&what);
+            assert_eq!(bed.endpoint.control(), 0, "{what}");
+            bed.endpoint.assert_kernel_agrees();
             assert_eq!(bed.device.control(), 0, "{what}");
             bed.device.decode_memory(true);
             bed.device.set_control(ENABLED);
             let now = agreed(&bed, &what);
-            let clear = now.tags.iter().all(|&tag| tag == 0);
+            let clear = now.registers.entries.iter().all(|&tag| tag == 0);
             assert!(
                 clear || !is_enabled(now.registers.control),
                 "{what}: on with {now:x?}"
@@ -700,14 +701,20 @@ fn r77_batch_that_is_dropped(bench: &mut Bench) {
                 assert_errno!(bed.device.tph_st(&mut request), EIO, "{what}");
                 bed.endpoint.fault(Fault::None);
                 disabled(&bed, &what);
-                assert_eq!(bed.tags(), before, "{what}: nothing came through");
+                assert_eq!(
+                    bed.endpoint.entries(),
+                    before,
+                    "{what}: nothing came through"
+                );
 
                 // What it had before, or nothing: not what nobody knows.
                 bed.device.set_control(ENABLED);
                 let now = agreed(&bed, &what);
-                let cleared = now.tags.iter().all(|&tag| tag == 0);
+                let cleared = now.registers.entries.iter().all(|&tag| tag == 0);
                 assert!(
-                    !is_enabled(now.registers.control) || cleared || now.tags == before,
+                    !is_enabled(now.registers.control)
+                        || cleared
+                        || now.registers.entries == before,
                     "{what}: {now:x?}"
                 );
             }
@@ -723,7 +730,7 @@ fn r77_dead_bars_beside_a_table_in_the_capability(bench: &mut Bench) {
     let bed = Bed::new(bench, CAPABILITY, Policy::DsSt);
     bed.endpoint.fault(Fault::MmioAllOnes);
     bed.put(StMode::InterruptVector, Requester::Extended);
-    assert_eq!(bed.tags(), programmed(&bed));
+    assert_eq!(bed.endpoint.entries(), programmed(&bed));
     let now = agreed(&bed, "dead BARs");
     assert_eq!(now.registers.control, ENABLED);
     bed.endpoint.fault(Fault::None);
@@ -768,7 +775,7 @@ fn r79_open(bench: &mut Bench) {
 /// With vectors that stay allocated until then, and with such as were freed in vain.
 fn r79_close(bench: &mut Bench) {
     let endpoint = pick_most(bench);
-    let n = endpoint.tags().len();
+    let n = endpoint.entries().len();
     let count = |used: bool, free: bool| {
         let device = endpoint.open();
         // Without events: there are not interrupts enough for so many.
@@ -800,7 +807,7 @@ fn r79_close(bench: &mut Bench) {
         assert!(ours.0 <= stock.0 + HANDFUL, "SET_IRQS: {ours:?}");
         assert!(ours.1 <= stock.1 + HANDFUL, "close: {ours:?}");
         let device = endpoint.open();
-        endpoint.assert_msix_off("open");
+        endpoint.assert_off("open");
         drop(device);
     }
 }
@@ -820,7 +827,10 @@ fn enabled_without_tags(bed: &Bed, what: &str) {
     bed.device.set_control(ENABLED);
     let now = agreed(bed, what);
     assert_eq!(now.registers.control, ENABLED, "{what}");
-    assert!(now.tags.iter().all(|&tag| tag == 0), "{what}: {now:x?}");
+    assert!(
+        now.registers.entries.iter().all(|&tag| tag == 0),
+        "{what}: {now:x?}"
+    );
     bed.works();
 }
 
@@ -828,7 +838,7 @@ fn r79_left_behind_before_open(bench: &mut Bench) {
     let endpoint = pick_without_reset(bench);
     for allocated in [false, true] {
         endpoint.bdf.unbind();
-        endpoint.leave_tags(endpoint.tags().len() as u16, 0xa5);
+        endpoint.leave_tags(endpoint.entries().len() as u16, 0xa5);
         policy::bind(&endpoint, Policy::DsSt);
         endpoint.fault(Fault::MmioAllOnes);
         let device = endpoint.open();
@@ -838,7 +848,7 @@ fn r79_left_behind_before_open(bench: &mut Bench) {
             Bed::of(endpoint.clone(), device, MSIX)
         } else {
             device.set_control(ENABLED);
-            let tags = endpoint.tags();
+            let tags = endpoint.entries();
             let on = is_enabled(endpoint.control());
             assert!(
                 !on || tags.iter().all(|&tag| tag == 0),
@@ -849,7 +859,7 @@ fn r79_left_behind_before_open(bench: &mut Bench) {
         };
         enabled_without_tags(&bed, &what);
         drop(bed);
-        endpoint.assert_msix_off("close");
+        endpoint.assert_off("close");
     }
 }
 
@@ -865,7 +875,7 @@ fn r79_freed_in_vain(bench: &mut Bench) {
                 .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
                 .expect("SET_IRQS of none");
             let on = is_enabled(endpoint.control());
-            let tags = endpoint.tags();
+            let tags = endpoint.entries();
             assert!(!on || tags.iter().all(|&tag| tag == 0), "{what}: {tags:x?}");
             endpoint.fault(Fault::None);
             let events = bed.vectors.as_ref().map(Vectors::descriptors);
@@ -874,7 +884,7 @@ fn r79_freed_in_vain(bench: &mut Bench) {
                 .expect("SET_IRQS");
             enabled_without_tags(&bed, &what);
             drop(bed);
-            endpoint.assert_msix_off(&what);
+            endpoint.assert_off(&what);
         }
     }
 }
@@ -890,10 +900,10 @@ fn r79_closed_in_vain(bench: &mut Bench) {
         endpoint.fault(Fault::None);
         endpoint.assert_off(&what);
         let bed = Bed::open(endpoint.clone(), MSIX);
-        endpoint.assert_msix_off("open");
+        endpoint.assert_off("open");
         enabled_without_tags(&bed, &what);
         drop(bed);
-        endpoint.assert_msix_off("close");
+        endpoint.assert_off("close");
     }
 }
 

@@ -273,7 +273,7 @@ fn assert_interrupt_vector(endpoint: &Endpoint, device: &Device, offered: bool, 
             0
         }
     };
-    assert_eq!(endpoint.tags()[0], tag, "{what}");
+    assert_eq!(endpoint.entries()[0], tag, "{what}");
     drop(vectors);
     device.set_control(0);
 }
@@ -294,7 +294,7 @@ fn r73_shared_group(bench: &mut Bench) {
                 control(StMode::NoSt, Requester::Standard)
             );
             drop(device);
-            endpoint.assert_msix_off("close");
+            endpoint.assert_off("close");
         }
         bench.next_round();
     }

@@ -14,75 +14,57 @@ use tph_selftests::module::{Gate, VFIO_TPH};
 use tph_selftests::tests;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::vfio::{cpu, open_beside, Device, OpenBy};
-use tph_tests::{fill, st, CPU};
+use tph_selftests::vfio::{open_beside, Device, OpenBy};
+use tph_tests::bed::{Bed, Kind};
+use tph_tests::{each_table, fill, opened};
+use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
-/// Uses a device, resets it by `reset`, and looks.
-fn survives(bench: &mut Bench, want: &Want, what: &str, reset: impl Fn(&Endpoint, &Device)) {
-    for gate in Gate::BOTH {
+/// Uses devices, resets them by `reset`, and looks.
+fn survives(bench: &mut Bench, wants: &[Want], what: &str, reset: impl Fn(&Bed)) {
+    for (want, gate) in wants
+        .iter()
+        .flat_map(|want| Gate::BOTH.map(|gate| (want, gate)))
+    {
         let endpoint = bench.take(gate, want);
-        let device = endpoint.open();
-        let modes: &[StMode] = match gate {
-            Gate::Safe => &[StMode::InterruptVector],
-            Gate::Unsafe => &[StMode::DeviceSpecific],
+        let bed = Bed::open(endpoint.clone(), Kind::of(&endpoint));
+        let mode = match gate {
+            Gate::Safe => StMode::InterruptVector,
+            Gate::Unsafe => StMode::DeviceSpecific,
         };
-        for &mode in modes {
-            for requester in [
-                Requester::Standard,
-                Requester::Extended,
-                Requester::Disabled,
-            ] {
-                device.enable(mode, Requester::Standard);
-                fill(&endpoint, &device);
-                device.enable(mode, requester);
-                reset(&endpoint, &device);
-                is_off_and_works(&endpoint, &device, what);
-            }
+        for requester in [
+            Requester::Standard,
+            Requester::Extended,
+            Requester::Disabled,
+        ] {
+            bed.put(mode, requester);
+            let before = endpoint.counters().reset;
+            reset(&bed);
+            assert!(endpoint.counters().reset > before, "{what}: no reset");
+            bed.assert_off_and_works(what);
+            bed.device.set_control(0);
         }
-        drop(device);
+        drop(bed);
         endpoint.assert_off("close");
         bench.next_round();
     }
 }
 
-fn is_off_and_works(endpoint: &Endpoint, device: &Device, what: &str) {
-    endpoint.assert_off(what);
-    assert_eq!(device.control(), 0, "Control as the user sees it");
-    assert_eq!(
-        device.program(0, &[cpu(CPU)]),
-        Err(tph_selftests::Errno::ENXIO),
-        "{what}"
-    );
-    device.enable(StMode::InterruptVector, Requester::Extended);
-    device
-        .program(0, &[cpu(CPU)])
-        .unwrap_or_else(|error| panic!("TPH_ST after {what}: {error}"));
-    assert_eq!(endpoint.entries()[0], st(CPU), "{what}");
-    assert!(endpoint.entries()[1..].iter().all(|&tag| tag == 0));
-    endpoint.assert_kernel_agrees();
-}
-
 fn r46_device_reset(bench: &mut Bench) {
-    for want in [Want::TABLE, Want::RCIEP] {
-        survives(bench, &want, "VFIO_DEVICE_RESET", |_, device| {
-            device.reset().expect("VFIO_DEVICE_RESET");
-        });
-    }
+    survives(bench, &Want::EVERY_TABLE, "VFIO_DEVICE_RESET", |bed| {
+        bed.device.reset().expect("VFIO_DEVICE_RESET");
+    });
 }
 
 fn r46_function_level_reset_in_config_space(bench: &mut Bench) {
-    for want in [Want::TABLE, Want::RCIEP] {
-        survives(bench, &want, "Initiate FLR", |_, device| {
-            let at = find_pcie(device) + PCI_EXP_DEVCTL as u16;
-            let value = device.config_word(at) | PCI_EXP_DEVCTL_BCR_FLR as u16;
-            device.set_config(at, &value.to_le_bytes());
-        });
-    }
+    survives(bench, &Want::EVERY_TABLE, "Initiate FLR", |bed| {
+        bed.device.initiate_flr();
+    });
 }
 
 /// The byte that has the bit, alone.
 fn r46_function_level_reset_by_a_byte(bench: &mut Bench) {
-    survives(bench, &Want::TABLE, "Initiate FLR", |_, device| {
+    survives(bench, &Want::TABLES, "Initiate FLR", |bed| {
+        let device = &bed.device;
         let at = find_pcie(device) + PCI_EXP_DEVCTL as u16 + 1;
         let value = device.config_byte(at) | (PCI_EXP_DEVCTL_BCR_FLR >> 8) as u8;
         device.set_config(at, &[value]);
@@ -100,44 +82,51 @@ fn find_pcie(device: &Device) -> u16 {
 }
 
 fn r46_reset_through_sysfs(bench: &mut Bench) {
-    for want in [Want::TABLE, Want::RCIEP] {
-        survives(bench, &want, "a reset through sysfs", |endpoint, _| {
-            endpoint.bdf.reset().expect("a reset through sysfs");
-        });
-    }
+    survives(bench, &Want::EVERY_TABLE, "a reset through sysfs", |bed| {
+        bed.endpoint.bdf.reset().expect("a reset through sysfs");
+    });
 }
 
-/// Two devices of a bus, opened by one user.
-fn pair(bench: &mut Bench, by: OpenBy) -> (Rc<Endpoint>, Device, Rc<Endpoint>, Device) {
-    let (first, second) = bench.pick_pair(&Want::TABLE);
-    bench::bind(&first, Gate::Safe);
-    bench::bind(&second, Gate::Safe);
-    let device = first.open_by(by);
-    let other =
-        open_beside(&device, &second.bdf).unwrap_or_else(|error| panic!("{}: {error}", second.bdf));
-    (first, device, second, other)
+/// Two devices of a bus, with tables in one place, bound. They share a group: with tables in MSI-X
+/// they have Interrupt Vector mode for the trusted alone.
+fn pair(bench: &mut Bench, want: &Want) -> (Rc<Endpoint>, Rc<Endpoint>) {
+    let (first, second) = bench.pick_pair(want);
+    let gate = match want.in_msix {
+        true => Gate::Unsafe,
+        false => Gate::Safe,
+    };
+    bench::bind(&first, gate);
+    bench::bind(&second, gate);
+    (first, second)
 }
 
 fn hot_reset(bench: &mut Bench, by: OpenBy) {
-    let (first, device, second, other) = pair(bench, by);
-    // Asked for through either of them, both are hit.
-    for asked in [&device, &other] {
-        for (endpoint, device) in [(&first, &device), (&second, &other)] {
-            device.enable(StMode::InterruptVector, Requester::Extended);
-            fill(endpoint, device);
+    each_table(bench, |bench, want| {
+        let (first, second) = pair(bench, want);
+        let device = first.open_by(by);
+        let other = open_beside(&device, &second.bdf)
+            .unwrap_or_else(|error| panic!("{}: {error}", second.bdf));
+        let kind = Kind::of(&first);
+        let beds = [Bed::of(first, device, kind), Bed::of(second, other, kind)];
+        // Asked for through either of them, both are hit.
+        for asked in &beds {
+            for bed in &beds {
+                bed.put(StMode::InterruptVector, Requester::Extended);
+            }
+            asked
+                .device
+                .hot_reset(&[])
+                .unwrap_or_else(|error| panic!("hot reset, {by:?}: {error}"));
+            for bed in &beds {
+                let what = format!("a hot reset through {}", asked.device.bdf());
+                bed.assert_off_and_works(&what);
+            }
         }
-        asked
-            .hot_reset(&[])
-            .unwrap_or_else(|error| panic!("hot reset, {by:?}: {error}"));
-        for (endpoint, device) in [(&first, &device), (&second, &other)] {
-            let what = format!("a hot reset through {}", asked.bdf());
-            is_off_and_works(endpoint, device, &what);
+        let endpoints = beds.map(|bed| bed.endpoint.clone());
+        for endpoint in endpoints {
+            endpoint.assert_off("close");
         }
-    }
-    drop(other);
-    drop(device);
-    first.assert_off("close");
-    second.assert_off("close");
+    });
 }
 
 fn r46_hot_reset_also_through_the_sibling(bench: &mut Bench) {
@@ -150,32 +139,41 @@ fn r46_hot_reset_by_groups(bench: &mut Bench) {
 
 /// A sibling that is bound to vfio_tph, but that nobody has open.
 fn r46_hot_reset_with_an_idle_sibling(bench: &mut Bench) {
-    let (first, second) = bench.pick_pair(&Want::TABLE);
-    bench::bind(&first, Gate::Safe);
-    bench::bind(&second, Gate::Safe);
-    let device = first.open_by(OpenBy::Cdev);
-    device.enable(StMode::InterruptVector, Requester::Standard);
-    fill(&first, &device);
-    device.hot_reset(&[]).expect("hot reset");
-    is_off_and_works(&first, &device, "a hot reset");
-    second.assert_off("a hot reset of its sibling");
+    each_table(bench, |bench, want| {
+        let (first, second) = pair(bench, want);
+        let kind = Kind::of(&first);
+        let bed = Bed::open(first, kind);
+        bed.put(StMode::InterruptVector, Requester::Standard);
+        bed.device.hot_reset(&[]).expect("hot reset");
+        bed.assert_off_and_works("a hot reset");
+        second.assert_off("a hot reset of its sibling");
+    });
 }
 
+/// As a guest does it: a fatal error has reset the link, and with it BARs and MSI-X of the device,
+/// which nobody restores but the user.
 fn r46_aer_recovery(bench: &mut Bench) {
     let what = "recovery from a fatal error";
-    survives(bench, &Want::TABLE, what, |endpoint, _| {
+    survives(bench, &Want::TABLES, what, |bed| {
         // The kernel recovers a bus if it has a driver for each device on it.
-        for sibling in endpoint.bdf.siblings() {
+        for sibling in bed.endpoint.bdf.siblings() {
             sibling.bind(VFIO_TPH).expect("bind");
         }
-        aer::inject(&endpoint.bdf, Severity::Fatal);
+        aer::inject(&bed.endpoint.bdf, Severity::Fatal);
+        bed.endpoint.assert_off(what);
+        if let Some(vectors) = &bed.vectors {
+            bed.device.decode_memory(true);
+            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
+            freed.expect("SET_IRQS");
+            let set = bed.device.set_msix(0, &vectors.descriptors());
+            set.expect("SET_IRQS");
+        }
     });
 }
 
 /// Before anything is read: what a reset ended does not come back through a read.
 fn r46_control_reads_zero_at_once(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
-    let device = endpoint.open();
+    let (endpoint, device) = opened(bench, Gate::Unsafe);
     device.enable(StMode::DeviceSpecific, Requester::Extended);
     fill(&endpoint, &device);
     let at = device.tph_offset();

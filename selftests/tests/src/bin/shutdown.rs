@@ -38,7 +38,7 @@ fn shut_down(bed: &Bed) {
 /// Whatever its user asks for, TPH stays off.
 #[track_caller]
 fn assert_stays_off(bed: &Bed, what: &str) {
-    bed.kind.assert_off(&bed.endpoint, what);
+    bed.endpoint.assert_off(what);
     let device = &bed.device;
     assert_eq!(device.control(), 0, "{what}");
     for value in [control(StMode::InterruptVector, Requester::Disabled), ON] {
@@ -46,7 +46,7 @@ fn assert_stays_off(bed: &Bed, what: &str) {
         assert_eq!(device.control(), 0, "{what}");
         assert_errno!(device.program(0, &[cpu(CPU)]), EIO, "{what}");
         assert_errno!(device.program_extended(0, &[cpu(CPU)]), EIO, "{what}");
-        bed.kind.assert_off(&bed.endpoint, what);
+        bed.endpoint.assert_off(what);
     }
     // A call that is no call is none now; what needs no device goes on.
     let refused = device.feature(Op::Set, VFIO_DEVICE_FEATURE_TPH_ST, &mut []);
@@ -188,7 +188,7 @@ fn r87_does_not_wait_for_a_user(bench: &mut Bench) {
         for call in calls {
             let stuck = Stuck::new(&bed.device, call);
             shut_down(&bed);
-            kind.assert_off(&bed.endpoint, &format!("{kind:?}, {call:?}"));
+            bed.endpoint.assert_off(&format!("{kind:?}, {call:?}"));
             stuck.go_on();
             assert_stays_off(&bed, &format!("{kind:?}, {call:?} over"));
         }
@@ -224,7 +224,7 @@ fn r87_amid_calls(bench: &mut Bench) {
                 });
                 wait_until(|| rounds.load(Ordering::Relaxed) > 50);
                 shut_down(&bed);
-                kind.assert_off(&bed.endpoint, "shutdown");
+                bed.endpoint.assert_off("shutdown");
                 stop.store(true, Ordering::Relaxed);
             });
             assert_stays_off(&bed, &format!("{kind:?}"));

@@ -67,7 +67,7 @@ fn the_same_after(bench: &mut Bench, way: Sleep) {
             let before = in_force(&beds);
             for now in &before {
                 assert_eq!(now.registers.control, control(mode, requester));
-                assert_eq!(now.tags[..2], [xst(CPU), xst(OTHER_CPU)]);
+                assert_eq!(now.registers.entries[..2], [xst(CPU), xst(OTHER_CPU)]);
             }
             sleep(&beds, way);
             let what = format!("{way:?}, {policy:?}, {mode:?}, {requester:?}");
@@ -207,10 +207,10 @@ fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
         for (endpoint, kind) in endpoints.iter().zip(KINDS) {
             endpoint.after_reset(0, 0);
             if hidden {
-                kind.assert_off(endpoint, &format!("sleep, hidden, {kind:?}"));
+                endpoint.assert_off(&format!("sleep, hidden, {kind:?}"));
             } else {
                 let device = endpoint.open();
-                kind.assert_off(endpoint, &format!("sleep, then open, {kind:?}"));
+                endpoint.assert_off(&format!("sleep, then open, {kind:?}"));
                 drop(device);
             }
         }

@@ -98,7 +98,7 @@ fn r51_life_cycles(bench: &mut Bench) {
     assert!(grown.is_empty(), "after {cycles} cycles: {grown:?}");
     module::unload(VFIO_TPH).expect("rmmod");
     cap.assert_off("all of it");
-    msix.assert_msix_off("all of it");
+    msix.assert_off("all of it");
 }
 
 /// What happens to a device that is open, until `end`. Counts the batches that were written.
@@ -201,7 +201,7 @@ fn r43_storm(bench: &mut Bench) {
 fn r43_storm_in_msix(bench: &mut Bench) {
     let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
     storm(&endpoint, number("TPH_SOAK_SECONDS", 20) / 2);
-    endpoint.assert_msix_off("the storm");
+    endpoint.assert_off("the storm");
 }
 
 fn main() -> ExitCode {

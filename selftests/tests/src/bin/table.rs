@@ -24,8 +24,8 @@ use tph_selftests::vfio::{
 };
 use tph_selftests::{assert_errno, skip, tests, Errno};
 use tph_tests::{
-    assert_refused_unless_enabled, enabled, fill, needs_known_firmware, opened, st, tag, xst, CPU,
-    OTHER_CPU,
+    assert_refused_unless_enabled, each_table, each_table_and_gate, enabled, enabled_as, fill,
+    needs_known_firmware, opened, opened_as, st, tag, xst, CPU, OTHER_CPU,
 };
 
 /// Sources that are refused whatever the policy, and with what.
@@ -69,39 +69,47 @@ const BAD: [(Source, Errno); 4] = [
 ];
 
 fn r3_a_batch_is_all_or_nothing(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device) = enabled(bench, gate, Requester::Standard);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let (endpoint, device) = enabled_as(bench, want, gate, Requester::Standard);
         fill(&endpoint, &device);
-        let before = endpoint.registers();
-        let n = before.entries.len();
+        let state = || (endpoint.registers(), endpoint.state().msix);
+        let before = state();
+        let n = before.0.entries.len();
         for (bad, errno) in BAD {
             for position in 0..n {
                 let mut sources = vec![cpu(CPU); n];
                 sources[position] = bad;
-                let result = device.program(0, &sources);
+                let mut request = StRequest::new(0, &sources);
+                let result = device.tph_st(&mut request);
                 assert_eq!(result, Err(errno), "{bad:?} at {position}");
-                assert_eq!(endpoint.registers(), before, "{bad:?} at {position}");
+                assert_eq!(request.fault, position as u32, "{bad:?}");
+                assert_eq!(state(), before, "{bad:?} at {position}");
             }
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r4_no_write_for_a_refused_batch(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Standard);
-    fill(&endpoint, &device);
-    let n = endpoint.entries().len();
-    endpoint.reset_counters();
-    for (bad, _) in BAD {
-        for position in 0..n {
-            let mut sources = vec![literal(0x42); n];
-            sources[position] = bad;
-            device.program(0, &sources).expect_err("a bad source");
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Standard);
+        fill(&endpoint, &device);
+        let n = endpoint.entries().len();
+        endpoint.reset_counters();
+        for (bad, _) in BAD {
+            for position in 0..n {
+                let mut sources = vec![literal(0x42); n];
+                sources[position] = bad;
+                device.program(0, &sources).expect_err("a bad source");
+            }
         }
-    }
-    let counters = endpoint.counters();
-    assert_eq!(counters.config_write, 0, "{counters:?}");
+        let counters = endpoint.counters();
+        let accesses = (
+            counters.config_write,
+            counters.mmio_read,
+            counters.mmio_write,
+        );
+        assert_eq!(accesses, (0, 0, 0), "{counters:?}");
+    });
 }
 
 /// A device that claims more ST entries than are there: more than a capability can hold, or than
@@ -169,13 +177,11 @@ fn r9_a_table_that_claims_too_much(bench: &mut Bench) {
 
 /// In all of Control's states in which no tag is used.
 fn r34_not_enabled(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device) = opened(bench, gate);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let (endpoint, device) = opened_as(bench, want, gate);
         assert_refused_unless_enabled(&device);
         assert_eq!(endpoint.entries()[0], st(CPU), "what was programmed stays");
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r34_device_specific_mode_works(bench: &mut Bench) {
@@ -188,16 +194,14 @@ fn r34_device_specific_mode_works(bench: &mut Bench) {
 }
 
 fn r35_extended_while_standard_is_enabled(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device) = enabled(bench, gate, Requester::Standard);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let (endpoint, device) = enabled_as(bench, want, gate, Requester::Standard);
         let before = fill(&endpoint, &device);
         let mut request = StRequest::new(0, &[cpu(CPU)]).extended();
         assert_errno!(device.tph_st(&mut request), EOPNOTSUPP);
         assert_eq!(request.fault, FAULT_UNTOUCHED);
         assert_eq!(endpoint.entries(), before);
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r35_extended_on_a_path_without(bench: &mut Bench) {
@@ -216,46 +220,46 @@ fn r35_extended_on_a_path_without(bench: &mut Bench) {
 }
 
 fn r35_standard_while_extended_is_enabled(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device) = enabled(bench, gate, Requester::Extended);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let (endpoint, device) = enabled_as(bench, want, gate, Requester::Extended);
         device
             .program(0, &[cpu(CPU), cpu(OTHER_CPU)])
             .expect("standard tags");
         assert_eq!(endpoint.entries()[..2], [st(CPU), st(OTHER_CPU)]);
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r36_the_namespaces_are_independent(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
-    needs_known_firmware();
-    for (number, answer) in (0..cpus::present()).zip(CPUS) {
-        for (kind, source, tags) in [
-            ("volatile", cpu(number), answer.volatile),
-            ("persistent", cpu_persistent(number), answer.persistent),
-        ] {
-            for extended in [false, true] {
-                let what = format!("CPU {number}, {kind}, extended: {extended}");
-                device.program(0, &[cpu(OTHER_CPU)]).expect("a tag");
-                let mut request = StRequest::new(0, &[source]);
-                if extended {
-                    request = request.extended();
-                }
-                let result = device.tph_st(&mut request);
-                match tag(&tags, extended) {
-                    Some(tag) => {
-                        assert_eq!(result, Ok(()), "{what}");
-                        assert_eq!(endpoint.entries()[0], tag, "{what}");
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = enabled_as(bench, want, Gate::Safe, Requester::Extended);
+        needs_known_firmware();
+        for (number, answer) in (0..cpus::present()).zip(CPUS) {
+            for (kind, source, tags) in [
+                ("volatile", cpu(number), answer.volatile),
+                ("persistent", cpu_persistent(number), answer.persistent),
+            ] {
+                for extended in [false, true] {
+                    let what = format!("CPU {number}, {kind}, extended: {extended}");
+                    device.program(0, &[cpu(OTHER_CPU)]).expect("a tag");
+                    let mut request = StRequest::new(0, &[source]);
+                    if extended {
+                        request = request.extended();
                     }
-                    None => {
-                        assert_eq!(result, Err(Errno::EOPNOTSUPP), "{what}");
-                        assert_eq!(endpoint.entries()[0], st(OTHER_CPU), "{what}");
+                    let result = device.tph_st(&mut request);
+                    match tag(&tags, extended) {
+                        Some(tag) => {
+                            assert_eq!(result, Ok(()), "{what}");
+                            assert_eq!(endpoint.entries()[0], tag, "{what}");
+                        }
+                        None => {
+                            assert_eq!(result, Err(Errno::EOPNOTSUPP), "{what}");
+                            assert_eq!(endpoint.entries()[0], st(OTHER_CPU), "{what}");
+                        }
                     }
                 }
             }
         }
-    }
+    });
 }
 
 fn r36_zero_is_valid_in_both(bench: &mut Bench) {
@@ -273,17 +277,19 @@ fn r36_zero_is_valid_in_both(bench: &mut Bench) {
 }
 
 fn r37_cpu_that_cannot_be(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
-    let before = fill(&endpoint, &device);
-    let calls = kstate::dsm_evaluations();
-    let beyond = cpus::possible();
-    for number in [beyond, 63, 64, 65, 4096, 8192, 1 << 31, u32::MAX] {
-        if number >= beyond {
-            not_present(&device, number);
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = enabled_as(bench, want, Gate::Safe, Requester::Extended);
+        let before = fill(&endpoint, &device);
+        let calls = kstate::dsm_evaluations();
+        let beyond = cpus::possible();
+        for number in [beyond, 63, 64, 65, 4096, 8192, 1 << 31, u32::MAX] {
+            if number >= beyond {
+                not_present(&device, number);
+            }
         }
-    }
-    assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
-    assert_eq!(endpoint.entries(), before);
+        assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
+        assert_eq!(endpoint.entries(), before);
+    });
 }
 
 fn not_present(device: &Device, number: u32) {
@@ -299,16 +305,18 @@ fn not_present(device: &Device, number: u32) {
 
 /// A CPU for which firmware has tags, taken out.
 fn r37_cpu_that_is_not_present(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
-    let before = fill(&endpoint, &device);
-    let number = cpus::present() - 1;
-    let unplugged = cpus::Unplugged::new(number);
-    assert!(cpus::possible() > number);
-    let calls = kstate::dsm_evaluations();
-    not_present(&device, number);
-    assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
-    assert_eq!(endpoint.entries(), before);
-    drop(unplugged);
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = enabled_as(bench, want, Gate::Safe, Requester::Extended);
+        let before = fill(&endpoint, &device);
+        let number = cpus::present() - 1;
+        let unplugged = cpus::Unplugged::new(number);
+        assert!(cpus::possible() > number);
+        let calls = kstate::dsm_evaluations();
+        not_present(&device, number);
+        assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
+        assert_eq!(endpoint.entries(), before);
+        drop(unplugged);
+    });
 }
 
 fn r37_cpu_that_is_offline(bench: &mut Bench) {
@@ -339,8 +347,8 @@ fn r37_cpu_that_is_offline_and_unknown(bench: &mut Bench) {
 }
 
 fn r38_firmware_marks_a_tag_invalid(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device) = enabled(bench, gate, Requester::Extended);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let (endpoint, device) = enabled_as(bench, want, gate, Requester::Extended);
         if !endpoint.is_emulated() {
             skip!("needs firmware whose tags are known");
         }
@@ -367,9 +375,7 @@ fn r38_firmware_marks_a_tag_invalid(bench: &mut Bench) {
         }
         assert!(seen > 0, "no CPU has an invalid tag");
         assert_eq!(endpoint.entries(), before);
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r38_firmware_that_is_wrong(bench: &mut Bench) {
@@ -486,8 +492,8 @@ fn r39_all_tags_of_both_namespaces(bench: &mut Bench) {
 }
 
 fn r42_control_is_what_it_was(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device) = opened(bench, gate);
+    each_table_and_gate(bench, |bench, want, gate| {
+        let (endpoint, device) = opened_as(bench, want, gate);
         let modes: &[StMode] = match gate {
             Gate::Safe => &[StMode::InterruptVector],
             Gate::Unsafe => &[StMode::InterruptVector, StMode::DeviceSpecific],
@@ -511,9 +517,7 @@ fn r42_control_is_what_it_was(bench: &mut Bench) {
                 }
             }
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// For each adjacent pair of checks: a request that both refuse, and who is first.

@@ -105,7 +105,7 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
             let after = in_force(&bed);
             assert_eq!(after.registers.control, before.registers.control);
             assert_eq!(after.seen_control, before.seen_control);
-            assert_eq!(after.tags[..2], [xst(OTHER_CPU), xst(CPU)]);
+            assert_eq!(after.registers.entries[..2], [xst(OTHER_CPU), xst(CPU)]);
         }
         write_power(&bed.device).expect("PMCSR");
         set_irqs(&bed.device).expect("SET_IRQS");

@@ -4,72 +4,39 @@
 
 use std::process::ExitCode;
 
-use tph_selftests::bench::{self, Bench, Want};
-use tph_selftests::endpoint::Endpoint;
+use tph_selftests::bench::{Bench, Want};
+use tph_selftests::engine::{Engine, TagFrom};
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
-use tph_selftests::monitor::wait_until;
-use tph_selftests::protocol::registers::*;
-use tph_selftests::protocol::{Access, Tag, TlpHint};
+use tph_selftests::protocol::{Tag, TlpHint};
+use tph_selftests::tests;
 use tph_selftests::tph::{Requester, StMode};
-use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::vfio::{cpu, literal, Device, Mapping};
-use tph_selftests::{skip, tests};
-use tph_tests::{st, xst, CPU, OTHER_CPU};
+use tph_selftests::vfio::{cpu, literal, Device, Mapping, Source};
+use tph_tests::{each_table, each_table_and_gate, opened_as, st, xst, CPU, OTHER_CPU};
 
 const IOVA: u64 = 0x10_0000;
 const PH: u8 = 2;
 
-/// An opened device that may send requests, and memory for it.
-fn ready(bench: &mut Bench, gate: Gate) -> (std::rc::Rc<Endpoint>, Device, Mapping) {
-    let endpoint = bench.take(gate, &Want::TABLE);
-    if !endpoint.is_emulated() {
-        skip!("needs the emulated endpoint's DMA engine");
-    }
-    let device = endpoint.open();
-    let command =
-        device.config_word(PCI_COMMAND as u16) | (PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY) as u16;
-    device.set_config(PCI_COMMAND as u16, &command.to_le_bytes());
-    let memory = device.map_dma(1, IOVA).expect("memory for DMA");
-    (endpoint, device, memory)
+/// An opened device, and memory that it may write to.
+struct Wire {
+    device: Device,
+    memory: Mapping,
 }
 
-/// Has the device write `value`, with the hint of an ST entry, and returns that hint.
-fn dma_write(
-    endpoint: &Endpoint,
-    device: &Device,
-    memory: &Mapping,
-    entry: u16,
-    value: u32,
-) -> Option<TlpHint> {
-    let bar = u32::from(BAR_REGISTERS);
-    let mark = endpoint.mark();
-    for (register, value) in [
-        (ADDRESS_LO, IOVA as u32),
-        (ADDRESS_HI, 0),
-        (VALUE_LO, value),
-        (VALUE_HI, 0),
-        (LENGTH, 4),
-        (HINT, PH.into()),
-        (INDEX, entry.into()),
-        (DS_TAG, entry.into()),
-        (COMMAND, command::WRITE),
-    ] {
-        device.set_bar_dword(bar, register, value);
+impl Wire {
+    fn new(bench: &mut Bench, want: &Want, gate: Gate) -> Self {
+        let (_, device) = opened_as(bench, want, gate);
+        let memory = device.map_dma(1, IOVA).expect("memory for DMA");
+        Self { device, memory }
     }
-    wait_until(|| device.bar_dword(bar, STATUS) != status::BUSY);
-    assert_eq!(device.bar_dword(bar, STATUS), status::DONE);
-    assert_eq!(memory.pages.read(0, 4), value.to_le_bytes());
-    let mut writes = endpoint
-        .log_after(mark)
-        .into_iter()
-        .filter_map(|entry| match entry.access {
-            Access::DmaWrite { hint, .. } => Some(hint),
-            _ => None,
-        });
-    let hint = writes.next().expect("a DMA write");
-    assert!(writes.next().is_none());
-    hint
+
+    /// Has the device write `value` in an interrupt's course, or as its driver says, and returns the
+    /// hint that the request carried.
+    fn write(&self, from: TagFrom, value: u64) -> Option<TlpHint> {
+        let hint = Engine::new(&self.device).write(IOVA, value, PH, from);
+        assert_eq!(self.memory.pages.read(0, 8), value.to_le_bytes());
+        hint
+    }
 }
 
 fn with_tag(tag: Tag) -> Option<TlpHint> {
@@ -80,61 +47,73 @@ fn with_tag(tag: Tag) -> Option<TlpHint> {
 }
 
 fn r39_tags_arrive_on_the_wire(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let (endpoint, device, memory) = ready(bench, gate);
-        assert_eq!(dma_write(&endpoint, &device, &memory, 0, 1), None, "off");
+    each_table_and_gate(bench, |bench, want, gate| {
+        let wire = Wire::new(bench, want, gate);
+        let device = &wire.device;
+        assert_eq!(wire.write(TagFrom::Vector(0), 1), None, "off");
 
+        let sources = [cpu(CPU), cpu(OTHER_CPU)];
         device.enable(StMode::InterruptVector, Requester::Standard);
-        device
-            .program(1, &[cpu(CPU), cpu(OTHER_CPU)])
-            .expect("TPH_ST");
+        device.program(1, &sources).expect("TPH_ST");
         for (entry, tag) in [(0, 0), (1, st(CPU)), (2, st(OTHER_CPU)), (3, 0)] {
-            let hint = dma_write(&endpoint, &device, &memory, entry, u32::from(entry) + 2);
+            let hint = wire.write(TagFrom::Vector(entry), u64::from(entry) + 2);
             assert_eq!(hint, with_tag(Tag::St(tag as u8)), "entry {entry}");
         }
 
         device.enable(StMode::InterruptVector, Requester::Extended);
-        device
-            .program_extended(1, &[cpu(CPU), cpu(OTHER_CPU)])
-            .expect("TPH_ST");
+        device.program_extended(1, &sources).expect("TPH_ST");
         for (entry, tag) in [(1, xst(CPU)), (2, xst(OTHER_CPU))] {
-            let hint = dma_write(&endpoint, &device, &memory, entry, u32::from(entry) + 8);
+            let hint = wire.write(TagFrom::Vector(entry), u64::from(entry) + 8);
             assert_eq!(hint, with_tag(Tag::Xst(tag)), "entry {entry}");
         }
 
         device.enable(StMode::NoSt, Requester::Standard);
-        let hint = dma_write(&endpoint, &device, &memory, 1, 16);
+        let hint = wire.write(TagFrom::Vector(1), 16);
         assert_eq!(hint, Some(TlpHint { ph: PH, tag: None }), "No ST");
         device.set_control(0);
-        assert_eq!(dma_write(&endpoint, &device, &memory, 1, 17), None, "off");
-        drop(device);
-        bench.next_round();
-    }
+        assert_eq!(wire.write(TagFrom::Vector(1), 17), None, "off");
+    });
 }
 
+/// A tag of its own for each entry.
 fn r39_literals_arrive_on_the_wire(bench: &mut Bench) {
-    let (endpoint, device, memory) = ready(bench, Gate::Unsafe);
-    bench::bind(&endpoint, Gate::Unsafe);
-    for mode in [StMode::InterruptVector, StMode::DeviceSpecific] {
-        device.enable(mode, Requester::Extended);
-        device
-            .program_extended(5, &[literal(0xbeef)])
-            .expect("TPH_ST");
-        let hint = dma_write(&endpoint, &device, &memory, 5, 0x100 + mode as u32);
-        assert_eq!(hint, with_tag(Tag::Xst(0xbeef)), "{mode:?}");
-    }
+    each_table(bench, |bench, want| {
+        let wire = Wire::new(bench, want, Gate::Unsafe);
+        let offer = wire.device.tph().expect("GET of TPH");
+        for mode in [StMode::InterruptVector, StMode::DeviceSpecific] {
+            wire.device.enable(mode, Requester::Extended);
+            let tag = |entry: u16| 0xbe00 + entry;
+            let entries = 0..offer.st_entries;
+            let sources: Vec<Source> = entries
+                .clone()
+                .map(|entry| literal(tag(entry).into()))
+                .collect();
+            wire.device
+                .program_extended(0, &sources)
+                .expect("TPH_ST of the whole table");
+            for entry in entries {
+                let from = match mode {
+                    StMode::DeviceSpecific => TagFrom::Entry(entry),
+                    _ => TagFrom::Vector(entry),
+                };
+                let hint = wire.write(from, 0x1122_3344_5566_7700 + u64::from(entry));
+                assert_eq!(hint, with_tag(Tag::Xst(tag(entry))), "{mode:?}, {entry}");
+            }
+        }
+    });
 }
 
 fn r46_no_tag_on_the_wire_after_a_reset(bench: &mut Bench) {
-    let (endpoint, device, memory) = ready(bench, Gate::Safe);
-    device.enable(StMode::InterruptVector, Requester::Standard);
-    device.program(0, &[cpu(CPU)]).expect("TPH_ST");
-    let hint = dma_write(&endpoint, &device, &memory, 0, 1);
-    assert_eq!(hint, with_tag(Tag::St(st(CPU) as u8)));
-    device.reset().expect("a reset");
-    let command = (PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY) as u16;
-    device.set_config(PCI_COMMAND as u16, &command.to_le_bytes());
-    assert_eq!(dma_write(&endpoint, &device, &memory, 0, 2), None);
+    each_table(bench, |bench, want| {
+        let wire = Wire::new(bench, want, Gate::Safe);
+        wire.device
+            .enable(StMode::InterruptVector, Requester::Standard);
+        wire.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+        let hint = wire.write(TagFrom::Vector(0), 1);
+        assert_eq!(hint, with_tag(Tag::St(st(CPU) as u8)));
+        wire.device.reset().expect("a reset");
+        assert_eq!(wire.write(TagFrom::Vector(0), 2), None);
+    });
 }
 
 fn main() -> ExitCode {

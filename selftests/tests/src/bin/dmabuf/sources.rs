@@ -156,9 +156,9 @@ pub fn r64_table_in_msix(bench: &mut Bench) {
         .program_extended(1, &[source, cpu(CPU), source])
         .expect("TPH_ST");
     let tag = HINTS.xst.expect("a tag");
-    assert_eq!(endpoint.tags()[..4], [0, tag, xst(CPU), tag]);
+    assert_eq!(endpoint.entries()[..4], [0, tag, xst(CPU), tag]);
     device.program(2, &[source]).expect("TPH_ST");
-    assert_eq!(endpoint.tags()[2], HINTS.tag(false).expect("a tag"));
+    assert_eq!(endpoint.entries()[2], HINTS.tag(false).expect("a tag"));
 }
 
 /// A batch with a source that is refused changes nothing, and says which it was.

@@ -108,7 +108,7 @@ pub fn r51_fault_in_tph_st_in_msix(bench: &mut Bench) {
     let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
     bench::bind(&endpoint, Gate::Safe);
     let device = endpoint.open();
-    let count = endpoint.tags().len();
+    let count = endpoint.entries().len();
     let _vectors = Vectors::allocate(&device, count as u32).expect("SET_IRQS of all vectors");
     device.enable(StMode::InterruptVector, Requester::Standard);
     faults_of_program(
@@ -116,7 +116,7 @@ pub fn r51_fault_in_tph_st_in_msix(bench: &mut Bench) {
         &endpoint,
         &device,
         &vec![cpu(CPU); count],
-        || endpoint.tags(),
+        || endpoint.entries(),
     );
 }
 

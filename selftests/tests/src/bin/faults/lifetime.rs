@@ -88,7 +88,10 @@ pub fn r83_bind_that_fails(bench: &mut Bench) {
     let bed = Bed::new(bench, loses_state, Policy::IvSt);
     bed.put(StMode::InterruptVector, Requester::Disabled);
     let before = bed.in_force();
-    assert_eq!(before.tags[..bed.programmed().len()], bed.programmed());
+    assert_eq!(
+        before.registers.entries[..bed.programmed().len()],
+        bed.programmed()
+    );
 
     let other = &bench.pick(&Want::TABLE).bdf;
     let file = to_bind(other, VFIO_TPH);

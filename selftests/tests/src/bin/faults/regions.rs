@@ -136,7 +136,7 @@ pub fn r51_fault_in_set_irqs(bench: &mut Bench) {
             || device.set_msix(0, &events),
             |attempt| {
                 assert!(
-                    endpoint.tags().iter().all(|&tag| tag == 0),
+                    endpoint.entries().iter().all(|&tag| tag == 0),
                     "{attempt:?}: a new vector has a tag"
                 );
                 endpoint.assert_kernel_agrees();
@@ -154,7 +154,7 @@ pub fn r51_fault_in_set_irqs(bench: &mut Bench) {
             },
             || device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX),
             |attempt| {
-                let left = endpoint.tags().iter().filter(|&&tag| tag != 0).count();
+                let left = endpoint.entries().iter().filter(|&&tag| tag != 0).count();
                 let expected = match attempt.result {
                     Err(_) if ours => COUNT,
                     _ => 0,

@@ -45,9 +45,9 @@ pub fn r49_freed_while_gone_without_flr(bench: &mut Bench) {
         freed.expect("SET_IRQS of a device that is gone");
         endpoint.fault(Fault::None);
         let n = usize::from(bed.count());
-        assert_eq!(endpoint.tags(), vec![st(OTHER_CPU); n], "out of reach");
+        assert_eq!(endpoint.entries(), vec![st(OTHER_CPU); n], "out of reach");
         drop(bed);
-        endpoint.assert_msix_off(&format!("close, memory enabled before: {memory}"));
+        endpoint.assert_off(&format!("close, memory enabled before: {memory}"));
     }
 }
 
@@ -85,7 +85,7 @@ fn close_while_it_changes(endpoint: &Rc<Endpoint>) -> Option<(u64, u64)> {
         drop(bed);
         over.store(true, Ordering::Relaxed);
     });
-    endpoint.assert_msix_off("close");
+    endpoint.assert_off("close");
 
     // The driver's writes are those of a word.
     let log = endpoint.log_after(mark);

@@ -29,15 +29,15 @@ fn refused(bed: &Bed, what: &str) {
 pub fn r50_memory_disabled(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     bed.fill_standard();
-    let before = bed.endpoint.tags();
+    let before = bed.endpoint.entries();
     bed.device.decode_memory(false);
     refused(&bed, "memory disabled");
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.endpoint.assert_kernel_agrees();
     bed.device.decode_memory(true);
-    assert_eq!(bed.endpoint.tags(), before);
+    assert_eq!(bed.endpoint.entries(), before);
     bed.device.program(0, &[cpu(CPU)]).expect("decoded again");
-    assert_eq!(bed.endpoint.tags()[0], st(CPU));
+    assert_eq!(bed.endpoint.entries()[0], st(CPU));
     bed.raise_all("decoded again");
 }
 
@@ -48,7 +48,7 @@ pub fn r50_d3hot(bench: &mut Bench) {
     bed.device.set_power_state(0);
     assert_eq!(bed.endpoint.state().power_state, 0);
     bed.device.program(0, &[cpu(CPU)]).expect("in D0 again");
-    assert_eq!(bed.endpoint.tags()[0], st(CPU));
+    assert_eq!(bed.endpoint.entries()[0], st(CPU));
 }
 
 /// A device that loses its state in D3hot, and is reset there, has lost Memory Space Enable after
@@ -70,5 +70,5 @@ pub fn r50_reset_in_d3hot_that_loses_memory_space(bench: &mut Bench) {
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.device.decode_memory(true);
     bed.device.program(0, &[cpu(CPU)]).expect("decoded again");
-    assert_eq!(bed.endpoint.tags()[0], st(CPU));
+    assert_eq!(bed.endpoint.entries()[0], st(CPU));
 }

@@ -4,9 +4,8 @@
 
 use std::rc::Rc;
 
-use tph_selftests::aer::{self, Severity};
 use tph_selftests::assert_errno;
-use tph_selftests::bench::{self, Bench, Want};
+use tph_selftests::bench::{self, Bench};
 use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::memory::PAGE;
@@ -16,7 +15,7 @@ use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::{MSIX_ENTRY, MSIX_VECTOR_CONTROL};
 use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
-use tph_selftests::vfio::{self, cpu, Vectors};
+use tph_selftests::vfio::{cpu, Vectors};
 use tph_tests::{st, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
 
@@ -43,30 +42,29 @@ fn pick_without_flr(bench: &mut Bench) -> Rc<Endpoint> {
 /// Everything of it works: enable, program, interrupt; and the kernel's copy of the control words
 /// holds no tag of before.
 fn works_from_zero(bed: &Bed, what: &str) {
-    bed.endpoint.assert_msix_off(what);
+    bed.endpoint.assert_off(what);
     bed.mask_and_unmask();
-    bed.endpoint
-        .assert_msix_off(&format!("{what}, mask and unmask"));
+    bed.endpoint.assert_off(&format!("{what}, mask and unmask"));
     bed.device
         .enable(StMode::InterruptVector, Requester::Extended);
     bed.device
         .program(1, &[cpu(CPU)])
         .unwrap_or_else(|error| panic!("{what}: TPH_ST afterwards: {error}"));
-    let tags = bed.endpoint.tags();
+    let tags = bed.endpoint.entries();
     assert_eq!(tags[..3], [0, st(CPU), 0], "{what}");
     bed.raise_all(what);
 }
 
 fn left_by_an_earlier_driver(endpoint: &Endpoint) {
     endpoint.bdf.unbind();
-    let count = endpoint.tags().len() as u16;
+    let count = endpoint.entries().len() as u16;
     endpoint.leave_tags(count, 0xa5);
     for gate in Gate::BOTH {
         bench::bind(endpoint, gate);
         let device = endpoint.open();
-        endpoint.assert_msix_off("open");
+        endpoint.assert_off("open");
         drop(device);
-        endpoint.assert_msix_off("close");
+        endpoint.assert_off("close");
         endpoint.bdf.unbind();
         endpoint.leave_tags(count, 0xa5);
     }
@@ -76,9 +74,6 @@ fn left_by_an_earlier_driver(endpoint: &Endpoint) {
 
 pub fn r44_open_clears_what_was_left(bench: &mut Bench) {
     left_by_an_earlier_driver(&pick(bench, VECTORS));
-}
-
-pub fn r44_open_clears_what_was_left_without_flr(bench: &mut Bench) {
     left_by_an_earlier_driver(&pick_without_reset(bench));
 }
 
@@ -93,7 +88,7 @@ fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, la
         (now && allocated != 0).then(allocate)
     };
     let before = allocate(!late);
-    let tags = endpoint.tags();
+    let tags = endpoint.entries();
     let table = Traits::of(&endpoint.bdf).expect("TPH").table;
     let start = table - table % PAGE as u64;
     let end = (table + tags.len() as u64 * MSIX_ENTRY).next_multiple_of(PAGE as u64);
@@ -104,13 +99,13 @@ fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, la
         let at = table - start + vector * MSIX_ENTRY + MSIX_VECTOR_CONTROL;
         mapped.write(at, mapped.read(at) | (0xa5 << 16));
     }
-    assert!(endpoint.tags().iter().all(|&tag| tag == 0xa5));
+    assert!(endpoint.entries().iter().all(|&tag| tag == 0xa5));
     // The PCI core takes the tags of those over that are allocated now.
     let after = allocate(late);
     drop((mapped, before, after));
     drop(device);
     let what = format!("close at {policy:?}, {allocated} allocated, late: {late}");
-    endpoint.assert_msix_off(&what);
+    endpoint.assert_off(&what);
 }
 
 pub fn r45_close_after_a_mapping(bench: &mut Bench) {
@@ -144,7 +139,7 @@ fn close(endpoint: Rc<Endpoint>) {
             freed.expect("SET_IRQS");
         }
         drop(bed);
-        endpoint.assert_msix_off(if vectors_stay {
+        endpoint.assert_off(if vectors_stay {
             "close"
         } else {
             "close without vectors"
@@ -156,9 +151,9 @@ fn close(endpoint: Rc<Endpoint>) {
 }
 
 fn works_from_zero_standard(bed: &Bed) {
-    bed.endpoint.assert_msix_off("open");
+    bed.endpoint.assert_off("open");
     bed.mask_and_unmask();
-    bed.endpoint.assert_msix_off("open, mask and unmask");
+    bed.endpoint.assert_off("open, mask and unmask");
 }
 
 impl Bed {
@@ -168,23 +163,15 @@ impl Bed {
         self.device
             .program(0, &vec![cpu(OTHER_CPU); n])
             .expect("TPH_ST of all vectors");
-        assert_eq!(self.endpoint.tags(), vec![st(OTHER_CPU); n]);
+        assert_eq!(self.endpoint.entries(), vec![st(OTHER_CPU); n]);
     }
 }
 
-pub fn r45_close(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        let endpoint = pick(bench, VECTORS);
-        bench::bind(&endpoint, gate);
+pub fn r45_close_with_and_without_vectors(bench: &mut Bench) {
+    for endpoint in [pick(bench, VECTORS), pick_without_reset(bench)] {
+        bench::bind(&endpoint, Gate::Safe);
         close(endpoint);
-        bench.next_round();
     }
-}
-
-pub fn r45_close_without_flr(bench: &mut Bench) {
-    let endpoint = pick_without_reset(bench);
-    bench::bind(&endpoint, Gate::Safe);
-    close(endpoint);
 }
 
 pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
@@ -200,7 +187,7 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
         bed.fill_standard();
         bed.device.decode_memory(false);
         drop(bed);
-        endpoint.assert_msix_off(&format!(
+        endpoint.assert_off(&format!(
             "close with memory disabled, without FLR: {without_flr}"
         ));
         bench.next_round();
@@ -222,7 +209,7 @@ pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
             freed.expect("SET_IRQS in D3hot");
         }
         drop(bed);
-        endpoint.assert_msix_off(&format!("close in D3hot, vectors stay: {vectors_stay}"));
+        endpoint.assert_off(&format!("close in D3hot, vectors stay: {vectors_stay}"));
         // The PCI core masks vectors whatever the power state.
         if !vectors_stay {
             endpoint.clear_violations();
@@ -266,114 +253,25 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
                 "SET_IRQS" => {
                     let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
                     freed.expect("SET_IRQS");
-                    let tags = endpoint.tags();
+                    let tags = endpoint.entries();
                     assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
                     assert_eq!(endpoint.control(), 0, "{accesses} accesses");
                 }
                 _ => (),
             }
             drop(bed);
-            endpoint.assert_msix_off(&format!("stopped after {accesses} accesses, {how}"));
+            endpoint.assert_off(&format!("stopped after {accesses} accesses, {how}"));
         }
     }
 }
 
-pub fn r45_owner_killed(bench: &mut Bench) {
-    for without_flr in [false, true] {
-        let endpoint = match without_flr {
-            false => pick(bench, VECTORS),
-            true => pick_without_reset(bench),
-        };
-        bench::bind(&endpoint, Gate::Safe);
-        let owner = Owner::start(&endpoint.bdf, Task::Program(VECTORS));
-        assert_eq!(endpoint.tags()[..2], [st(CPU), st(OTHER_CPU)]);
-        owner.kill();
-        endpoint.assert_msix_off("kill -9");
-        bench.next_round();
-    }
-}
-
-/// Before and after a reset, with all vectors programmed.
-fn reset_by(bench: &mut Bench, what: &str, reset: impl Fn(&Bed)) {
-    for gate in Gate::BOTH {
-        let bed = Bed::new(bench, gate, Requester::Extended);
-        bed.fill_standard();
-        let before = bed.endpoint.counters().reset;
-        reset(&bed);
-        assert!(bed.endpoint.counters().reset > before, "{what}: no reset");
-        works_from_zero(&bed, what);
-        drop(bed);
-        bench.next_round();
-    }
-}
-
-pub fn r46_device_reset(bench: &mut Bench) {
-    reset_by(bench, "VFIO_DEVICE_RESET", |bed| {
-        bed.device.reset().expect("VFIO_DEVICE_RESET");
-    });
-}
-
-pub fn r46_hot_reset(bench: &mut Bench) {
-    reset_by(bench, "hot reset", |bed| {
-        bed.device.hot_reset(&[]).expect("hot reset");
-    });
-}
-
-pub fn r46_flr_in_config_space(bench: &mut Bench) {
-    reset_by(bench, "FLR written to config space", |bed| {
-        bed.device.initiate_flr();
-    });
-}
-
-pub fn r46_reset_through_sysfs(bench: &mut Bench) {
-    reset_by(bench, "reset through sysfs", |bed| {
-        bed.endpoint.bdf.reset().expect("reset through sysfs");
-    });
-}
-
-pub fn r46_hot_reset_through_the_sibling(bench: &mut Bench) {
-    const PAIR: Want = Want {
-        tph: true,
-        entries: 0,
-        extended: false,
-        root_port: Some(true),
-    };
-    let (sibling, endpoint) = bench.pick_pair(&PAIR);
-    if !Traits::of(&endpoint.bdf).is_some_and(|traits| traits.in_msix) {
-        tph_selftests::skip!("no two devices with an ST table in MSI-X on one bus");
-    }
-    // They share a group: tags for the trusted alone.
-    bench::bind(&sibling, Gate::Unsafe);
-    bench::bind(&endpoint, Gate::Unsafe);
-    let first = sibling.open();
-    let device = vfio::open_beside(&first, &endpoint.bdf).expect("the other device");
-    let vectors = Vectors::allocate(&device, VECTORS.into()).expect("SET_IRQS");
-    let bed = Bed {
-        endpoint,
-        device,
-        vectors,
-    };
-    bed.device
-        .enable(StMode::InterruptVector, Requester::Extended);
-    bed.fill_standard();
-    first.hot_reset(&[]).expect("hot reset of the sibling");
-    works_from_zero(&bed, "hot reset through the sibling");
-}
-
-/// As a guest does it: a fatal error has reset the link, and with it BARs and MSI-X of the device,
-/// which nobody restores but the user.
-pub fn r46_aer_recovery(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.fill_standard();
-    let what = "recovery from a fatal error";
-    aer::inject(&bed.endpoint.bdf, Severity::Fatal);
-    bed.endpoint.assert_msix_off(what);
-    bed.device.decode_memory(true);
-    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-    freed.expect("SET_IRQS");
-    let events = bed.vectors.descriptors();
-    bed.device.set_msix(0, &events).expect("SET_IRQS");
-    works_from_zero(&bed, what);
+pub fn r45_owner_killed_without_flr(bench: &mut Bench) {
+    let endpoint = pick_without_reset(bench);
+    bench::bind(&endpoint, Gate::Safe);
+    let owner = Owner::start(&endpoint.bdf, Task::Program(VECTORS));
+    assert_eq!(endpoint.entries()[..2], [st(CPU), st(OTHER_CPU)]);
+    owner.kill();
+    endpoint.assert_off("kill -9");
 }
 
 pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
@@ -404,7 +302,7 @@ pub fn r46_reset_without_vectors(bench: &mut Bench) {
     let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
     freed.expect("SET_IRQS");
     bed.device.reset().expect("VFIO_DEVICE_RESET");
-    bed.endpoint.assert_msix_off("a reset without vectors");
+    bed.endpoint.assert_off("a reset without vectors");
     let vectors = Vectors::allocate(&bed.device, bed.count().into()).expect("SET_IRQS");
     let bed = Bed { vectors, ..bed };
     works_from_zero(&bed, "a reset without vectors");
@@ -417,13 +315,13 @@ pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
         bed.fill_standard();
         let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
         freed.expect("SET_IRQS");
-        assert_eq!(bed.endpoint.tags(), vec![0; n], "freed, round {round}");
+        assert_eq!(bed.endpoint.entries(), vec![0; n], "freed, round {round}");
         assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
         bed.device
             .set_msix(0, &bed.vectors.descriptors())
             .expect("SET_IRQS");
         bed.mask_and_unmask();
-        assert_eq!(bed.endpoint.tags(), vec![0; n], "new, round {round}");
+        assert_eq!(bed.endpoint.entries(), vec![0; n], "new, round {round}");
         bed.endpoint.assert_kernel_agrees();
     }
     bed.raise_all("afterwards");
@@ -437,12 +335,12 @@ pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
     freed.expect("SET_IRQS");
     let events = bed.vectors.descriptors();
     bed.device.set_msix(0, &events[..4]).expect("SET_IRQS");
-    assert_eq!(bed.endpoint.tags(), vec![0; n], "4 vectors");
+    assert_eq!(bed.endpoint.entries(), vec![0; n], "4 vectors");
     bed.device
         .program(0, &[cpu(CPU); 4])
         .expect("4 vectors of it");
     bed.device.set_msix(0, &events).expect("SET_IRQS");
-    let tags = bed.endpoint.tags();
+    let tags = bed.endpoint.entries();
     assert_eq!(tags[..4], [st(CPU); 4]);
     assert_eq!(tags[4..], vec![0; n - 4], "those that came later");
 }
@@ -459,10 +357,10 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     bed.device
         .set_msix(0, &bed.vectors.descriptors())
         .expect("SET_IRQS");
-    assert_eq!(bed.endpoint.tags(), vec![0; n]);
+    assert_eq!(bed.endpoint.entries(), vec![0; n]);
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.mask_and_unmask();
-    assert_eq!(bed.endpoint.tags(), vec![0; n], "mask and unmask");
+    assert_eq!(bed.endpoint.entries(), vec![0; n], "mask and unmask");
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
@@ -488,16 +386,20 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
     // The PCI core masks vectors whatever the power state.
     bed.endpoint.clear_violations();
     let n = usize::from(bed.count());
-    assert_eq!(bed.endpoint.tags(), vec![st(OTHER_CPU); n], "out of reach");
+    assert_eq!(
+        bed.endpoint.entries(),
+        vec![st(OTHER_CPU); n],
+        "out of reach"
+    );
     bed.device.set_power_state(0);
-    assert_eq!(bed.endpoint.tags(), vec![0; n], "in D0 again");
+    assert_eq!(bed.endpoint.entries(), vec![0; n], "in D0 again");
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.device
         .set_msix(0, &bed.vectors.descriptors())
         .expect("SET_IRQS");
-    assert_eq!(bed.endpoint.tags(), vec![0; n]);
+    assert_eq!(bed.endpoint.entries(), vec![0; n]);
     bed.mask_and_unmask();
-    assert_eq!(bed.endpoint.tags(), vec![0; n], "mask and unmask");
+    assert_eq!(bed.endpoint.entries(), vec![0; n], "mask and unmask");
     bed.endpoint.assert_kernel_agrees();
     bed.device.set_control(IN_FORCE);
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
@@ -518,7 +420,7 @@ pub fn r49_freed_while_enabled(bench: &mut Bench) {
         freed.expect("SET_IRQS");
         let expected = control(StMode::InterruptVector, requester);
         assert_eq!(bed.endpoint.control(), expected, "{requester:?}");
-        assert!(bed.endpoint.tags().iter().all(|&tag| tag == 0));
+        assert!(bed.endpoint.entries().iter().all(|&tag| tag == 0));
         drop(bed);
         bench.next_round();
     }

@@ -77,7 +77,7 @@ pub fn r43_many_threads(bench: &mut Bench) {
     });
 
     // No vector is allocated now, and what is read is what is in force.
-    let tags = bed.endpoint.tags();
+    let tags = bed.endpoint.entries();
     assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
     assert_eq!(bed.device.control(), bed.endpoint.control());
     bed.endpoint.assert_kernel_agrees();
@@ -95,7 +95,7 @@ pub fn r43_no_half_batch(bench: &mut Bench) {
         scope.spawn(|| program(device, OTHER_CPU));
         scope.spawn(|| change_control(device));
     });
-    let tags = bed.endpoint.tags();
+    let tags = bed.endpoint.entries();
     assert!(
         tags[..BATCH] == [st(CPU); BATCH] || tags[..BATCH] == [st(OTHER_CPU); BATCH],
         "{tags:x?}"
@@ -158,6 +158,6 @@ fn works(bed: &Bed) {
     bed.device
         .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
         .expect("TPH_ST");
-    assert_eq!(bed.endpoint.tags()[..2], [st(OTHER_CPU), st(CPU)]);
+    assert_eq!(bed.endpoint.entries()[..2], [st(OTHER_CPU), st(CPU)]);
     bed.raise_all("afterwards");
 }
