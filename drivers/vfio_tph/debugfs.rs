@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `vfio_tph/<bdf>/` in debugfs: what is in force on an open device (`state`), and what has
-//! happened to a bound one (`counters`). Only root can read it, and so tags are shown whatever the
-//! policy.
+//! `vfio_tph/<bdf>/` in debugfs: whether TPH is usable and why not (`why`), what is in force on an
+//! open device (`state`), and what has happened to a bound one (`counters`). Only root can read it,
+//! and so tags are shown whatever the policy.
 
 use crate::rules::{
     capability::Offer,
+    policy::Policy,
     refusal::Refusal,
-    regs::Control, //
+    regs::{
+        Control,
+        StMode, //
+    },
+    why::{
+        Above,
+        Findings,
+        Reason, //
+    },
 };
 use core::ops::Range;
 use kernel::{
@@ -17,6 +26,7 @@ use kernel::{
     },
     fmt, new_mutex,
     prelude::*,
+    str::CString,
     sync::{
         atomic::{
             Atomic,
@@ -87,10 +97,27 @@ pub(crate) struct Visible {
     pub(crate) counters: Counters,
     #[pin]
     state: Mutex<Option<State>>,
+    known: Known,
+    #[pin]
+    findings: Mutex<(Findings, Policy)>,
+}
+
+/// What does not change while a device is bound.
+pub(crate) struct Known {
+    /// The address of the root port above it.
+    pub(crate) root_port: Option<CString>,
+    /// What firmware has said of tags; nothing if there is nobody to ask.
+    pub(crate) firmware: Option<Arc<dyn Show>>,
+}
+
+/// Something that an administrator may look at. Looking changes nothing, and waits for nobody.
+pub(crate) trait Show: Send + Sync {
+    /// Writes lines.
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl Visible {
-    fn new() -> Result<Arc<Self>> {
+    fn new(known: Known, findings: Findings, policy: Policy) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 counters: Counters {
@@ -103,6 +130,8 @@ impl Visible {
                     refusals: [const { Counter::new() }; Refusal::ALL.len()],
                 },
                 state <- new_mutex!(None),
+                known,
+                findings <- new_mutex!((findings, policy)),
             }),
             GFP_KERNEL,
         )
@@ -139,6 +168,48 @@ impl Visible {
             if let Some(shown) = state.tags.get_mut(entries) {
                 shown.copy_from_slice(tags);
             }
+        }
+    }
+
+    /// The device was looked at again.
+    pub(crate) fn set_findings(&self, findings: Findings) {
+        self.findings.lock().0 = findings;
+    }
+
+    /// Who opens the device next has this policy.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.findings.lock().1 = policy;
+    }
+
+    fn show_why(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (findings, policy) = *self.findings.lock();
+        let line = |f: &mut fmt::Formatter<'_>, name: &str, reason: Option<Reason>| match reason {
+            None => writeln!(f, "{name} yes"),
+            Some(reason) => writeln!(f, "{name} no: {}", reason.words()),
+        };
+        let unusable = findings.tph();
+        line(f, "usable", unusable)?;
+        if unusable.is_none() {
+            let mode = |mode| findings.mode(mode, policy);
+            line(f, "extended", findings.extended())?;
+            line(f, "interrupt_vector", mode(StMode::InterruptVector))?;
+            line(f, "device_specific", mode(StMode::DeviceSpecific))?;
+        }
+
+        f.write_fmt(fmt!("policy {}\n", policy.name()))?;
+        match (findings.above, &self.known.root_port) {
+            (Above::RootComplex, _) => {
+                writeln!(f, "root_port none: the device is in the root complex")?
+            }
+            (above, Some(name)) => {
+                let field = above.completer_field().unwrap_or(0);
+                f.write_fmt(fmt!("root_port {} completer {field:02b}b\n", &**name))?
+            }
+            _ => writeln!(f, "root_port unknown")?,
+        }
+        match &self.known.firmware {
+            Some(firmware) => firmware.show(f),
+            None => writeln!(f, "firmware does not describe the host bridge"),
         }
     }
 
@@ -182,9 +253,18 @@ pub(crate) struct Files {
 
 impl Files {
     /// Makes the directory `name` in `root`.
-    pub(crate) fn new(root: &Dir, name: &CStr) -> Result<Self> {
-        let visible = Visible::new()?;
+    pub(crate) fn new(
+        root: &Dir,
+        name: &CStr,
+        known: Known,
+        findings: Findings,
+        policy: Policy,
+    ) -> Result<Self> {
+        let visible = Visible::new(known, findings, policy)?;
         let scope = root.scope::<_, Error, _>(Ok(visible.clone()), name, |visible, dir| {
+            dir.read_callback_file(c"why", visible, &|visible: &Arc<Visible>, f| {
+                visible.show_why(f)
+            });
             dir.read_callback_file(c"state", visible, &|visible: &Arc<Visible>, f| {
                 visible.show_state(f)
             });

@@ -149,5 +149,6 @@ impl VfioTph {
     /// Changes the policy of who opens the device next.
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.policy.store(policy as u32, Relaxed);
+        self.files.visible().set_policy(policy);
     }
 }

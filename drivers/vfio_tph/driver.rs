@@ -4,7 +4,11 @@
 
 use crate::{
     config,
-    debugfs::Files,
+    debugfs::{
+        Files,
+        Known,
+        Show, //
+    },
     denylist,
     device::{
         Offered,
@@ -34,6 +38,10 @@ use crate::{
             Capability,
             Completer,
             TableLocation, //
+        },
+        why::{
+            Above,
+            Findings, //
         },
     },
     rust::{
@@ -83,7 +91,11 @@ use kernel::{
     page::PAGE_SIZE,
     pci,
     prelude::*,
-    sync::atomic::Relaxed, //
+    str::CString,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
 };
 
 /// The module, under whichever name.
@@ -145,13 +157,26 @@ impl Driver for VfioTph {
         if let Some(requester) = Requester::new(pdev) {
             requester.disable();
         }
-        let host_bridge = bus::host_bridge(pdev).map(|node| shared.host_bridges.get(node));
+        let host_bridge = bus::host_bridge(pdev)
+            .map(|node| shared.host_bridges.get(node))
+            .transpose()?;
+        let allowed = bus::tph::allowed(pdev);
+        let known = Known {
+            root_port: bus::root_port(pdev)
+                .map(|port| CString::try_from(port.as_ref().name()))
+                .transpose()?,
+            firmware: host_bridge
+                .clone()
+                .map(|host_bridge| -> Arc<dyn Show> { host_bridge }),
+        };
+        let name = pdev.as_ref().name();
+        let findings = findings_at_bind(pdev, allowed);
         Ok(Self::new(
             shared.gate,
             shared.policy,
-            Files::new(&shared.debugfs, pdev.as_ref().name())?,
-            host_bridge.transpose()?,
-            bus::tph::allowed(pdev),
+            Files::new(&shared.debugfs, name, known, findings, shared.policy)?,
+            host_bridge,
+            allowed,
         ))
     }
 
@@ -173,10 +198,17 @@ impl Driver for VfioTph {
         let completer = completer(vdev);
         let mut session = TphSession { tph: None };
         let mut offered = None;
+        let mut findings = None;
 
         if let Some(requester) = Requester::new(vdev.pci()) {
             let (_, space) = opening.config();
-            let found = read_hardware(vdev, &requester, completer, space);
+            let above = above(vdev.pci());
+            let found = read_hardware(vdev, &requester, above, completer, space);
+            findings = Some(Findings {
+                hardware: Some(found),
+                above,
+                ..findings_of(self.allowed)
+            });
             self.warn_of_size(vdev, &found);
             let tph = session.tph.insert(tph_of(&found)?);
             events::open(tph, opening);
@@ -206,6 +238,12 @@ impl Driver for VfioTph {
             if let Some(offered) = &terms.offered {
                 terms.visible.opened(&offered.offer, tph.shown().len())?;
             }
+        }
+        if let Some(findings) = findings {
+            self.files.visible().set_findings(Findings {
+                in_chain: terms.offered.is_some() || findings.tph().is_some(),
+                ..findings
+            });
         }
         Ok((terms, session))
     }
@@ -424,6 +462,14 @@ fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Request
     Err(EIO)
 }
 
+fn above(pdev: &pci::Device<Bound>) -> Above {
+    match bus::upstream(pdev) {
+        Upstream::RootComplex => Above::RootComplex,
+        Upstream::RootPort(devcap2) => Above::RootPort(devcap2),
+        Upstream::Unknown => Above::Unknown,
+    }
+}
+
 fn completer(vdev: &CoreDevice) -> Completer {
     bus::device_capabilities_2(vdev.pci())
         .map_or(Completer::None, Completer::from_device_capabilities_2)
@@ -435,17 +481,14 @@ fn completer(vdev: &CoreDevice) -> Completer {
 fn read_hardware(
     vdev: &OpenDevice,
     requester: &Requester<'_>,
+    above: Above,
     completer: Completer,
     space: &[u8],
 ) -> Hardware {
     let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16);
     Hardware {
         capability: Capability::from_raw(capability),
-        root_port: match bus::upstream(vdev.pci()) {
-            Upstream::RootComplex => None,
-            Upstream::RootPort(devcap2) => Some(Completer::from_device_capabilities_2(devcap2)),
-            Upstream::Unknown => Some(Completer::None),
-        },
+        root_port: above.completer(),
         path_carries_extended: bus::carries_extended_tags(vdev.pci()),
         completer,
         room: capability::room(space, requester.offset()),
@@ -465,6 +508,39 @@ fn tph_of(found: &Hardware) -> Result<Tph> {
         TableLocation::Msix => (Place::Msix, found.msix_vectors),
     };
     Tph::new(place, entries)
+}
+
+/// What is to be said of a device that nobody has opened yet: as much as can be told without
+/// what vfio-pci-core makes of it then.
+fn findings_at_bind(pdev: &pci::Device<Bound>, allowed: bool) -> Findings {
+    let above = above(pdev);
+    let hardware = Requester::new(pdev).map(|requester| Hardware {
+        capability: Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)),
+        root_port: above.completer(),
+        path_carries_extended: bus::carries_extended_tags(pdev),
+        completer: Completer::None,
+        room: capability::MAX_CAPABILITY_ENTRIES,
+        msix_vectors: bus::claimed_msix_vectors(pdev),
+        alone_in_group: bus::is_alone_in_group(pdev),
+    });
+    Findings {
+        has_capability: bus::tph::is_in_config_space(pdev),
+        hardware,
+        above,
+        ..findings_of(allowed)
+    }
+}
+
+/// Of a device of which nothing is known but that it has a capability, which is not hidden.
+fn findings_of(allowed: bool) -> Findings {
+    Findings {
+        kernel_has_tph: bus::tph::KERNEL_HAS_TPH,
+        has_capability: true,
+        hardware: None,
+        above: Above::Unknown,
+        allowed,
+        in_chain: true,
+    }
 }
 
 /// Shows the capability to the user, if there is something on offer, and hides all others. Returns

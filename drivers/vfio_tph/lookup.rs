@@ -10,7 +10,10 @@
 //! lack of memory is not kept, as it says nothing of firmware.
 
 use crate::{
-    debugfs::Counters,
+    debugfs::{
+        Counters,
+        Show, //
+    },
     failure::Failure,
     rules::{
         firmware::CpuTags,
@@ -33,7 +36,7 @@ use crate::{
     },
 };
 use kernel::{
-    new_mutex,
+    fmt, new_mutex,
     prelude::*,
     sync::{
         atomic::{
@@ -75,6 +78,11 @@ impl Failed {
 
     const fn new() -> Self {
         Self(Atomic::new(Self::NEVER))
+    }
+
+    /// Whether it has failed at all.
+    fn ever(&self) -> bool {
+        self.0.load(Relaxed) != Self::NEVER
     }
 
     /// It fails now.
@@ -207,6 +215,30 @@ impl HostBridge {
             if error != ENOMEM {
                 failed.set(self.since.elapsed());
             }
+        })
+    }
+}
+
+/// What firmware has answered so far, a line for each CPU that was looked up. Asks it nothing.
+impl Show for HostBridge {
+    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut asked = false;
+        for (number, known) in self.cpus.iter().enumerate() {
+            if let Some(tags) = known.tags.copy() {
+                asked = true;
+                writeln!(f, "cpu {number} {tags}")?;
+            } else if known.failed.ever() {
+                asked = true;
+                writeln!(f, "cpu {number} no answer")?;
+            }
+        }
+        if asked {
+            return Ok(());
+        }
+        f.write_str(if self.absent.ever() {
+            "firmware has no function that gives tags of CPUs (_DSM function 0Fh)\n"
+        } else {
+            "firmware was not asked yet\n"
         })
     }
 }

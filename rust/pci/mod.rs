@@ -151,14 +151,24 @@ pub(crate) fn upstream(pdev: &pci::Device<Bound>) -> Upstream {
     {
         return Upstream::RootComplex;
     }
+    root_port(pdev)
+        .and_then(|root_port| device_capabilities_2(root_port).ok())
+        .map_or(Upstream::Unknown, Upstream::RootPort)
+}
+
+/// The root port above a device, if there is one.
+pub(crate) fn root_port(pdev: &pci::Device<Bound>) -> Option<&pci::Device> {
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     let root_port = unsafe { bindings::tph_helper_root_port(as_raw(pdev)) };
-    if root_port.is_null() {
-        return Upstream::Unknown;
-    }
-    // SAFETY: A bound device keeps those above it.
-    let root_port = unsafe { &*root_port.cast_const().cast::<pci::Device>() };
-    device_capabilities_2(root_port).map_or(Upstream::Unknown, Upstream::RootPort)
+    // SAFETY: The pointer is null or valid: a bound device keeps those above it.
+    unsafe { root_port.cast_const().cast::<pci::Device>().as_ref() }
+}
+
+/// The number of vectors that the MSI-X capability of a device claims, 0 without one.
+pub(crate) fn claimed_msix_vectors(pdev: &pci::Device<Bound>) -> u16 {
+    // SAFETY: The device is valid.
+    let count = unsafe { bindings::pci_msix_vec_count(as_raw(pdev)) };
+    u16::try_from(count).unwrap_or(0)
 }
 
 /// Whether the path from a device to its root port carries the tags that do not fit into the

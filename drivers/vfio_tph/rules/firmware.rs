@@ -11,6 +11,7 @@ use super::{
         Namespace, //
     },
 };
+use core::fmt;
 
 /// What firmware says of one CPU: tags of both namespaces for either memory type.
 ///
@@ -39,6 +40,15 @@ impl CpuTags {
         }
     }
 
+    /// Whether a tag in that namespace is valid.
+    pub(crate) const fn is_valid(self, memory: MemoryType, namespace: Namespace) -> bool {
+        let bit = match namespace {
+            Namespace::Standard => Self::ST_VALID,
+            Namespace::Extended => Self::XST_VALID,
+        };
+        self.half(memory) & bit != 0
+    }
+
     /// The hint in the namespace asked for. A valid tag 0 is a tag; "not valid" is none. Firmware
     /// has no processing hint of its own to give: 0, bidirectional, goes with every tag.
     pub(crate) const fn hint(
@@ -48,17 +58,38 @@ impl CpuTags {
     ) -> Result<Hint, Refusal> {
         let half = self.half(memory);
         // CAST: each takes its field.
+        if !self.is_valid(memory, namespace) {
+            return Err(Refusal::NoTag);
+        }
         let tag = match namespace {
-            Namespace::Standard if half & Self::ST_VALID != 0 => {
-                (half >> Self::ST_SHIFT) as u8 as u16
-            }
-            Namespace::Extended if half & Self::XST_VALID != 0 => (half >> Self::XST_SHIFT) as u16,
-            _ => return Err(Refusal::NoTag),
+            Namespace::Standard => (half >> Self::ST_SHIFT) as u8 as u16,
+            Namespace::Extended => (half >> Self::XST_SHIFT) as u16,
         };
         Ok(Hint {
             tag,
             ph: 0,
             ph_ignored: half & Self::PH_IGNORED != 0,
         })
+    }
+}
+
+/// Which tags are valid, by memory type, as an administrator reads it; not what they are.
+impl fmt::Display for CpuTags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let valid = |memory| {
+            let valid = |namespace| self.is_valid(memory, namespace);
+            match (valid(Namespace::Standard), valid(Namespace::Extended)) {
+                (true, true) => "st,xst",
+                (true, false) => "st",
+                (false, true) => "xst",
+                (false, false) => "none",
+            }
+        };
+        write!(
+            f,
+            "volatile {} persistent {}",
+            valid(MemoryType::Volatile),
+            valid(MemoryType::Persistent)
+        )
     }
 }

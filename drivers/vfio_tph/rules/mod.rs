@@ -20,3 +20,4 @@ pub(crate) mod refusal;
 pub(crate) mod regs;
 pub(crate) mod source;
 pub(crate) mod table;
+pub(crate) mod why;

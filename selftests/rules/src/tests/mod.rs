@@ -16,3 +16,4 @@ mod reconcile;
 mod registers;
 mod source;
 mod table;
+mod why;
