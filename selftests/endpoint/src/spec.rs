@@ -40,6 +40,8 @@ pub struct Spec {
     pub vendor: u16,
     /// Device ID.
     pub device: u16,
+    /// Class Code.
+    pub class: u32,
     /// No_Soft_Reset in PMCSR.
     pub no_soft_reset: bool,
     /// Function Level Reset Capability.
@@ -111,6 +113,7 @@ impl Spec {
             "name={}: only letters, digits, - and _",
             self.name
         );
+        ensure!(self.class < 1 << 24, "class={:x}: not 24 bits", self.class);
         ensure!(self.msix <= 2048, "msix={}: more than 2048", self.msix);
         let end = self.msix_offset + u64::from(self.msix) * MSIX_ENTRY;
         ensure!(
@@ -219,6 +222,8 @@ impl FromStr for Spec {
             rom_size: 0,
             vendor: 0x1b36,
             device: 0x7470,
+            // Processing accelerator.
+            class: 0x12_0000,
             no_soft_reset: true,
             flr: true,
         };
@@ -283,6 +288,7 @@ fn set(
             spec.vendor = u16::from_str_radix(vendor, 16)?;
             spec.device = u16::from_str_radix(device, 16)?;
         }
+        "class" => spec.class = u32::from_str_radix(value, 16)?,
         "rp" => spec.root_port_completer = value.parse()?,
         "nosoftrst" => spec.no_soft_reset = parse_bool(value)?,
         "flr" => spec.flr = parse_bool(value)?,
@@ -345,7 +351,7 @@ mod tests {
     fn every_key() {
         let spec: Spec = "name=a-1,tph=msix,modes=ns+iv,entries=5,extended=0,completer=3,eetlp=4,\
              position=last,offset=0x400,msix=1024,msix_offset=0x2ff8,bar=2M,id=1234:abcd,\
-             rp=1,nosoftrst=0,flr=0"
+             class=030000,rp=1,nosoftrst=0,flr=0"
             .parse()
             .unwrap();
         assert_eq!(spec.tph.modes, modes::NS | modes::IV);
@@ -353,6 +359,7 @@ mod tests {
         assert_eq!((spec.completer, spec.eetlp), (3, 4));
         assert_eq!((spec.vendor, spec.device), (0x1234, 0xabcd));
         assert_eq!((spec.msix, spec.msix_offset), (1024, 0x2ff8));
+        assert_eq!(spec.class, 0x3_0000);
         assert_eq!(spec.bar_size, 2 << 20);
         assert!(!spec.no_soft_reset && !spec.flr && !spec.tph.extended);
     }
@@ -393,6 +400,7 @@ mod tests {
             "name=a,rom=5000",
             "name=a,bar=99999999999G",
             "name=a,rp=4",
+            "name=a,class=1000000",
         ] {
             assert!(bad.parse::<Spec>().is_err(), "{bad}");
         }
