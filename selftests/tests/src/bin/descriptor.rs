@@ -4,12 +4,17 @@
 //! other feature of vfio-pci, and no other.
 
 use std::env;
+use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::thread;
 
+use nix::cmsg_space;
 use nix::fcntl::{fcntl, FcntlArg};
 use nix::sys::eventfd::EventFd;
+use nix::sys::socket::{recvmsg, sendmsg, ControlMessage, ControlMessageOwned, MsgFlags};
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
@@ -20,11 +25,12 @@ use tph_selftests::vfio::{
     self, cpu, feature_of, wait_for, Device, Op, OpenBy, ResolveRequest, StRequest,
 };
 use tph_selftests::{tests, Errno};
-use tph_tests::{fill, CPU};
+use tph_tests::{fill, st, CPU};
 use vfio_bindings::bindings::vfio::{VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, VFIO_PCI_REQ_IRQ_INDEX};
 
 const WAYS: [OpenBy; 2] = [OpenBy::Cdev, OpenBy::Group];
 const GUESS: &str = "--guess";
+const HEIR: &str = "--inherit";
 
 /// What calls of every feature come to on a descriptor, whatever it is.
 fn calls(fd: RawFd) -> Vec<Result<(), Errno>> {
@@ -130,6 +136,76 @@ fn r23_duplicate(bench: &mut Bench) {
     });
 }
 
+/// A device that another process is handed over a socket, and that stays open over exec there, is
+/// that process's as it was its opener's: until it has gone, whoever opened the device.
+fn r23_handed_over_a_socket_and_kept_over_exec(bench: &mut Bench) {
+    each_way(bench, |endpoint, device, way| {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        let mut heir = Command::new(env::current_exe().expect("the path of this program"))
+            .arg(HEIR)
+            .stdin(OwnedFd::from(theirs))
+            .spawn()
+            .expect("another process");
+        let fds = [device.fd()];
+        sendmsg::<()>(
+            ours.as_raw_fd(),
+            &[IoSlice::new(b"device")],
+            &[ControlMessage::ScmRights(&fds)],
+            MsgFlags::empty(),
+            None,
+        )
+        .expect("SCM_RIGHTS");
+        fill(endpoint, &device);
+        drop(device);
+        // It has it, and then it has it as another program.
+        for what in ["received", "kept over exec"] {
+            let mut line = [0; 4];
+            (&ours).read_exact(&mut line).expect("a word");
+            assert_eq!(&line, b"mine", "{way}: {what}");
+            assert_eq!(endpoint.entries()[0], st(CPU), "{way}: {what}");
+            (&ours).write_all(b"go").expect("the other process");
+        }
+        let status = heir.wait().expect("the other process");
+        assert!(status.success(), "{way}: {status}");
+        endpoint.assert_off(&format!("{way}: the end of the other process"));
+    });
+}
+
+/// What the other process does, if this is it: its standard input is the socket.
+fn inherit() -> Option<ExitCode> {
+    let mut arguments = env::args().skip(1);
+    if arguments.next()? != HEIR {
+        return None;
+    }
+    // SAFETY: standard input is nobody else's here.
+    let socket = unsafe { UnixStream::from_raw_fd(0) };
+    let kept: Option<RawFd> = arguments.next().and_then(|fd| fd.parse().ok());
+    let fd = kept.unwrap_or_else(|| {
+        let mut bytes = [0; 6];
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let mut space = cmsg_space!(RawFd);
+        let message = recvmsg::<()>(0, &mut parts, Some(&mut space), MsgFlags::empty());
+        let message = message.expect("a message");
+        let received = message.cmsgs().expect("control messages").next();
+        match received {
+            Some(ControlMessageOwned::ScmRights(fds)) => fds[0],
+            other => panic!("no descriptor: {other:?}"),
+        }
+    });
+    assert_works("another process", fd);
+    let mut word = [0; 2];
+    (&socket).write_all(b"mine").expect("the opener");
+    (&socket).read_exact(&mut word).expect("the opener");
+    if kept.is_some() {
+        return Some(ExitCode::SUCCESS);
+    }
+    // Received without close-on-exec, as is standard input.
+    let error = Command::new(env::current_exe().expect("the path of this program"))
+        .args([HEIR, &fd.to_string()])
+        .exec();
+    panic!("exec: {error}");
+}
+
 fn device_file(device: &Device) -> std::os::fd::BorrowedFd<'_> {
     // SAFETY: the descriptor is open as long as the device.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(device.fd()) }
@@ -192,13 +268,14 @@ fn r23_other_files(bench: &mut Bench) {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = guess() {
+    if let Some(code) = guess().or_else(inherit) {
         return code;
     }
     harness::run(tests![
         r23_descriptor_of_another_process,
         r23_closed,
         r23_duplicate,
+        r23_handed_over_a_socket_and_kept_over_exec,
         r23_not_bound_to_an_iommufd,
         r23_unbind_while_open,
         r23_other_files,

@@ -4,10 +4,12 @@
 
 use std::os::fd::AsRawFd;
 
-use nix::sys::eventfd::EventFd;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{self, Bench};
+use tph_selftests::engine::Engine;
 use tph_selftests::module::Gate;
+use tph_selftests::monitor::wait_until;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{
     cpu, literal, none, Device, Source, StRequest, Vectors, FAULT_UNTOUCHED,
@@ -178,6 +180,80 @@ pub fn r40_tags_survive_more_vectors(bench: &mut Bench) {
         .expect("a new vector");
     assert_eq!(bed.endpoint.entries()[usize::from(VECTORS) - 1], 0x77);
     assert_eq!(bed.endpoint.entries()[..4], before[..4]);
+}
+
+/// DPDK asks for all vectors each time: those that it has stay what they are, whatever events they
+/// get.
+pub fn r40_tags_survive_set_irqs_of_all_again(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
+    let tags = bed.fill();
+    let same = bed.vectors.descriptors();
+    bed.device.set_msix(0, &same).expect("the same again");
+    assert_eq!(bed.endpoint.entries(), tags, "the same again");
+
+    let count = u32::from(bed.count());
+    let others = Vectors::allocate(&bed.device, count).expect("other events");
+    let bed = Bed {
+        vectors: others,
+        ..bed
+    };
+    assert_eq!(bed.endpoint.entries(), tags, "other events");
+    bed.mask_and_unmask();
+    assert_eq!(bed.endpoint.entries(), tags, "what the kernel believes");
+    bed.raise_all("with other events");
+
+    // All of them without an event, as between two runs.
+    bed.device
+        .set_msix(0, &vec![-1; count as usize])
+        .expect("no events");
+    assert_eq!(bed.endpoint.entries(), tags, "no events");
+    bed.device
+        .set_msix(0, &bed.vectors.descriptors())
+        .expect("events");
+    assert_eq!(bed.endpoint.entries(), tags, "events again");
+    bed.raise_all("with events again");
+    assert_eq!(
+        bed.device.control(),
+        control(StMode::InterruptVector, Requester::Extended)
+    );
+}
+
+/// QEMU allocates vector 0 without an event when the guest turns MSI-X on, and then one vector a
+/// call, as the guest unmasks them. Each call leaves the tags of the others alone.
+pub fn r40_vectors_one_a_call(bench: &mut Bench) {
+    let endpoint = pick(bench, VECTORS);
+    bench::bind(&endpoint, Gate::Unsafe);
+    let device = endpoint.open();
+    let events: Vec<EventFd> = (0..VECTORS)
+        .map(|_| EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK).expect("eventfd"))
+        .collect();
+    device
+        .set_msix(0, &[-1])
+        .expect("vector 0, without an event");
+    device.enable(StMode::InterruptVector, Requester::Extended);
+    let mut tags = vec![0; endpoint.entries().len()];
+    let engine = Engine::new(&device);
+    for vector in (1..VECTORS).chain([0]) {
+        let event = events[usize::from(vector)].as_raw_fd();
+        device
+            .set_msix(vector.into(), &[event])
+            .unwrap_or_else(|error| panic!("vector {vector}: {error}"));
+        assert_eq!(endpoint.entries(), tags, "vector {vector}, allocated");
+        device
+            .program_extended(vector, &[literal(u32::from(vector) + 0x100)])
+            .unwrap_or_else(|error| panic!("vector {vector}: TPH_ST: {error}"));
+        tags[usize::from(vector)] = vector + 0x100;
+        assert_eq!(endpoint.entries(), tags, "vector {vector}, programmed");
+        engine.interrupt(vector);
+        let event = &events[usize::from(vector)];
+        wait_until(|| event.read().is_ok());
+    }
+    // It masks a vector by an event of its own, and by none.
+    for fd in [-1, events[3].as_raw_fd()] {
+        device.set_msix(3, &[fd]).expect("vector 3");
+        assert_eq!(endpoint.entries(), tags, "vector 3, event {fd}");
+    }
+    endpoint.assert_kernel_agrees();
 }
 
 pub fn r40_a_masked_vector_is_programmed(bench: &mut Bench) {

@@ -119,6 +119,8 @@ fn main() -> ExitCode {
         r40_tags_survive_interrupts,
         r40_tags_survive_mask_and_unmask,
         r40_tags_survive_more_vectors,
+        r40_tags_survive_set_irqs_of_all_again,
+        r40_vectors_one_a_call,
         r40_a_masked_vector_is_programmed,
         r40_unallocated_vector,
         r40_no_vectors_at_all,
