@@ -2,7 +2,10 @@
 
 //! The module parameters, which `rust/helpers/param.c` declares.
 
-use super::bindings;
+use super::{
+    bindings,
+    vfio::pci::Settings, //
+};
 use kernel::prelude::*;
 
 /// The value of `enable_unsafe_tph` at load. It cannot change: mode 0444.
@@ -17,6 +20,30 @@ pub(crate) fn tph_policy() -> Option<&'static CStr> {
     let name = unsafe { bindings::tph_helper_policy() };
     // SAFETY: A string that ends in NUL, which nobody changes or frees while the module is there.
     (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
+}
+
+/// The value of `ids` at load: nobody sees it afterwards, or changes it.
+pub(crate) fn ids() -> &'static CStr {
+    // SAFETY: A string of this module that ends in NUL, as the kernel has stored it.
+    unsafe { CStr::from_char_ptr(bindings::tph_helper_ids()) }
+}
+
+/// The values of `nointxmask`, `disable_idle_d3` and `disable_vga` now.
+pub(crate) fn settings() -> Settings {
+    // SAFETY: Reads variables of this module.
+    unsafe {
+        Settings {
+            nointxmask: bindings::tph_helper_nointxmask(),
+            disable_idle_d3: bindings::tph_helper_disable_idle_d3(),
+            disable_vga: bindings::tph_helper_disable_vga(),
+        }
+    }
+}
+
+/// The value of `disable_denylist` at load. It cannot change: mode 0444.
+pub(crate) fn disable_denylist() -> bool {
+    // SAFETY: Reads a variable of this module.
+    unsafe { bindings::tph_helper_disable_denylist() }
 }
 
 /// The value of `enable_sriov` now.

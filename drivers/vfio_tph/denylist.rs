@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Devices that no user may have: the denylist of drivers/vfio/pci/vfio_pci.c, which variant
-//! drivers would otherwise be a way around. There is no parameter to lift it here.
+//! Devices that no user may have, unless the administrator says so: the denylist of
+//! drivers/vfio/pci/vfio_pci.c, which variant drivers would otherwise be a way around.
 
 use crate::rust::bindings::{
     PCI_DEVICE_ID_INTEL_DSA_SPR0,

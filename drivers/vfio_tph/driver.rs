@@ -45,6 +45,7 @@ use crate::{
         },
     },
     rust::{
+        bindings::PCI_BASE_CLASS_DISPLAY,
         dma_buf::Tph as DmaBufTph,
         module_param,
         pci::{
@@ -70,6 +71,7 @@ use crate::{
                 OpenDevice,
                 Opening,
                 Registration,
+                Settings,
                 Unmappable,
                 MAP_VIRTUAL, //
             },
@@ -89,7 +91,10 @@ use kernel::{
     device::Bound,
     device_id::IdArray,
     page::PAGE_SIZE,
-    pci,
+    pci::{
+        self,
+        Vendor, //
+    },
     prelude::*,
     str::CString,
     sync::{
@@ -139,18 +144,33 @@ impl Driver for VfioTph {
         })
     }
 
+    fn ids() -> &'static CStr {
+        module_param::ids()
+    }
+
+    fn settings() -> Settings {
+        module_param::settings()
+    }
+
     fn sriov_enabled() -> bool {
         module_param::enable_sriov()
     }
 
     fn probe(pdev: &pci::Device<Bound>, shared: &Shared) -> Result<Self> {
         if denylist::lists(pdev) {
+            let taken = module_param::disable_denylist();
             dev_warn!(
                 pdev,
-                "device {:#06x} is in vfio-pci's device denylist\n",
-                pdev.device_id()
+                "device {:#06x} is in vfio-pci's device denylist{}\n",
+                pdev.device_id(),
+                if taken { ", which is disabled" } else { "" }
             );
-            return Err(EINVAL);
+            if !taken {
+                return Err(EINVAL);
+            }
+        }
+        if is_intel_graphics(pdev) {
+            dev_info!(pdev, "vfio-pci's regions for Intel graphics are not there\n");
         }
         // An earlier driver may have left TPH on. The PCI core would restore it when the device
         // wakes up for its first user, and write the table under an enabled requester.
@@ -352,6 +372,13 @@ impl Hooks for VfioTph {
     fn dma_buf_tph(&self, word: u64, extended: bool) -> Result<DmaBufTph> {
         dmabuf::answer(word, extended)
     }
+}
+
+/// Whether vfio-pci would give regions to the user that are not the device's: OpRegion, and config
+/// space of bridges.
+fn is_intel_graphics(pdev: &pci::Device<Bound>) -> bool {
+    pdev.vendor_id() == Vendor::INTEL
+        && pdev.pci_class().as_raw() >> 16 == PCI_BASE_CLASS_DISPLAY
 }
 
 /// The policy that devices start with. EINVAL if the module was loaded with a name that is none, or

@@ -426,6 +426,14 @@ impl<T: Hooks> Device<T> {
                 unsafe { core::ptr::drop_in_place(&raw mut (*this).session) };
                 return Err(error);
             }
+            let settings = T::settings();
+            // SAFETY: The memory is ours until this returns, zeroed, and what vfio-pci-core expects.
+            unsafe {
+                let core = vdev.cast::<bindings::vfio_pci_core_device>();
+                (*core).set_nointxmask(settings.nointxmask);
+                (*core).set_disable_idle_d3(settings.disable_idle_d3);
+                (*core).set_disable_vga(settings.disable_vga);
+            }
             // SAFETY: The vfio device is what vfio-pci-core expects.
             if let Err(error) = to_result(unsafe { bindings::vfio_pci_core_init_dev(vdev) }) {
                 // SAFETY: Initialised above, and not used after this.

@@ -30,6 +30,18 @@ use kernel::{
     prelude::*, //
 };
 
+/// What vfio-pci-core leaves to the driver, and vfio-pci to module parameters of these names.
+#[derive(Default)]
+pub(crate) struct Settings {
+    /// INTx is not masked in the device's Command register, so that no other device can share its
+    /// interrupt line.
+    pub(crate) nointxmask: bool,
+    /// The device stays in D0 while nobody uses it.
+    pub(crate) disable_idle_d3: bool,
+    /// The user of a VGA device gets no access to the legacy VGA addresses.
+    pub(crate) disable_vga: bool,
+}
+
 /// A vfio-pci variant driver. The implementing type is the driver's data of one bound device.
 ///
 /// What a driver leaves out is done as vfio-pci does it. Callbacks run in process context and may
@@ -55,6 +67,16 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// Makes what all devices share.
     fn shared() -> impl PinInit<Self::Shared, Error>;
+
+    /// Devices to bind from the start, written as vfio-pci's parameter `ids` has them.
+    fn ids() -> &'static CStr {
+        c""
+    }
+
+    /// What vfio-pci-core is to do for a device, which is being bound.
+    fn settings() -> Settings {
+        Settings::default()
+    }
 
     /// Whether virtual functions may be made of a physical function: vfio-pci has a parameter.
     fn sriov_enabled() -> bool {

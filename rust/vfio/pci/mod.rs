@@ -14,6 +14,7 @@ mod device;
 mod dma_buf;
 mod driver;
 mod id;
+mod ids;
 mod ioeventfd;
 mod msix;
 mod pci_driver;
@@ -31,7 +32,8 @@ pub(crate) use self::{
     driver::{
         Attribute,
         Driver,
-        Hooks, //
+        Hooks,
+        Settings, //
     },
     id::{
         DeviceId,

@@ -6,6 +6,7 @@ use super::{
     attribute::Table,
     device::Device,
     driver::Hooks,
+    ids,
     pci_driver::{
         PciDriver,
         PmOps, //
@@ -74,7 +75,10 @@ unsafe impl<T: Hooks> driver::RegistrationOps for Adapter<T> {
         to_result(ret).inspect_err(|_| {
             // SAFETY: From `into_foreign()` above, and nothing uses it.
             drop(unsafe { Pin::<KBox<T::Shared>>::from_foreign(shared) });
-        })
+        })?;
+        // SAFETY: The driver is registered.
+        unsafe { ids::add(&raw mut (*this).pci, T::ids()) };
+        Ok(())
     }
 
     unsafe fn unregister(reg: &Opaque<Self::DriverType>) {

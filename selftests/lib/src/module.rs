@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::kmod::{delete_module, finit_module, DeleteModuleFlags, ModuleInitFlags};
 
+use crate::skip;
+
 /// The module under test.
 pub const VFIO_TPH: &str = "vfio_tph";
 
@@ -43,6 +45,18 @@ pub fn ensure(name: &str) {
 pub fn unload(name: &str) -> Result<(), Errno> {
     let name = CString::new(name).expect("no NUL in a module's name");
     delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
+}
+
+/// Sees to it that vfio-pci can be loaded as a module, the kernel's own or this driver under its name,
+/// also on a kernel that has it built in. The test is left out where such a kernel was booted with it.
+pub fn vfio_pci_can_be_loaded() {
+    if loaded("vfio_pci") || !Path::new("/sys/module/vfio_pci").exists() {
+        return;
+    }
+    if Path::new("/sys/bus/pci/drivers/vfio-pci").exists() {
+        skip!("vfio-pci is built in: needs initcall_blacklist=vfio_pci_init");
+    }
+    ensure("tph_absent");
 }
 
 /// A parameter's value as sysfs shows it.
