@@ -19,7 +19,10 @@ use crate::{
     },
     rust::{
         nospec,
-        pci::Awake,
+        pci::{
+            config::Config,
+            Awake, //
+        },
         vfio::pci::{
             Access,
             Handle, //
@@ -61,7 +64,7 @@ pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<u
 /// not.
 fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -> Result<usize> {
     // vfio-pci-core refuses what reaches past the end before it writes anything.
-    if offset.saturating_add(access.count) > handle.vdev().pci().cfg_size().into_raw() {
+    if offset.saturating_add(access.count) > Config::new(handle.vdev().pci()).size() {
         return handle.vdev().write(access);
     }
 

@@ -50,6 +50,7 @@ use crate::{
         module_param,
         pci::{
             self as bus,
+            config::Config,
             tph::Requester,
             Upstream, //
         },
@@ -473,7 +474,7 @@ fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Request
         capability::reaches_past(
             Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)),
             offset,
-            vdev.pci().cfg_size().into_raw(),
+            Config::new(vdev.pci()).size(),
         )
     });
     if !past {

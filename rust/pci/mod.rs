@@ -2,6 +2,7 @@
 
 //! PCI: what `kernel::pci` does not have.
 
+pub(crate) mod config;
 pub(crate) mod tph;
 
 use crate::rust::{
@@ -20,7 +21,6 @@ use kernel::{
         DeviceContext, //
     },
     error::to_result,
-    io::Io,
     pci,
     prelude::*, //
 };
@@ -91,14 +91,6 @@ pub(crate) fn is_accessible(pdev: &pci::Device<Bound>) -> bool {
     // is a word, and a stale value is possible for C too.
     let state = unsafe { core::ptr::read_volatile(&raw const (*as_raw(pdev)).error_state) };
     state == bindings::pci_channel_io_normal
-}
-
-/// The Command register of a device; `None` if it does not answer.
-pub(crate) fn command(pdev: &pci::Device<Bound>) -> Option<u16> {
-    pdev.config_space()
-        .try_read16(bindings::PCI_COMMAND as usize)
-        .ok()
-        .filter(|&command| command != u16::MAX)
 }
 
 /// Device Capabilities 2 of a device, PCIe r6.2 7.5.3.15. EIO if it does not answer.

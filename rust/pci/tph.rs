@@ -4,12 +4,14 @@
 //!
 //! C header: [`include/linux/pci-tph.h`](srctree/include/linux/pci-tph.h)
 
-use super::as_raw;
+use super::{
+    as_raw,
+    config::Config, //
+};
 use crate::rust::bindings;
 use kernel::{
     device::Bound,
     error::to_result,
-    io::Io,
     pci,
     prelude::*, //
 };
@@ -23,7 +25,7 @@ use kernel::{
 #[derive(Clone, Copy)]
 pub(crate) struct Requester<'a> {
     pdev: &'a pci::Device<Bound>,
-    config: pci::ConfigSpace<'a>,
+    config: Config<'a>,
     offset: u16,
 }
 
@@ -32,9 +34,9 @@ impl<'a> Requester<'a> {
     pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Option<Self> {
         let offset = found_at(pdev)?;
         let end = usize::from(offset) + bindings::PCI_TPH_BASE_SIZEOF as usize;
-        let config = pdev.config_space_extended().ok()?;
+        let config = Config::new(pdev);
         // INVARIANT: The PCI core found the capability there.
-        (end <= pdev.cfg_size().into_raw()).then_some(Self {
+        (end <= config.size()).then_some(Self {
             pdev,
             config,
             offset,
@@ -49,27 +51,23 @@ impl<'a> Requester<'a> {
     /// Reads the dword at `register` of the capability: all ones if the device does not answer, or
     /// if there is no such register.
     pub(crate) fn read_dword(&self, register: u16) -> u32 {
-        self.config
-            .try_read32(self.at(register))
-            .unwrap_or(u32::MAX)
+        self.config.read_u32(self.at(register)).unwrap_or(u32::MAX)
     }
 
     /// Reads the word at `register` of the capability, likewise.
     pub(crate) fn read_word(&self, register: u16) -> u16 {
-        self.config
-            .try_read16(self.at(register))
-            .unwrap_or(u16::MAX)
+        self.config.read_u16(self.at(register)).unwrap_or(u16::MAX)
     }
 
     /// Writes the dword at `register` of the capability. A device that is gone does not get it, and
     /// nothing is written past the end of config space.
     pub(crate) fn write_dword(&self, register: u16, value: u32) {
-        let _ = self.config.try_write32(value, self.at(register));
+        self.config.write_u32(self.at(register), value);
     }
 
     /// Writes the word at `register` of the capability, likewise.
     pub(crate) fn write_word(&self, register: u16, value: u16) {
-        let _ = self.config.try_write16(value, self.at(register));
+        self.config.write_u16(self.at(register), value);
     }
 
     fn at(&self, register: u16) -> usize {

@@ -8,12 +8,12 @@ use super::core_device::OpenDevice;
 use crate::rust::{
     bindings,
     nospec,
-    pci as bus, //
+    pci::{
+        self as bus,
+        config::Config, //
+    }, //
 };
-use kernel::{
-    io::Io,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 // CAST: a bit of 16.
 const MEMORY: u16 = bindings::PCI_COMMAND_MEMORY as u16;
@@ -113,13 +113,13 @@ impl OpenDevice {
     /// Memory Space Enable in hardware. One that does not answer has it, as who goes on will find
     /// out.
     fn has_memory_space(&self) -> bool {
-        bus::command(self.pci()).is_none_or(|command| command & MEMORY != 0)
+        Config::new(self.pci())
+            .command()
+            .is_none_or(|command| command & MEMORY != 0)
     }
 
     fn set_command(&self, command: u16) {
-        let config = self.pci().config_space();
-        // The offset is in range: nothing to fail.
-        let _ = config.try_write16(command, bindings::PCI_COMMAND as usize);
+        Config::new(self.pci()).set_command(command);
     }
 }
 
@@ -188,7 +188,7 @@ impl<'a> Memory<'a> {
         if !bus::is_in_d0(vdev.pci()) || !bus::is_accessible(vdev.pci()) {
             return None;
         }
-        let command = bus::command(vdev.pci())?;
+        let command = Config::new(vdev.pci()).command()?;
         let switch_on = !vdev.always_decodes_memory() && command & MEMORY == 0;
         // Whoever has switched memory on has put the BARs in place before: the PCI core, and
         // vfio-pci-core for its user.
@@ -276,7 +276,7 @@ impl Drop for MsixTable<'_> {
     fn drop(&mut self) {
         // Other bits may have changed meanwhile: an INTx handler masks with one of them.
         if self.switched_on {
-            if let Some(command) = bus::command(self.vdev.pci()) {
+            if let Some(command) = Config::new(self.vdev.pci()).command() {
                 self.vdev.set_command(command & !MEMORY);
             }
         }
