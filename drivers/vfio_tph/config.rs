@@ -145,7 +145,7 @@ fn read_table(
 
 /// How the write goes on at `at`: whether in a TPH capability, and for how many of `left` bytes.
 fn next_part(terms: &Terms, at: usize, left: usize) -> (bool, usize) {
-    let ours = |at: usize| terms.virtual_bytes.iter().any(|range| range.contains(at));
+    let ours = |at: usize| terms.kept.contains(at);
 
     let first = ours(at);
     let len = (1..left)

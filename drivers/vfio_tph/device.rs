@@ -25,6 +25,7 @@ use crate::{
     },
     rules::{
         capability::Offer,
+        owners::ByteSet,
         policy::Policy,
         regs::Completer, //
     },
@@ -32,10 +33,7 @@ use crate::{
         OpenState,
         Unmappable, //
     },
-    spans::{
-        ByteRange,
-        Spans, //
-    },
+    spans::Spans, //
 };
 use kernel::{
     debugfs::Dir,
@@ -84,8 +82,9 @@ pub(crate) struct Terms {
     pub(crate) offered: Option<Offered>,
     /// What the device itself completes, as far as anyone may use it: what its owner may publish.
     pub(crate) completer: Completer,
-    /// The bytes of TPH capabilities, shown or hidden: writes to them never reach vfio-pci-core.
-    pub(crate) virtual_bytes: KVec<ByteRange>,
+    /// The bytes of TPH capabilities, shown or hidden, and such as others own in the midst of them:
+    /// writes to them never reach vfio-pci-core.
+    pub(crate) kept: KBox<ByteSet>,
     /// Which accesses to config space are not vfio-pci-core's alone.
     pub(crate) spans: Spans,
     /// Whether the user has an ST table in MSI-X, whose entries follow the interrupt vectors.

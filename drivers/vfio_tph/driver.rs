@@ -28,7 +28,15 @@ use crate::{
             Hardware,
             Offer, //
         },
+        chain::{
+            self,
+            Shown, //
+        },
         isolation,
+        owners::{
+            ByteSet,
+            Owners, //
+        },
         policy::{
             Misfit,
             Policy, //
@@ -74,14 +82,12 @@ use crate::{
                 Registration,
                 Settings,
                 Unmappable,
+                MAP_UNASSIGNED,
                 MAP_VIRTUAL, //
             },
         },
     },
-    spans::{
-        ByteRange,
-        Spans, //
-    },
+    spans::Spans,
     sysfs::TPH_POLICY,
     uapi, //
 };
@@ -221,17 +227,22 @@ impl Driver for VfioTph {
         let mut offered = None;
         let mut findings = None;
 
+        let mut owners = None;
+        let mut capability = None;
         if let Some(requester) = Requester::new(vdev.pci()) {
-            let (_, space) = opening.config();
+            let owners = owners.insert(find_owners(vdev, Some(requester.offset())));
             let above = above(vdev.pci());
-            let found = read_hardware(vdev, &requester, above, completer, space);
+            let found = read_hardware(vdev, &requester, above, completer, owners);
+            capability = Some(found.capability);
             findings = Some(Findings {
                 hardware: Some(found),
                 above,
                 ..findings_of(self.allowed)
             });
             self.warn_of_size(vdev, &found);
-            let tph = session.tph.insert(tph_of(&found)?);
+            let tph = session
+                .tph
+                .insert(tph_of(&found, owners, requester.offset())?);
             events::open(tph, opening);
             if self.retired.load(Relaxed) {
                 tph.retire();
@@ -244,14 +255,8 @@ impl Driver for VfioTph {
                 });
         }
 
-        let virtual_bytes = show(&mut offered, opening)?;
-        let terms = self.terms(
-            vdev,
-            offered,
-            completer,
-            virtual_bytes,
-            session.tph.as_ref(),
-        );
+        let kept = show(&mut offered, opening, owners, capability)?;
+        let terms = self.terms(vdev, offered, completer, kept, session.tph.as_ref());
         if let Some(tph) = &mut session.tph {
             if tph.place() == Place::Msix && terms.unmappable.is_none() {
                 tph.set_mappable();
@@ -406,7 +411,7 @@ impl VfioTph {
         vdev: &OpenDevice,
         offered: Option<Offered>,
         completer: Completer,
-        virtual_bytes: KVec<ByteRange>,
+        kept: KBox<ByteSet>,
         tph: Option<&Tph>,
     ) -> Terms {
         let in_msix = tph.is_some_and(|tph| tph.place() == Place::Msix);
@@ -433,8 +438,10 @@ impl VfioTph {
                 region: msix.bar,
                 bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
             });
+        let hull = kept.hull();
         Terms {
-            spans: Spans::new(&virtual_bytes, table, power),
+            // CAST: offsets in config space, at most 4096.
+            spans: Spans::new(hull.start as u16..hull.end as u16, table, power),
             tracks_vectors: in_msix && offered.is_some(),
             unmappable,
             offered,
@@ -443,7 +450,7 @@ impl VfioTph {
             } else {
                 Completer::None
             },
-            virtual_bytes,
+            kept,
             visible: self.files.visible().clone(),
         }
     }
@@ -505,21 +512,24 @@ fn completer(vdev: &CoreDevice) -> Completer {
 
 /// Reads what the device says of itself and of its path; `completer` was read before.
 ///
-/// The capability is read after `completer`: if the device answers now, it answered before, too.
+/// The capability is read after `completer` and `owners`: if the device answers now, it answered
+/// before, too.
 fn read_hardware(
     vdev: &OpenDevice,
     requester: &Requester<'_>,
     above: Above,
     completer: Completer,
-    space: &[u8],
+    owners: &Owners,
 ) -> Hardware {
-    let capability = requester.read_dword(uapi::PCI_TPH_CAP as u16);
+    let offset = requester.offset();
+    let capability = Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16));
     Hardware {
-        capability: Capability::from_raw(capability),
+        capability,
         root_port: above.completer(),
         path_carries_extended: bus::carries_extended_tags(vdev.pci()),
         completer,
-        room: capability::room(space, requester.offset()),
+        room: capability::room(owners, offset),
+        overlapped: capability::is_overlapped(capability, owners, offset),
         msix_vectors: vdev.msix().map_or(0, |msix| msix.vectors()),
         alone_in_group: bus::is_alone_in_group(vdev.pci()),
     }
@@ -527,15 +537,22 @@ fn read_hardware(
 
 /// TPH of a device that is being opened. Everything is unknown, and so is written: an earlier
 /// driver may have left anything, also what the kernel does not know of.
-fn tph_of(found: &Hardware) -> Result<Tph> {
+fn tph_of(found: &Hardware, owners: &Owners, offset: u16) -> Result<Tph> {
+    let mut unused = KVec::new();
     let (place, entries) = match found.capability.table_location() {
         TableLocation::None => (Place::None, 0),
-        TableLocation::Capability => (Place::Capability, found.entries_in_capability()),
+        TableLocation::Capability => {
+            let entries = found.entries_in_capability();
+            for bytes in capability::unused(found.capability, owners, offset, entries) {
+                unused.push(bytes, GFP_KERNEL)?;
+            }
+            (Place::Capability, entries)
+        }
         // A table that cannot be used counts as none: no mode that would use it is offered.
         TableLocation::Msix if found.vectors_in_table() == 0 => (Place::None, 0),
         TableLocation::Msix => (Place::Msix, found.msix_vectors),
     };
-    Tph::new(place, entries)
+    Tph::new(place, entries, unused)
 }
 
 /// What is to be said of a device that nobody has opened yet: as much as can be told without
@@ -548,6 +565,7 @@ fn findings_at_bind(pdev: &pci::Device<Bound>, allowed: bool) -> Findings {
         path_carries_extended: bus::carries_extended_tags(pdev),
         completer: Completer::None,
         room: capability::MAX_CAPABILITY_ENTRIES,
+        overlapped: false,
         msix_vectors: bus::claimed_msix_vectors(pdev),
         alone_in_group: bus::is_alone_in_group(pdev),
     });
@@ -571,22 +589,43 @@ fn findings_of(allowed: bool) -> Findings {
     }
 }
 
-/// Shows the capability to the user, if there is something on offer, and hides all others. Returns
-/// their bytes.
-fn show(offered: &mut Option<Offered>, opening: &mut Opening<'_>) -> Result<KVec<ByteRange>> {
+/// What the capabilities of hardware's chain own, but for the one at `except`.
+fn find_owners(vdev: &CoreDevice, except: Option<u16>) -> Owners {
+    let config = Config::new(vdev.pci());
+    Owners::find(config.size(), except, |at| {
+        config.read_u32(at).unwrap_or(u32::MAX)
+    })
+}
+
+/// Shows the capability to the user, if there is something on offer, and hides all others. `owners`,
+/// and the Capability register, are those of a device that has one. Returns the bytes of which
+/// vfio-pci-core must get no writes.
+fn show(
+    offered: &mut Option<Offered>,
+    opening: &mut Opening<'_>,
+    owners: Option<Owners>,
+    capability: Option<Capability>,
+) -> Result<KBox<ByteSet>> {
     // The rules write what vfio-pci-core reads.
-    const { assert!(capability::MAP_VIRTUAL == MAP_VIRTUAL) };
-    let mut virtual_bytes = KVec::new();
+    const {
+        assert!(chain::MAP_VIRTUAL == MAP_VIRTUAL);
+        assert!(chain::MAP_UNASSIGNED == MAP_UNASSIGNED);
+    };
+    let mut kept = KBox::new(ByteSet::EMPTY, GFP_KERNEL)?;
+    let vdev = opening.vdev();
     let (map, space) = opening.config();
-    if let Some(Offered { offer, offset }) = offered {
-        match capability::expose(map, space, *offset, offer) {
-            Some(range) => virtual_bytes.push(range.into(), GFP_KERNEL)?,
-            None => *offered = None,
+    // Of a device without one, nothing is asked.
+    if owners.is_some() || chain::has_tph(space) {
+        let owners = owners.unwrap_or_else(|| find_owners(vdev, None));
+        let terms = offered.as_ref().zip(capability);
+        let shown = terms.map(|(offered, capability)| Shown {
+            offset: offered.offset,
+            capability,
+            offer: &offered.offer,
+        });
+        if !chain::arrange(map, space, &owners, shown, &mut kept) {
+            *offered = None;
         }
     }
-    let keep = offered.as_ref().map(|offered| offered.offset);
-    while let Some(range) = capability::hide_one(map, space, keep) {
-        virtual_bytes.push(range.into(), GFP_KERNEL)?;
-    }
-    Ok(virtual_bytes)
+    Ok(kept)
 }

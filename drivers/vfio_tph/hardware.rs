@@ -64,12 +64,13 @@ pub(crate) enum Written {
 }
 
 impl Tph {
-    /// For a device that is being opened: TPH is to be off, and nothing is known of hardware.
-    pub(crate) fn new(place: Place, entries: u16) -> Result<Self> {
+    /// For a device that is being opened: TPH is to be off, and nothing is known of hardware. The
+    /// table is as [`Table::new`] has it.
+    pub(crate) fn new(place: Place, entries: u16, unused: KVec<Range<u16>>) -> Result<Self> {
         Ok(Self {
             wanted: Control::RESET,
             held: Held::UNKNOWN,
-            table: Table::new(place, entries)?,
+            table: Table::new(place, entries, unused)?,
             mappable: false,
             retired: false,
         })

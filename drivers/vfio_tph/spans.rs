@@ -5,41 +5,6 @@
 use crate::rust::vfio::pci::Watch;
 use core::ops::Range;
 
-/// A range of bytes in config space.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) struct ByteRange {
-    start: u16,
-    end: u16,
-}
-
-impl ByteRange {
-    const EMPTY: Self = Self { start: 0, end: 0 };
-
-    pub(crate) fn contains(self, offset: usize) -> bool {
-        (usize::from(self.start)..self.end.into()).contains(&offset)
-    }
-
-    fn hull(self, other: Self) -> Self {
-        if self == Self::EMPTY {
-            return other;
-        }
-        Self {
-            start: self.start.min(other.start),
-            end: self.end.max(other.end),
-        }
-    }
-}
-
-impl From<Range<usize>> for ByteRange {
-    fn from(range: Range<usize>) -> Self {
-        // CAST: offsets in config space, at most 4096.
-        Self {
-            start: range.start as u16,
-            end: range.end as u16,
-        }
-    }
-}
-
 /// Which accesses to config space concern this driver.
 pub(crate) struct Spans {
     /// Writes to a TPH capability.
@@ -52,14 +17,11 @@ pub(crate) struct Spans {
 }
 
 impl Spans {
-    /// Of a device with these bytes of TPH capabilities, a visible ST table at `table`, and a power
-    /// state at `power` that is of interest; empty ranges if there is none.
-    pub(crate) fn new(capabilities: &[ByteRange], table: Range<u16>, power: Range<u16>) -> Self {
-        let hull = capabilities
-            .iter()
-            .fold(ByteRange::EMPTY, |hull, range| hull.hull(*range));
+    /// Of a device with bytes of TPH capabilities in `capabilities`, a visible ST table at `table`,
+    /// and a power state at `power` that is of interest; empty ranges if there is none.
+    pub(crate) fn new(capabilities: Range<u16>, table: Range<u16>, power: Range<u16>) -> Self {
         Self {
-            writes: Watch::new(hull.start..hull.end),
+            writes: Watch::new(capabilities),
             table: Watch::new(table),
             power: Watch::new(power),
         }

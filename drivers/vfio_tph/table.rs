@@ -16,6 +16,8 @@ use crate::{
             Place, //
         },
         table::{
+            clearing,
+            Width,
             Write,
             Writes, //
         },
@@ -46,19 +48,26 @@ pub(crate) struct Table {
     place: Place,
     wanted: KVec<u16>,
     due: BitmapVec,
+    /// What a table in the capability claims behind its entries: it is to be 0. In bytes from the
+    /// start of the capability.
+    unused: KVec<Range<u16>>,
+    unused_due: bool,
     /// Whether a user is allocating or freeing vectors, and it is not known yet which.
     vectors_change: bool,
 }
 
 impl Table {
-    /// A table of `count` entries that are to be 0, of which nothing is known.
-    pub(crate) fn new(place: Place, count: u16) -> Result<Self> {
+    /// A table of `count` entries that are to be 0, of which nothing is known, with `unused` bytes
+    /// behind them.
+    pub(crate) fn new(place: Place, count: u16, unused: KVec<Range<u16>>) -> Result<Self> {
         let mut wanted = KVec::new();
         wanted.resize(count.into(), 0, GFP_KERNEL)?;
         let mut table = Self {
             place,
             due: BitmapVec::new(wanted.len(), GFP_KERNEL)?,
             wanted,
+            unused,
+            unused_due: false,
             vectors_change: false,
         };
         table.all_due();
@@ -79,7 +88,7 @@ impl Table {
     pub(crate) fn entries(&self) -> Entries {
         Entries {
             place: self.place,
-            due: self.next_due(0).is_some(),
+            due: self.next_due(0).is_some() || self.unused_due,
         }
     }
 
@@ -91,6 +100,7 @@ impl Table {
     /// All entries are due.
     pub(crate) fn all_due(&mut self) {
         self.make_due(0..self.wanted.len());
+        self.unused_due = !self.unused.is_empty();
     }
 
     /// All entries are to be 0. Returns whether one was not.
@@ -175,6 +185,12 @@ impl Table {
     /// Writes the entries that are due; the requester is disabled. Returns whether the table took
     /// them all. What it did not take stays due.
     pub(crate) fn write_due(&mut self, at: &mut Reached<'_>) -> bool {
+        if self.unused_due {
+            for bytes in &self.unused {
+                clear(at.requester(), bytes.clone());
+            }
+            self.unused_due = false;
+        }
         while let Some(first) = self.next_due(0) {
             let run = self.run(at.vdev(), first);
             if !self.write(at, run.clone()) {
@@ -256,6 +272,16 @@ fn write_capability(requester: &Requester<'_>, first: u16, tags: &[u16]) {
         match write {
             Write::Word(value) => requester.write_word(offset, value),
             Write::Dword(value) => requester.write_dword(offset, value),
+        }
+    }
+}
+
+fn clear(requester: &Requester<'_>, bytes: Range<u16>) {
+    for (offset, width) in clearing(bytes) {
+        match width {
+            Width::Byte => requester.write_byte(offset, 0),
+            Width::Word => requester.write_word(offset, 0),
+            Width::Dword => requester.write_dword(offset, 0),
         }
     }
 }

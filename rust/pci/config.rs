@@ -83,6 +83,7 @@ impl<'a> Config<'a> {
     }
 
     writes! {
+        u8: write_u8 by pci_write_config_byte;
         u16: write_u16 by pci_write_config_word;
         u32: write_u32 by pci_write_config_dword;
     }

@@ -65,6 +65,11 @@ impl<'a> Requester<'a> {
         self.config.write_u32(self.at(register), value);
     }
 
+    /// Writes the byte at `register` of the capability, likewise.
+    pub(crate) fn write_byte(&self, register: u16, value: u8) {
+        self.config.write_u8(self.at(register), value);
+    }
+
     /// Writes the word at `register` of the capability, likewise.
     pub(crate) fn write_word(&self, register: u16, value: u16) {
         self.config.write_u16(self.at(register), value);

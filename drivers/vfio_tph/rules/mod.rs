@@ -9,10 +9,12 @@
 
 pub(crate) mod batch;
 pub(crate) mod capability;
+pub(crate) mod chain;
 pub(crate) mod control;
 pub(crate) mod firmware;
 pub(crate) mod isolation;
 pub(crate) mod lookup;
+pub(crate) mod owners;
 pub(crate) mod policy;
 pub(crate) mod published;
 pub(crate) mod reconcile;

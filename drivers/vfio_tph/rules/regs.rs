@@ -153,6 +153,15 @@ impl Capability {
         field as u16 + 1
     }
 
+    /// The bytes of the ST table that the device claims to have in the capability, 0 if the table
+    /// is elsewhere.
+    pub(crate) fn table_bytes(self) -> usize {
+        match self.table_location() {
+            TableLocation::Capability => 2 * usize::from(self.table_size()),
+            _ => 0,
+        }
+    }
+
     /// The register with these modes, and no others.
     pub(crate) const fn with_modes(self, modes: Modes) -> Self {
         // CAST: widens.

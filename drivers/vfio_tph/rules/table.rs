@@ -3,6 +3,7 @@
 //! How a range of ST entries is written to a table in the capability.
 
 use crate::uapi;
+use core::ops::Range;
 
 /// One config space write.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -11,6 +12,34 @@ pub(crate) enum Write {
     Word(u16),
     /// Two entries, the lower one in the lower half.
     Dword(u32),
+}
+
+/// How wide a write is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Width {
+    /// One byte.
+    Byte,
+    /// Two bytes.
+    Word,
+    /// Four bytes.
+    Dword,
+}
+
+/// The aligned writes that clear `bytes` of a capability, and no others, as (offset in the
+/// capability, width) pairs.
+pub(crate) fn clearing(bytes: Range<u16>) -> impl Iterator<Item = (u16, Width)> {
+    let mut at = bytes.start;
+    core::iter::from_fn(move || {
+        let offset = at;
+        let (width, len) = match bytes.end.saturating_sub(at) {
+            0 => return None,
+            4.. if at % 4 == 0 => (Width::Dword, 4),
+            2.. if at % 2 == 0 => (Width::Word, 2),
+            _ => (Width::Byte, 1),
+        };
+        at += len;
+        Some((offset, width))
+    })
 }
 
 /// The writes that put `tags` into the entries from `index` on, as (offset in the capability,

@@ -53,6 +53,7 @@ pub(crate) use self::{
         OpenState,
         Opening,
         PowerChange,
+        MAP_UNASSIGNED,
         MAP_VIRTUAL, //
     },
     watch::{

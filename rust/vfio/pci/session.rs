@@ -36,7 +36,7 @@ use kernel::{
 
 /// In vfio-pci-core's map of config space: the byte belongs to no capability, and is hardware's.
 // CAST: a byte.
-const MAP_UNASSIGNED: u8 = bindings::TPH_MAP_UNASSIGNED as u8;
+pub(crate) const MAP_UNASSIGNED: u8 = bindings::TPH_MAP_UNASSIGNED as u8;
 /// There, too: the byte is read from the virtual config space alone.
 // CAST: a byte.
 pub(crate) const MAP_VIRTUAL: u8 = bindings::TPH_MAP_VIRTUAL as u8;

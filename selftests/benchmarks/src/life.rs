@@ -228,11 +228,10 @@ pub fn all(bench: &mut Bench) {
         [
             NOTHING,
             Need {
-                limit: 1 + 1 + 1 + 32,
-                wanted: 1 + 1 + 1 + 32,
-                what:
-                    "read Capability, read Device Capabilities 2, write Control, write 32 dwords \
-                       of entries",
+                limit: 1 + 1 + 3 + 1 + 32,
+                wanted: 1 + 1 + 3 + 1 + 32,
+                what: "read Capability, read Device Capabilities 2, read 3 headers of hardware's \
+                       chain, write Control, write 32 dwords of entries",
             },
             Need {
                 limit: 1 + 32,
@@ -261,11 +260,11 @@ pub fn all(bench: &mut Bench) {
         [
             NOTHING,
             Need {
-                limit: 1 + 1 + 1 + 16,
-                wanted: 1 + 1 + 1 + 1 + 16,
-                what:
-                    "read Capability, read Device Capabilities 2, write Control, (see in Command \
-                       that memory is decoded,) read 16 entries",
+                limit: 1 + 1 + 3 + 1 + 16,
+                wanted: 1 + 1 + 3 + 1 + 1 + 16,
+                what: "read Capability, read Device Capabilities 2, read 3 headers of hardware's \
+                       chain, write Control, (see in Command that memory is decoded,) read 16 \
+                       entries",
             },
             Need {
                 limit: 1 + 16,

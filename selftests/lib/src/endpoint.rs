@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
+use std::ops::Range;
 use std::rc::Rc;
 
 use tph_protocol::{
@@ -179,6 +180,18 @@ impl Endpoint {
         self.ask("a change behind the kernel's back", |client, name| {
             client.poke(name, space, offset.into(), width, value)
         });
+    }
+
+    /// Bytes of config space, whole dwords. That is no access.
+    pub fn peek_config(&self, bytes: Range<u16>) -> Vec<u8> {
+        let space = tph_protocol::Space::Config;
+        let dword = |offset: u16| {
+            self.ask("the endpoint's state", |client, name| {
+                client.peek(name, space, offset.into(), 4)
+            }) as u32
+        };
+        let dwords = bytes.step_by(4).map(dword);
+        dwords.flat_map(u32::to_le_bytes).collect()
     }
 
     /// Has a dword of config space behind the header say something else, for as long as the test

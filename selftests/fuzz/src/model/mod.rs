@@ -205,6 +205,7 @@ impl Model {
                     prefixes: state.eetlp != 0,
                     completer: state.completer.into(),
                     room: state.tph.as_ref().map_or(0, |tph| tph.entries.len() as u16),
+                    overlapped: false,
                     vectors: shape.vectors,
                     // A bus of its own has each.
                     shares_group: false,

@@ -19,11 +19,15 @@ use crate::{
         },
     },
     rules::{
-        capability::room,
+        capability::{
+            is_overlapped,
+            room, //
+        },
         isolation::{
             isolates,
             pages, //
         },
+        regs::Capability,
     },
 };
 use arbitrary::{
@@ -32,7 +36,9 @@ use arbitrary::{
 };
 
 const SIZES: [usize; 8] = [0, 64, 256, 260, 268, 512, 4095, 4096];
-const IDS: [u32; 8] = [TPH, TPH, 0, 0x01, 0x0b, 0x10, 0x117, 0xffff];
+const IDS: [u32; 14] = [
+    TPH, TPH, 0, 0x01, 0x0b, 0x10, 0x117, 0xffff, 0x02, 0x0d, 0x15, 0x1b, 0x23, 0x31,
+];
 const MOST: u8 = 24;
 
 /// Capabilities anywhere, whose pointers lead to each other or anywhere, with anything written over
@@ -40,7 +46,9 @@ const MOST: u8 = 24;
 fn space(input: &mut Unstructured<'_>) -> Result<Space> {
     let mut space = Space::new(*input.choose(&SIZES)?);
     if input.arbitrary()? {
-        space.bytes.fill(input.arbitrary()?);
+        let fill = input.arbitrary()?;
+        space.bytes.fill(fill);
+        space.hardware.fill(fill);
     }
     let count = input.int_in_range(1..=MOST)?;
     let mut offsets = vec![FIRST];
@@ -68,7 +76,10 @@ fn space(input: &mut Unstructured<'_>) -> Result<Space> {
             *owner = input.arbitrary()?;
         }
     }
-    Ok(space)
+    match input.arbitrary()? {
+        true => Ok(Space::of_hardware(&space.hardware)),
+        false => Ok(space),
+    }
 }
 
 /// The terms are the model's, also with the room that this space has at `offset`.
@@ -104,10 +115,13 @@ fn try_run(input: &mut Unstructured<'_>) -> Result<()> {
     let offset = input.arbitrary()?;
     check_pages(input.arbitrary()?, device.vectors);
 
-    device.room = room(&space.bytes, offset);
+    let owners = invariants::owners(&space, Some(offset));
+    device.room = room(&owners, offset);
+    let capability = Capability::from_raw(device.capability);
+    device.overlapped = is_overlapped(capability, &owners, offset);
     check_terms(&device, policy);
     if let Some(offer) = offer(&device, policy) {
-        invariants::check(&space, offset, &offer);
+        invariants::check(&space, offset, device.capability, &offer);
     }
     Ok(())
 }

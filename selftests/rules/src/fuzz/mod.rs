@@ -36,6 +36,7 @@ fn device(input: &mut Unstructured<'_>) -> Result<Device> {
         root_port: *input.choose(&ROOT_PORTS)?,
         completer: input.int_in_range(0..=3)?,
         room: input.int_in_range(0..=64)?,
+        overlapped: input.arbitrary()?,
         vectors: *input.choose(&[0, 1, 2, 16, 2047, 2048])?,
         prefixes: input.arbitrary()?,
         shares_group: input.arbitrary()?,

@@ -1,19 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What has to hold when map and virtual space of any config space are edited: nothing panics, only
-//! the capability and one header before it change, and the chain can be walked.
+//! What has to hold when map and virtual space of any config space are edited: nothing panics, each
+//! byte is whose the contract says, and the chain can be walked.
 
 use super::space::{
     Space,
+    DVSEC,
+    FIRST,
+    NOBODY,
     TPH,
+    VENDOR,
     VIRTUAL, //
 };
-use crate::rules::capability::{
-    expose,
-    hide_one,
-    room,
-    Offer, //
+use crate::rules::{
+    capability::{
+        is_overlapped,
+        room,
+        unused,
+        Offer, //
+    },
+    chain::{
+        arrange,
+        has_tph,
+        Shown, //
+    },
+    owners::{
+        ByteSet,
+        Owners, //
+    },
+    regs::Capability,
 };
+use std::collections::BTreeSet;
+
+/// What became of a config space.
+pub(crate) struct Arranged {
+    pub(crate) space: Space,
+    pub(crate) shown: bool,
+    /// Of each byte, whether vfio-pci-core gets no writes.
+    pub(crate) kept: Vec<bool>,
+}
+
+/// The rules' owners of a config space, but for the capability at `except`.
+pub(crate) fn owners(space: &Space, except: Option<u16>) -> Owners {
+    let read = |at: usize| {
+        let bytes = space.hardware.get(at..at + 4);
+        bytes.map_or(!0, |bytes| {
+            u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+        })
+    };
+    Owners::find(space.hardware.len(), except, read)
+}
 
 /// The offsets of the TPH capabilities that a user finds.
 fn tphs(space: &Space) -> Vec<usize> {
@@ -24,115 +60,198 @@ fn tphs(space: &Space) -> Vec<usize> {
         .collect()
 }
 
-/// Hides all but `keep`, checking each step.
-fn check_hide(space: &Space, keep: Option<u16>) -> Space {
-    let keep_at = keep.map(usize::from);
-    let mut now = space.clone();
-    let mut hidden = Vec::new();
-    loop {
-        let before = now.clone();
-        let Some(range) = hide_one(&mut now.map, &mut now.bytes, keep) else {
-            assert_eq!(&now, &before, "changed without a result");
-            break;
-        };
-        assert!(hidden.len() < 1024, "hides without an end");
-        assert!(range.end <= now.bytes.len());
-        assert!(tphs(&before).contains(&range.start));
-        assert_ne!(Some(range.start), keep_at);
-
-        let outside: Vec<_> = now
-            .changed(&before)
-            .into_iter()
-            .filter(|at| !range.contains(at))
-            .collect();
-        if let Some(&first) = outside.first() {
-            // One header, of the capability that led here, and only its pointer.
-            let header = first & !3;
-            assert!(outside.iter().all(|at| at & !3 == header));
-            assert_eq!(
-                &now.map[header..header + 4],
-                &before.map[header..header + 4]
-            );
-            let (old, new) = (
-                before.dword(header).expect("there"),
-                now.dword(header).expect("there"),
-            );
-            assert_eq!(old & 0xf_ffff, new & 0xf_ffff);
-            assert_eq!((old >> 20) as usize & !3, range.start);
-        }
-        assert!(now.map[range.clone()].iter().all(|&owner| owner == VIRTUAL));
-        let body = range.start + 4..range.end;
-        assert!(now.bytes[body].iter().all(|&byte| byte == 0));
-        hidden.push(range.start);
+/// Section 3: the end of the table that a Capability register claims at `offset`.
+fn claimed_end(raw: u32, offset: usize) -> usize {
+    match (raw >> 9) & 0b11 {
+        0b01 => offset + 12 + 2 * (((raw >> 16) & 0x7ff) as usize + 1),
+        _ => offset + 12,
     }
-
-    assert!(tphs(&now).iter().all(|&offset| Some(offset) == keep_at));
-    let mut left = space.capabilities();
-    left.retain(|offset| !hidden.contains(offset));
-    assert_eq!(now.capabilities(), left, "another capability was lost");
-    assert!(now.ends() || !space.ends(), "a loop that was not there");
-    now
 }
 
-/// Shows the capability at `offset`, if there is one, and checks what that does.
-fn check_expose(space: &Space, offset: u16, offer: &Offer) -> Option<Space> {
-    let at = usize::from(offset);
+/// The bytes that have to be virtual: of each TPH capability of the user's chain the registers, and
+/// what it claims for its table, to the end of the dword, that no capability but of TPH owns in
+/// hardware; the one at `except` owns what is claimed.
+fn virtual_bytes(
+    space: &Space,
+    except: Option<usize>,
+    shown: Option<(u16, u32, &Offer)>,
+) -> Vec<bool> {
+    let size = space.bytes.len();
+    let owners = space.owners(except);
+    let free = |at: &usize| !owners[*at].other;
+    let mut bytes = vec![false; size];
+    for tph in tphs(space) {
+        let table = (tph + 12).min(size);
+        bytes[tph..table].fill(true);
+        let marked = space.map[table..].iter().take_while(|&&id| id == 0x17);
+        let mut end = table + marked.count();
+        end = end.max(claimed_end(space.dword(tph + 4).unwrap_or(0), tph));
+        if let Some((_, raw, _)) = shown.filter(|&(offset, ..)| usize::from(offset) == tph) {
+            end = end.max(claimed_end(raw, tph));
+        }
+        let end = (end.div_ceil(4) * 4).min(size);
+        for at in (table..end).filter(free) {
+            bytes[at] = true;
+        }
+    }
+    bytes
+}
+
+/// Arranges a config space with the capability at `offset` shown if that can be, or none, and checks
+/// every byte of what comes of it.
+pub(crate) fn check_arranged(space: &Space, shown: Option<(u16, u32, &Offer)>) -> Arranged {
     let mut now = space.clone();
-    let Some(range) = expose(&mut now.map, &mut now.bytes, offset, offer) else {
-        assert_eq!(&now, space, "changed without a result");
-        return None;
-    };
-    assert!(tphs(space).contains(&at));
-    assert_eq!(range.start, at);
-    assert!(range.end >= at + 12 && range.end <= now.bytes.len());
-    let changed = now.changed(space);
-    assert!(changed.iter().all(|at| range.contains(at)), "{changed:x?}");
-    assert_eq!(now.walk(), space.walk());
-    assert_eq!(now.dword(at), space.dword(at));
-    assert_eq!(now.dword(at + 4), Some(offer.capability.raw()));
-    assert!(now.bytes[at + 8..range.end].iter().all(|&byte| byte == 0));
-    assert!(now.map[range].iter().all(|&owner| owner == VIRTUAL));
-    Some(now)
-}
-
-/// What an open does: shows the capability at `offset` if that can be, then hides all others.
-fn check_open(space: &Space, offset: u16, offer: &Offer) {
-    let Some(shown) = check_expose(space, offset, offer) else {
-        check_hide(space, None);
-        return;
-    };
-    let at = usize::from(offset);
-    let now = check_hide(&shown, Some(offset));
-    assert_eq!(tphs(&now), [at]);
-    assert_eq!(
-        &now.bytes[at + 4..at + 12],
-        &shown.bytes[at + 4..at + 12],
-        "the registers"
+    let mut kept = ByteSet::EMPTY;
+    let owners = owners(space, shown.map(|(offset, ..)| offset));
+    let done = arrange(
+        &mut now.map,
+        &mut now.bytes,
+        &owners,
+        shown.map(|(offset, raw, offer)| Shown {
+            offset,
+            capability: Capability::from_raw(raw),
+            offer,
+        }),
+        &mut kept,
     );
-}
+    let size = space.bytes.len();
+    assert!((size..4096).all(|at| !kept.contains(at)));
+    let kept: Vec<bool> = (0..size).map(|at| kept.contains(at)).collect();
+    assert_eq!(now.hardware, space.hardware);
 
-/// What fits at `offset` stays below the end, and below every capability behind it.
-fn check_room(space: &Space, offset: u16) {
-    let entries = room(&space.bytes, offset);
-    assert!(entries <= 64);
-    if entries != 0 {
-        let table = usize::from(offset) + 12..usize::from(offset) + 12 + 2 * usize::from(entries);
-        assert!(table.end <= space.bytes.len());
-        for (other, ..) in space.walk() {
-            assert!(!table.contains(&other));
+    let can_be = |&(offset, ..): &(u16, u32, &Offer)| {
+        usize::from(offset) + 12 <= size && tphs(space).contains(&offset.into())
+    };
+    assert_eq!(done, shown.as_ref().is_some_and(can_be));
+    let keep = shown.filter(can_be);
+    let keep_at = keep.map(|(offset, ..)| usize::from(offset));
+
+    let virtual_bytes = virtual_bytes(space, shown.map(|(offset, ..)| offset.into()), keep);
+
+    // The chain has lost what is hidden, and what is covered.
+    let gone = |offset: usize, id: u32| {
+        let covered = virtual_bytes[offset..offset + 4].contains(&true);
+        Some(offset) != keep_at && (id == TPH || covered)
+    };
+    let mut left: Vec<_> = space.walk();
+    left.retain(|&(offset, id, _)| !gone(offset, id) && id != 0);
+    let mut found = now.walk();
+    found.retain(|&(_, id, _)| id != 0);
+    assert_eq!(found, left, "the chain");
+    assert!(now.ends() || !space.ends(), "a loop that was not there");
+    assert_eq!(tphs(&now), keep_at.into_iter().collect::<Vec<_>>());
+    assert_eq!(has_tph(&now.bytes), keep_at.is_some());
+
+    let headers: BTreeSet<usize> = now.walk().iter().map(|&(offset, ..)| offset).collect();
+    let mut cut = false;
+    for at in 0..size {
+        let before = space.map[at];
+        let mut drops = virtual_bytes[at];
+        let expected = if virtual_bytes[at] {
+            cut = true;
+            VIRTUAL
+        } else {
+            // What goes on behind virtual bytes, or is no part of TPH after all.
+            let goes_on = !headers.contains(&at) && ![NOBODY, VIRTUAL].contains(&before);
+            cut = at >= FIRST && (cut && goes_on || u32::from(before) == TPH);
+            if cut && headers.contains(&(at & !3)) {
+                // A pointer in hardware may lead to what is hidden.
+                drops = true;
+                VIRTUAL
+            } else if cut {
+                drops = ![VENDOR, DVSEC].contains(&before.into());
+                NOBODY
+            } else {
+                before
+            }
+        };
+        assert_eq!(now.map[at], expected, "owner of {at:#x} in {space:?}");
+        assert_eq!(kept[at], drops, "writes to {at:#x}");
+        let in_header = headers.contains(&(at & !3));
+        if virtual_bytes[at] {
+            let registers = keep_at.is_some_and(|offset| (offset..offset + 8).contains(&at));
+            let anchor = (FIRST..FIRST + 4).contains(&at);
+            assert!(
+                now.bytes[at] == 0 || registers || anchor,
+                "{at:#x} shows {:#x}",
+                now.bytes[at]
+            );
+        } else if in_header {
+            // No more than the pointer changes.
+            let (old, new) = (space.dword(at & !3), now.dword(at & !3));
+            assert_eq!(old.map(|old| old & 0xf_ffff), new.map(|new| new & 0xf_ffff));
+        } else {
+            assert_eq!(now.bytes[at], space.bytes[at], "{at:#x}");
         }
     }
+    if let Some((offset, _, offer)) = keep {
+        let at = usize::from(offset);
+        let header = |space: &Space| space.dword(at).map(|header| header & 0xf_ffff);
+        assert_eq!(header(&now), header(space));
+        assert_eq!(now.dword(at + 4), Some(offer.capability.raw()));
+        assert_eq!(now.dword(at + 8), Some(0));
+    }
+    Arranged {
+        space: now,
+        shown: done,
+        kept,
+    }
+}
+
+/// The rules know of every byte who owns it.
+fn check_owners(space: &Space, except: Option<u16>) {
+    let owners = owners(space, except);
+    let expected = space.owners(except.map(usize::from));
+    assert_eq!(owners.size(), space.hardware.len());
+    for (at, expected) in expected.iter().enumerate() {
+        assert_eq!(owners.own(at), expected.tph || expected.other, "{at:#x}");
+        assert_eq!(owners.others_own(at), expected.other, "{at:#x}");
+    }
+    assert!(!owners.own(space.hardware.len()));
+}
+
+/// Section 3: the table ends before the first byte that anything else owns; the rest of what is claimed
+/// and nothing owns is cleared as entries are.
+pub(crate) fn check_table(space: &Space, offset: u16, raw: u32) {
+    let rules = owners(space, Some(offset));
+    let owned = space.owners(Some(offset.into()));
+    let size = space.hardware.len();
+    let own = |at: usize| owned[at].tph || owned[at].other;
+    let start = (usize::from(offset) + 12).min(size);
+    let fits = |entry: &usize| {
+        let at = start + 2 * entry;
+        at + 2 <= size && !own(at) && !own(at + 1)
+    };
+    let expected = (0..64usize).take_while(fits).count();
+    assert_eq!(usize::from(room(&rules, offset)), expected);
+
+    let capability = Capability::from_raw(raw);
+    let claimed = start..claimed_end(raw, offset.into()).clamp(start, size);
+    let overlapped = claimed.clone().any(own);
+    assert_eq!(is_overlapped(capability, &rules, offset), overlapped);
+
+    let claims = (claimed.len() / 2).min(expected);
+    let rest: Vec<usize> = (start + 2 * claims..claimed.end)
+        .filter(|&at| !own(at))
+        .collect();
+    let cleared: Vec<usize> = unused(capability, &rules, offset, claims as u16)
+        .flatten()
+        .map(|at| usize::from(at) + usize::from(offset))
+        .collect();
+    assert_eq!(cleared, rest);
 }
 
 /// Whatever the rules do to a config space with an `offer`, at `offset` and at each TPH capability.
-pub(crate) fn check(space: &Space, offset: u16, offer: &Offer) {
-    check_room(space, offset);
-    check_expose(space, offset, offer);
-    check_hide(space, None);
-    for at in tphs(space) {
-        let at = at as u16;
-        check_room(space, at);
-        check_expose(space, at, offer);
-        check_open(space, at, offer);
+pub(crate) fn check(space: &Space, offset: u16, raw: u32, offer: &Offer) {
+    check_owners(space, None);
+    check_arranged(space, None);
+    let tphs = tphs(space).into_iter().map(|at| at as u16);
+    for at in tphs.chain([offset]) {
+        check_owners(space, Some(at));
+        check_table(space, at, raw);
+        let claimed = space.dword(usize::from(at) + 4).unwrap_or(raw);
+        check_table(space, at, claimed);
+        check_arranged(space, Some((at, raw, offer)));
+        check_arranged(space, Some((at, claimed, offer)));
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn hardware(device: &model::Device) -> Hardware {
         path_carries_extended: device.prefixes,
         completer: completer(device.completer),
         room: device.room,
+        overlapped: device.overlapped,
         msix_vectors: device.vectors,
         alone_in_group: !device.shares_group,
     }

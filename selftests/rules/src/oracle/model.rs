@@ -28,6 +28,8 @@ pub(crate) struct Device {
     pub(crate) completer: u32,
     /// Entries that fit into the capability.
     pub(crate) room: u16,
+    /// Whether another capability owns some of the table that is claimed.
+    pub(crate) overlapped: bool,
     /// Vectors of the MSI-X table, 0 if there is none that can be used.
     pub(crate) vectors: u16,
     /// Whether a function that is no port shares the IOMMU group.
@@ -42,6 +44,7 @@ impl Device {
         prefixes: true,
         completer: 0b11,
         room: 64,
+        overlapped: false,
         vectors: 2048,
         shares_group: false,
     };
@@ -58,13 +61,14 @@ pub(crate) fn usable(device: &Device) -> bool {
     device.capability != u32::MAX && matches!(device.root_port, None | Some(0b01 | 0b11))
 }
 
-/// Section 2: the modes that the user may select. Interrupt Vector mode takes its tags from the
-/// MSI-X table if the location is 10b.
+/// Sections 2 and 3: the modes that the user may select. Interrupt Vector mode takes its tags from
+/// the MSI-X table if the location is 10b.
 fn modes(device: &Device, policy: u32) -> u32 {
     let in_msix = (device.capability >> 9) & 0b11 == 0b10;
     let allowed = match policy {
         0 => NS,
         1 if in_msix && device.shares_group => NS,
+        1 if device.overlapped => NS,
         1 => NS | IV,
         _ => NS | IV | DS,
     };

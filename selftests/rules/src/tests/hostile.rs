@@ -47,7 +47,9 @@ fn spaces() -> impl Strategy<Value = Space> {
     ];
     let id = prop_oneof![
         2 => Just(TPH),
-        2 => select(vec![0u32, 0x01, 0x0b, 0x10, 0x117, 0xffff]),
+        2 => select(vec![
+            0u32, 0x01, 0x02, 0x0b, 0x0d, 0x10, 0x15, 0x16, 0x1b, 0x23, 0x31, 0x117, 0xffff
+        ]),
     ];
     let len = prop_oneof![
         2 => 0usize..160,
@@ -58,20 +60,25 @@ fn spaces() -> impl Strategy<Value = Space> {
         1 => Just(None),
     ];
     let capability = (offset, id, len, next, 0usize..4096);
-    (size(), vec(capability, 1..24), any::<bool>(), any::<u8>()).prop_map(
-        |(size, mut capabilities, at_first, fill)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (size(), vec(capability, 1..24), flags, any::<u8>()).prop_map(
+        |(size, mut capabilities, (at_first, as_core), fill)| {
             if at_first {
                 capabilities[0].0 = FIRST;
             }
             let offsets: Vec<_> = capabilities.iter().map(|capability| capability.0).collect();
             let mut space = Space::new(size);
             space.bytes.fill(fill);
+            space.hardware.fill(fill);
             space.write_dword(FIRST, (offsets[0] as u32) << 20);
             for (offset, id, len, next, anywhere) in capabilities {
                 let next = next.map_or(anywhere, |next| *next.get(&offsets));
                 space.add(&Entry { offset, id, len }, next);
             }
-            space
+            match as_core {
+                true => Space::of_hardware(&space.hardware),
+                false => space,
+            }
         },
     )
 }
@@ -79,8 +86,12 @@ fn spaces() -> impl Strategy<Value = Space> {
 /// Nothing but noise.
 fn noise() -> impl Strategy<Value = Space> {
     size().prop_flat_map(|size| {
-        (vec(any::<u8>(), size), vec(any::<u8>(), size))
-            .prop_map(|(map, bytes)| Space { map, bytes })
+        let bytes = || vec(any::<u8>(), size);
+        (bytes(), bytes(), bytes()).prop_map(|(map, bytes, hardware)| Space {
+            map,
+            bytes,
+            hardware,
+        })
     })
 }
 
@@ -92,8 +103,8 @@ proptest! {
     })]
 
     #[test]
-    fn r25_hostile_chains(space in spaces(), offset: u16, policy in 0u32..4) {
-        check(&space, offset, &everything(policy));
+    fn r25_r75_hostile_chains(space in spaces(), offset: u16, raw: u32, policy in 0u32..4) {
+        check(&space, offset, raw, &everything(policy));
     }
 
     #[test]
@@ -115,10 +126,10 @@ proptest! {
     })]
 
     #[test]
-    fn r25_noise(mut space in noise(), offset: u16, policy in 0u32..4, tph: bool) {
+    fn r25_r75_noise(mut space in noise(), offset: u16, raw: u32, policy in 0u32..4, tph: bool) {
         if tph && space.bytes.len() >= FIRST + 2 {
             space.bytes[FIRST..FIRST + 2].copy_from_slice(&[0x17, 0]);
         }
-        check(&space, offset, &everything(policy));
+        check(&space, offset, raw, &everything(policy));
     }
 }

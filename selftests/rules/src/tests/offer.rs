@@ -4,11 +4,22 @@
 
 use crate::oracle::{
     hardware,
+    invariants::{
+        check_table,
+        owners, //
+    },
     model::{
         self,
         Device, //
     },
     offer,
+    space::{
+        Entry,
+        Space,
+        FIRST,
+        TPH,
+        VENDOR, //
+    },
     POLICIES,
     ROOT_PORTS, //
 };
@@ -278,43 +289,112 @@ fn r73_no_interrupt_vector_mode_in_reach_of_others() {
     });
 }
 
-/// A config space with nothing in it but a TPH capability at `offset`.
-fn alone_at(offset: u16) -> Vec<u8> {
-    let mut space = vec![0; 4096];
-    // An empty first header that leads to it, or the capability itself.
-    space[0x100..0x104].copy_from_slice(&(u32::from(offset) << 20).to_le_bytes());
-    let at = usize::from(offset);
-    space[at..at + 4].copy_from_slice(&0x0001_0017u32.to_le_bytes());
-    space
+/// The room of a TPH capability at `offset` in a chain of hardware's.
+fn room_in(chain: &[Entry], offset: usize) -> i32 {
+    let space = Space::with_chain(chain, 0);
+    let owners = owners(&space, Some(offset as u16));
+    room(&owners, offset as u16).into()
+}
+
+fn entry(offset: usize, id: u32, len: usize) -> Entry {
+    Entry { offset, id, len }
 }
 
 #[test]
 fn r9_room_ends_with_config_space_and_at_64() {
     assert_eq!(MAX_CAPABILITY_ENTRIES, 64);
-    for offset in (0x100..0x1000u16).step_by(4) {
-        let below_1000h = (0x1000 - i32::from(offset) - 12).max(0) / 2;
-        assert_eq!(
-            i32::from(room(&alone_at(offset), offset)),
-            below_1000h.min(64),
-            "{offset:#x}"
-        );
+    for offset in (0x104..0x1000).step_by(4) {
+        let below_1000h = (0x1000 - offset as i32 - 12).max(0) / 2;
+        let tph = entry(offset, TPH, 12);
+        let chain = [entry(FIRST, 0, 4), tph];
+        assert_eq!(room_in(&chain, offset), below_1000h.min(64), "{offset:#x}");
+        // What it claims itself is nobody else's.
+        let chain = [entry(FIRST, 0, 4), Entry { len: 4000, ..tph }];
+        assert_eq!(room_in(&chain, offset), below_1000h.min(64), "{offset:#x}");
     }
 }
 
-/// Beyond the contract: what a device claims never makes the driver write into another capability.
+/// What a device claims never makes the driver write into another capability, wherever that is in the
+/// chain: behind the registers, inside them, or below and reaching in.
 #[test]
-fn r9_room_ends_at_the_next_capability() {
-    for gap in (4..0x200u16).step_by(4) {
-        let (offset, next) = (0x200, 0x200 + gap);
-        let mut space = alone_at(offset);
-        space[0x200..0x204].copy_from_slice(&(0x0001_0017 | (u32::from(next) << 20)).to_le_bytes());
-        let expected = (i32::from(gap) - 12).max(0) / 2;
-        assert_eq!(
-            i32::from(room(&space, offset)),
-            expected.min(64),
-            "{gap:#x}"
-        );
+fn r9_r75_room_ends_at_the_first_byte_of_another_capability() {
+    for gap in (4..0x200).step_by(4) {
+        let tph = entry(0x200, TPH, 12 + 2 * 64);
+        // The last one is of unknown length and owns its header.
+        for (id, len) in [(0x01, 0x2c), (VENDOR, 16), (0x77, 4)] {
+            let other = entry(0x200 + gap, id, len);
+            let first = entry(FIRST, 0, 4);
+            let expected = match gap {
+                12.. => (gap as i32 - 12) / 2,
+                _ if gap + len > 12 => 0,
+                _ => 64,
+            };
+            for chain in [[first, tph, other], [first, other, tph]] {
+                // A header in place of the Capability register is one.
+                if gap == 4 && chain[2].id == TPH {
+                    continue;
+                }
+                let found = room_in(&chain, 0x200);
+                assert_eq!(found, expected.min(64), "{id:#x} at {gap:#x}");
+            }
+        }
     }
+    // Of odd lengths, from below: no entry that has half of its bytes.
+    for len in 8..0x200usize {
+        let chain = [
+            entry(FIRST, 0, 4),
+            entry(0x1f0, VENDOR, len),
+            entry(0x200, TPH, 12 + 2 * 64),
+        ];
+        let reaches_in = 0x1f0 + len > 0x20c;
+        assert_eq!(room_in(&chain, 0x200), if reaches_in { 0 } else { 64 });
+    }
+}
+
+/// Of a table with another capability in it, of any length, what is claimed and nobody else owns.
+#[test]
+fn r75_what_is_left_of_the_claim() {
+    for entries in [1, 2, 7, 64, 100] {
+        let tph = entry(0x200, TPH, 12 + 2 * entries);
+        for at in (0x1f0..0x2e0).step_by(4) {
+            for len in 8..21 {
+                let first = entry(FIRST, 0, 4);
+                let space = Space::with_chain(&[first, tph, entry(at, VENDOR, len)], 0);
+                let raw = space.dword(0x204).expect("registers");
+                check_table(&space, 0x200, raw);
+            }
+        }
+    }
+}
+
+/// Below policy 2 a device whose claimed table overlaps another capability offers no Interrupt Vector
+/// mode; from there on it has the entries that are left.
+#[test]
+fn r75_no_interrupt_vector_mode_over_what_others_own() {
+    for_each_shape(|policy, modes, extended, location, root_port| {
+        for overlapped in [false, true] {
+            for room in [0, 1, 5, 64] {
+                let device = Device {
+                    capability: model::capability(modes, extended, location, 8),
+                    root_port,
+                    room,
+                    overlapped: overlapped && location == 0b01,
+                    ..Device::FULL
+                };
+                check(&device, policy);
+                let Some(offer) = offer(&device, policy) else {
+                    continue;
+                };
+                if device.overlapped && policy < 2 {
+                    assert_eq!(offer.capability.raw() & !(model::NS | model::EXTENDED), 0);
+                    assert_eq!((offer.entries, offer.programmable()), (0, false));
+                } else {
+                    let iv = if policy == 0 { 0 } else { modes & model::IV };
+                    assert_eq!(offer.capability.raw() & model::IV, iv, "{device:x?}");
+                }
+            }
+        }
+    });
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! The plan of writes to a table in the capability; R39 and the cost of a batch.
 
 use crate::rules::table::{
+    clearing,
+    Width,
     Write,
     Writes, //
 };
@@ -72,4 +74,24 @@ fn r39_the_whole_table_is_written_in_pairs() {
     assert!(Writes::new(0, &tags).all(|(_, write)| write == Write::Dword(0x1234_1234)));
     assert_eq!(Writes::new(1, &tags[1..]).count(), 32);
     assert_eq!(Writes::new(5, &[]).count(), 0);
+}
+
+/// Every range of bytes is cleared once, by aligned writes that touch no other byte.
+#[test]
+fn r75_every_range_is_cleared_and_no_more() {
+    for start in 12..28u16 {
+        for end in start..44 {
+            let mut at = start;
+            for (offset, width) in clearing(start..end) {
+                let len = match width {
+                    Width::Byte => 1,
+                    Width::Word => 2,
+                    Width::Dword => 4,
+                };
+                assert_eq!((offset, offset % len), (at, 0), "{start}..{end}");
+                at += len;
+            }
+            assert_eq!(at, end, "{start}..{end}");
+        }
+    }
 }

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! How TPH Requester capabilities look to the user.
+//!
+//! vfio-pci-core keeps two byte arrays per open device, each as large as config space: a *map* that
+//! says which capability a byte belongs to, and the *virtual space* that the user sees in place of
+//! hardware. A byte that the map marks [`MAP_VIRTUAL`] is read from the virtual space alone, one
+//! that it marks [`MAP_UNASSIGNED`] from hardware. [`arrange`] edits both, before the user can look.
+
+use super::{
+    capability::Offer,
+    owners::{
+        claimed_table,
+        next_pointer,
+        ByteSet,
+        Owners,
+        EXTENDED_SPACE, //
+    },
+    regs::Capability,
+};
+use crate::uapi;
+use core::ops::Range;
+
+/// In the map: all of the byte is virtual.
+pub(crate) const MAP_VIRTUAL: u8 = 0xfe;
+/// In the map: the byte is no capability's, and hardware's, for reads and for writes.
+pub(crate) const MAP_UNASSIGNED: u8 = 0xff;
+
+const BASE: usize = uapi::PCI_TPH_BASE_SIZEOF as usize;
+const HEADER: usize = size_of::<u32>();
+// CAST: ids of vfio-pci-core's map, which has a byte for each.
+const TPH: u8 = uapi::PCI_EXT_CAP_ID_TPH as u8;
+const VENDOR: u8 = uapi::PCI_EXT_CAP_ID_VNDR as u8;
+const DESIGNATED_VENDOR: u8 = uapi::PCI_EXT_CAP_ID_DVSEC as u8;
+
+/// The chain of extended capabilities in a config space, as (offset, header) pairs.
+///
+/// Ends at a pointer that leads nowhere, and after as many steps as there is room for headers
+/// (the bound of vfio-pci-core's own walk, so that what vfio-pci-core found is found), so that a
+/// loop in the chain is no loop here.
+struct Chain<'a> {
+    space: &'a [u8],
+    next: usize,
+    steps: usize,
+}
+
+impl<'a> Chain<'a> {
+    fn new(space: &'a [u8]) -> Self {
+        Self {
+            space,
+            next: EXTENDED_SPACE,
+            steps: steps(space),
+        }
+    }
+}
+
+impl Iterator for Chain<'_> {
+    type Item = (usize, u32);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.steps = self.steps.checked_sub(1)?;
+        let offset = self.next;
+        let header = read_header(self.space, offset)?;
+        self.next = next_pointer(header);
+        Some((offset, header))
+    }
+}
+
+/// How many headers there is room for.
+fn steps(space: &[u8]) -> usize {
+    space.len().saturating_sub(EXTENDED_SPACE) / HEADER
+}
+
+/// The header of an extended capability; `None` where there can be none.
+fn read_header(space: &[u8], offset: usize) -> Option<u32> {
+    if offset < EXTENDED_SPACE {
+        return None;
+    }
+    read_dword(space, offset)
+}
+
+fn read_dword(space: &[u8], offset: usize) -> Option<u32> {
+    let bytes = space.get(offset..offset.checked_add(4)?)?;
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+fn write_dword(space: &mut [u8], offset: usize, value: u32) {
+    if let Some(bytes) = space.get_mut(offset..offset.saturating_add(4)) {
+        bytes.copy_from_slice(&value.to_le_bytes());
+    }
+}
+
+const fn with_next_pointer(header: u32, next: usize) -> u32 {
+    // CAST: an offset in config space has twelve bits.
+    (header & 0x000f_ffff) | ((next as u32) << 20)
+}
+
+const fn is_tph(header: u32) -> bool {
+    header & 0xffff == uapi::PCI_EXT_CAP_ID_TPH
+}
+
+/// A TPH Requester capability that a user is to see.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    /// Its offset in config space.
+    pub(crate) offset: u16,
+    /// Its Capability register in hardware.
+    pub(crate) capability: Capability,
+    /// Its terms.
+    pub(crate) offer: &'a Offer,
+}
+
+/// Whether there is a TPH Requester capability in the user's chain.
+pub(crate) fn has_tph(space: &[u8]) -> bool {
+    Chain::new(space).any(|(_, header)| is_tph(header))
+}
+
+/// Makes all TPH Requester capabilities of the user's chain virtual: `shown` in its reset state, the
+/// others as zeros, out of the chain. And so any capability whose header their registers cover.
+///
+/// Virtual are the registers of each, whatever else claims them, and of the table what it claims
+/// and no capability of hardware's owns that is none of TPH. Of a dword whose first half ends the
+/// table the other half goes with it. What somebody else owns is read from hardware.
+///
+/// Returns whether `shown` is: the chain has a TPH capability there, with all of its registers.
+/// The bytes of which vfio-pci-core must get no writes are added to `kept`.
+pub(crate) fn arrange(
+    map: &mut [u8],
+    space: &mut [u8],
+    owners: &Owners,
+    shown: Option<Shown<'_>>,
+    kept: &mut ByteSet,
+) -> bool {
+    let shown = shown.filter(|shown| {
+        let at = usize::from(shown.offset);
+        at + BASE <= space.len()
+            && Chain::new(space).any(|(offset, header)| offset == at && is_tph(header))
+    });
+    let keep = shown.map(|shown| usize::from(shown.offset));
+
+    let mut bytes = ByteSet::EMPTY;
+    for (offset, _) in Chain::new(space).filter(|&(_, header)| is_tph(header)) {
+        let of_shown = shown.filter(|_| keep == Some(offset));
+        let claimed = claimed(map, space, offset, of_shown.map(|shown| shown.capability));
+        bytes.insert(offset..(offset + BASE).min(space.len()));
+        for at in claimed.filter(|&at| !owners.others_own(at)) {
+            bytes.insert(at..at + 1);
+        }
+    }
+
+    relink(space, |offset, header| {
+        let covered = (offset..offset + HEADER).any(|at| bytes.contains(at));
+        offset != EXTENDED_SPACE && Some(offset) != keep && (is_tph(header) || covered)
+    });
+    let first = read_header(space, EXTENDED_SPACE)
+        .filter(|&header| is_tph(header) && keep != Some(EXTENDED_SPACE));
+    let header = keep.and_then(|offset| read_header(space, offset));
+
+    for at in (0..space.len()).filter(|&at| bytes.contains(at)) {
+        map[at] = MAP_VIRTUAL;
+        space[at] = 0;
+    }
+    if let Some(first) = first {
+        // The first one cannot leave its place: an empty header carries the chain on.
+        write_dword(
+            space,
+            EXTENDED_SPACE,
+            with_next_pointer(0, next_pointer(first)),
+        );
+    }
+    if let (Some(shown), Some(offset), Some(header)) = (shown, keep, header) {
+        write_dword(space, offset, header);
+        let register = offset + uapi::PCI_TPH_CAP as usize;
+        write_dword(space, register, shown.offer.capability.raw());
+    }
+    unassign(map, space, &bytes, kept);
+    for at in (0..space.len()).filter(|&at| bytes.contains(at)) {
+        kept.insert(at..at + 1);
+    }
+    keep.is_some()
+}
+
+/// The bytes of the ST table that a capability at `offset` claims, or has claimed to vfio-pci-core,
+/// whole dwords: what a device says need not be the same each time.
+fn claimed(map: &[u8], space: &[u8], offset: usize, now: Option<Capability>) -> Range<usize> {
+    let size = map.len();
+    let then = read_dword(space, offset + uapi::PCI_TPH_CAP as usize).map(Capability::from_raw);
+    let end =
+        |claim: Option<Capability>| claim.map_or(0, |claim| claimed_table(claim, offset, size).end);
+    let start = (offset + BASE).min(size);
+    let marked = map[start..].iter().take_while(|&&id| id == TPH).count();
+    let end = (start + marked).max(end(now)).max(end(then));
+    start..end.next_multiple_of(HEADER).min(size)
+}
+
+/// Takes capabilities out of the chain of a config space: those that are `gone` by their offset and
+/// header.
+fn relink(space: &mut [u8], gone: impl Fn(usize, u32) -> bool) {
+    let steps = steps(space);
+    let mut at = EXTENDED_SPACE;
+    for _ in 0..steps {
+        let Some(header) = read_header(space, at) else {
+            return;
+        };
+        let mut next = next_pointer(header);
+        let mut left = steps;
+        while let Some(found) = read_header(space, next).filter(|&found| gone(next, found)) {
+            // A loop of nothing else ends the chain.
+            next = match left {
+                0 => 0,
+                _ => next_pointer(found),
+            };
+            left = left.saturating_sub(1);
+        }
+        if next != next_pointer(header) {
+            write_dword(space, at, with_next_pointer(header, next));
+        }
+        at = next;
+    }
+}
+
+/// Has vfio-pci-core read from hardware what it took for a part of a TPH capability and is not
+/// virtual, and what is left behind the virtual bytes of a capability that they cut in two.
+///
+/// It would take the first byte that is left for the header, and go on from there: serve the wrong
+/// dword from the virtual space, and allow what it allows for other registers. Writes to such bytes
+/// are dropped, as those to most capabilities are; but not where vfio-pci-core lets all of them
+/// through. A header stays virtual: hardware's may lead to what is hidden.
+fn unassign(map: &mut [u8], space: &[u8], virtual_bytes: &ByteSet, kept: &mut ByteSet) {
+    let mut headers = ByteSet::EMPTY;
+    for (offset, _) in Chain::new(space) {
+        headers.insert(offset..offset + 1);
+    }
+    let mut cut = false;
+    for (at, id) in map.iter_mut().enumerate().skip(EXTENDED_SPACE) {
+        let begins = matches!(*id, MAP_VIRTUAL | MAP_UNASSIGNED) || headers.contains(at);
+        cut = *id == TPH || !begins && (cut || virtual_bytes.contains(at - 1));
+        let in_header = headers.contains(at & !(HEADER - 1));
+        if cut && in_header {
+            kept.insert(at..at + 1);
+            *id = MAP_VIRTUAL;
+        } else if cut {
+            if !matches!(*id, VENDOR | DESIGNATED_VENDOR) {
+                kept.insert(at..at + 1);
+            }
+            *id = MAP_UNASSIGNED;
+        }
+    }
+}
