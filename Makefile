@@ -15,7 +15,7 @@ TIME ?= 600
 	bench-plots pictures clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|bare|debug|kcsan] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
+	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
 all: modules

@@ -177,7 +177,10 @@ impl Driver for VfioTph {
             }
         }
         if is_intel_graphics(pdev) {
-            dev_info!(pdev, "vfio-pci's regions for Intel graphics are not there\n");
+            dev_info!(
+                pdev,
+                "vfio-pci's regions for Intel graphics are not there\n"
+            );
         }
         // An earlier driver may have left TPH on. The PCI core would restore it when the device
         // wakes up for its first user, and write the table under an enabled requester.
@@ -383,8 +386,7 @@ impl Hooks for VfioTph {
 /// Whether vfio-pci would give regions to the user that are not the device's: OpRegion, and config
 /// space of bridges.
 fn is_intel_graphics(pdev: &pci::Device<Bound>) -> bool {
-    pdev.vendor_id() == Vendor::INTEL
-        && pdev.pci_class().as_raw() >> 16 == PCI_BASE_CLASS_DISPLAY
+    pdev.vendor_id() == Vendor::INTEL && pdev.pci_class().as_raw() >> 16 == PCI_BASE_CLASS_DISPLAY
 }
 
 /// The policy that devices start with. EINVAL if the module was loaded with a name that is none, or
@@ -597,9 +599,9 @@ fn find_owners(vdev: &CoreDevice, except: Option<u16>) -> Owners {
     })
 }
 
-/// Shows the capability to the user, if there is something on offer, and hides all others. `owners`,
-/// and the Capability register, are those of a device that has one. Returns the bytes of which
-/// vfio-pci-core must get no writes.
+/// Shows the capability to the user, if there is something on offer, and hides all others.
+/// `owners`, and the Capability register, are those of a device that has one. Returns the bytes of
+/// which vfio-pci-core must get no writes.
 fn show(
     offered: &mut Option<Offered>,
     opening: &mut Opening<'_>,

@@ -41,7 +41,7 @@ macro_rules! reads {
 macro_rules! writes {
     ($($ty:ty: $write:ident by $c_write:ident;)*) => {
         $(
-            #[doc = concat!("Writes a `", stringify!($ty), "`. A device that is gone does not get ")]
+            #[doc = concat!("Writes a `", stringify!($ty), "`. A device that is gone does not get")]
             #[doc = "it, and nothing is written past the end, nor where `offset` is not aligned."]
             pub(crate) fn $write(&self, offset: usize, value: $ty) {
                 if let Some(at) = self.check::<$ty>(offset) {

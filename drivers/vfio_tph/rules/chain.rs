@@ -5,7 +5,8 @@
 //! vfio-pci-core keeps two byte arrays per open device, each as large as config space: a *map* that
 //! says which capability a byte belongs to, and the *virtual space* that the user sees in place of
 //! hardware. A byte that the map marks [`MAP_VIRTUAL`] is read from the virtual space alone, one
-//! that it marks [`MAP_UNASSIGNED`] from hardware. [`arrange`] edits both, before the user can look.
+//! that it marks [`MAP_UNASSIGNED`] from hardware. [`arrange`] edits both, before the user can
+//! look.
 
 use super::{
     capability::Offer,
@@ -115,8 +116,8 @@ pub(crate) fn has_tph(space: &[u8]) -> bool {
     Chain::new(space).any(|(_, header)| is_tph(header))
 }
 
-/// Makes all TPH Requester capabilities of the user's chain virtual: `shown` in its reset state, the
-/// others as zeros, out of the chain. And so any capability whose header their registers cover.
+/// Makes all TPH Requester capabilities of the user's chain virtual: `shown` in its reset state,
+/// the others as zeros, out of the chain. And so any capability whose header their registers cover.
 ///
 /// Virtual are the registers of each, whatever else claims them, and of the table what it claims
 /// and no capability of hardware's owns that is none of TPH. Of a dword whose first half ends the

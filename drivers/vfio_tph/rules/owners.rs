@@ -127,7 +127,8 @@ pub(crate) fn claimed_table(capability: Capability, offset: usize, size: usize) 
 /// How many bytes an extended capability has, 0 if that is not known. `read` reads one of its
 /// registers.
 ///
-/// PCIe r6.2 7.7 to 7.9; where drivers/vfio/pci/vfio_pci_config.c knows of a length, it is the same.
+/// PCIe r6.2 7.7 to 7.9; where drivers/vfio/pci/vfio_pci_config.c knows of a length, it is the
+/// same.
 fn length(id: u32, read: impl Fn(u32) -> u32) -> usize {
     let len = match id {
         PCI_EXT_CAP_ID_ERR => PCI_ERR_ROOT_COMMAND,

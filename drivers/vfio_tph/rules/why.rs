@@ -113,20 +113,19 @@ impl Reason {
             Self::Silent => "the device does not answer",
             Self::NoRootPort => "no root port is known above the device",
             Self::RootPort => "the root port completes no TPH requests (completer field 00b)",
-            Self::RootPortReserved => {
-                "the root port's completer field has the reserved value 10b"
-            }
+            Self::RootPortReserved => "the root port's completer field has the reserved value 10b",
             Self::NoTph => "hidden by the kernel, which was booted with pci=notph",
             Self::Hidden => {
-                "hidden by vfio-pci-core: the chain of capabilities that it shows does not lead there"
+                "hidden by vfio-pci-core: the chain of capabilities that it shows does not lead \
+                 there"
             }
             Self::NotExtended => "the device sends no extended tags",
             Self::RootPortNotExtended => {
                 "the root port completes no extended TPH requests (completer field 01b)"
             }
             Self::NoPrefixes => {
-                "not every port up to the root port has End-End TLP prefixes, and not every link is \
-                 in flit mode"
+                "not every port up to the root port has End-End TLP prefixes, and not every link \
+                 is in flit mode"
             }
             Self::NoMode => "the device does not have this mode",
             Self::Policy => "the policy leaves this mode out",

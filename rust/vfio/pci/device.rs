@@ -427,7 +427,8 @@ impl<T: Hooks> Device<T> {
                 return Err(error);
             }
             let settings = T::settings();
-            // SAFETY: The memory is ours until this returns, zeroed, and what vfio-pci-core expects.
+            // SAFETY: The memory is ours until this returns, zeroed, and what vfio-pci-core
+            // expects.
             unsafe {
                 let core = vdev.cast::<bindings::vfio_pci_core_device>();
                 (*core).set_nointxmask(settings.nointxmask);

@@ -13,7 +13,8 @@ use kernel::{
 };
 
 /// Has a driver take devices from now on, and bind those that are there: `ids` as
-/// [`super::Driver::ids`] has them. What cannot be read, or added, is left out with a word in the log.
+/// [`super::Driver::ids`] has them. What cannot be read, or added, is left out with a word in the
+/// log.
 ///
 /// # Safety
 ///
@@ -49,7 +50,9 @@ pub(super) unsafe fn add(pci: *mut bindings::pci_driver, ids: &CStr) {
         }
         // SAFETY: By the safety requirement.
         let ret = unsafe {
-            bindings::pci_add_dynid(pci, vendor, device, subvendor, subdevice, class, class_mask, 0)
+            bindings::pci_add_dynid(
+                pci, vendor, device, subvendor, subdevice, class, class_mask, 0,
+            )
         };
         match to_result(ret) {
             Ok(()) => pr_info!("id \"{text}\" added\n"),

@@ -47,8 +47,9 @@ pub fn unload(name: &str) -> Result<(), Errno> {
     delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
 }
 
-/// Sees to it that vfio-pci can be loaded as a module, the kernel's own or this driver under its name,
-/// also on a kernel that has it built in. The test is left out where such a kernel was booted with it.
+/// Sees to it that vfio-pci can be loaded as a module, the kernel's own or this driver under its
+/// name, also on a kernel that has it built in. The test is left out where such a kernel was booted
+/// with it.
 pub fn vfio_pci_can_be_loaded() {
     if loaded("vfio_pci") || !Path::new("/sys/module/vfio_pci").exists() {
         return;

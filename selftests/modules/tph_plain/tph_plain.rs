@@ -63,7 +63,7 @@ impl Driver for Plain {
         Ok(())
     }
 
-    fn probe(_: &pci::Device<Bound>, _: &()) -> Result<Self> {
+    fn probe(_: &pci::Device<Bound>, (): &()) -> Result<Self> {
         Ok(Self)
     }
 

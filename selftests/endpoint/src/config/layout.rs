@@ -219,7 +219,7 @@ fn header(space: &mut ConfigSpace, spec: &Spec) {
     let io = if spec.io_size > 0 { COMMAND_IO } else { 0 };
     space.define_u16(COMMAND, 0, COMMAND_WRITABLE | io);
     space.define_u16(0x06, STATUS_CAPABILITIES, 0);
-    space.define_u32(0x08, spec.class << 8 | 1, 0); // Revision 1.
+    space.define_u32(0x08, (spec.class << 8) | 1, 0); // Revision 1.
     space.define_u16(0x0c, 0, 0x00ff); // Cache Line Size.
     space.define_u32(0x10, 0, !(spec.bar0_size as u32 - 1));
     let mask = !(spec.bar_size - 1);

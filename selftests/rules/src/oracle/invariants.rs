@@ -97,8 +97,8 @@ fn virtual_bytes(
     bytes
 }
 
-/// Arranges a config space with the capability at `offset` shown if that can be, or none, and checks
-/// every byte of what comes of it.
+/// Arranges a config space with the capability at `offset` shown if that can be, or none, and
+/// checks every byte of what comes of it.
 pub(crate) fn check_arranged(space: &Space, shown: Option<(u16, u32, &Offer)>) -> Arranged {
     let mut now = space.clone();
     let mut kept = ByteSet::EMPTY;
@@ -210,8 +210,8 @@ fn check_owners(space: &Space, except: Option<u16>) {
     assert!(!owners.own(space.hardware.len()));
 }
 
-/// Section 3: the table ends before the first byte that anything else owns; the rest of what is claimed
-/// and nothing owns is cleared as entries are.
+/// Section 3: the table ends before the first byte that anything else owns; the rest of what is
+/// claimed and nothing owns is cleared as entries are.
 pub(crate) fn check_table(space: &Space, offset: u16, raw: u32) {
     let rules = owners(space, Some(offset));
     let owned = space.owners(Some(offset.into()));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! A config space as vfio-pci-core holds it for an open device: the map of owners, and the virtual
-//! space that the user sees. And hardware's, with the owners of each byte once more, in plain integers.
+//! space that the user sees. And hardware's, with the owners of each byte once more, in plain
+//! integers.
 
 use std::{
     collections::BTreeSet,
@@ -54,8 +55,8 @@ impl Space {
         space
     }
 
-    /// What vfio-pci-core makes of a space of hardware's, as vfio_ecap_init() does: what it knows no
-    /// length of is not in the user's chain.
+    /// What vfio-pci-core makes of a space of hardware's, as vfio_ecap_init() does: what it knows
+    /// no length of is not in the user's chain.
     pub(crate) fn of_hardware(hardware: &[u8]) -> Self {
         let mut space = Self {
             map: vec![NOBODY; hardware.len()],

@@ -177,8 +177,8 @@ fn r25_two_capabilities() {
     hide_all(&chain, 0, Some(0x110));
 }
 
-/// A second TPH capability anywhere over the first one: the registers of the one that is shown win, and
-/// no byte of either is hardware's.
+/// A second TPH capability anywhere over the first one: the registers of the one that is shown win,
+/// and no byte of either is hardware's.
 #[test]
 fn r75_two_capabilities_over_each_other() {
     for inside in (4..0xa0).step_by(4) {
@@ -331,8 +331,8 @@ fn r25_exposed_first_middle_last_and_beside_a_neighbour() {
     }
 }
 
-/// One whose header is inside the registers, as vfio-pci-core shows it: it has no header any more, and
-/// so it leaves the chain. The registers are virtual, what is behind them is hardware's.
+/// One whose header is inside the registers, as vfio-pci-core shows it: it has no header any more,
+/// and so it leaves the chain. The registers are virtual, what is behind them is hardware's.
 #[test]
 fn r75_a_header_inside_the_registers() {
     for (inside, first) in [(4, false), (8, false), (8, true)] {
@@ -349,8 +349,8 @@ fn r75_a_header_inside_the_registers() {
             let rest = 0x20c..cut.offset + len;
             // Read from hardware, whatever vfio-pci-core took it for.
             assert_eq!(owner(&after.space, rest.clone()), Some(NOBODY));
-            // Of a vendor's registers every write gets through, as ever, unless vfio-pci-core took them
-            // for a part of the table.
+            // Of a vendor's registers every write gets through, as ever, unless vfio-pci-core took
+            // them for a part of the table.
             let through = id != AER && !first;
             assert_eq!(after.kept[0x210], !through, "{id:#x}");
         }

@@ -314,8 +314,8 @@ fn r9_room_ends_with_config_space_and_at_64() {
     }
 }
 
-/// What a device claims never makes the driver write into another capability, wherever that is in the
-/// chain: behind the registers, inside them, or below and reaching in.
+/// What a device claims never makes the driver write into another capability, wherever that is in
+/// the chain: behind the registers, inside them, or below and reaching in.
 #[test]
 fn r9_r75_room_ends_at_the_first_byte_of_another_capability() {
     for gap in (4..0x200).step_by(4) {
@@ -367,8 +367,8 @@ fn r75_what_is_left_of_the_claim() {
     }
 }
 
-/// Below policy 2 a device whose claimed table overlaps another capability offers no Interrupt Vector
-/// mode; from there on it has the entries that are left.
+/// Below policy 2 a device whose claimed table overlaps another capability offers no Interrupt
+/// Vector mode; from there on it has the entries that are left.
 #[test]
 fn r75_no_interrupt_vector_mode_over_what_others_own() {
     for_each_shape(|policy, modes, extended, location, root_port| {

@@ -86,10 +86,13 @@ fn r104_reasons_are_those_of_the_offer() {
     }
 }
 
+/// Makes something wrong.
+type Spoil = fn(&mut Findings);
+
 /// What can be wrong with a device, first to last: alone, and with all that comes after it.
 #[test]
 fn r104_each_reason_alone_and_the_first_one_first() {
-    let wrong: [(Reason, fn(&mut Findings)); 8] = [
+    let wrong: [(Reason, Spoil); 8] = [
         (Reason::NoCapability, |it| it.has_capability = false),
         (Reason::KernelWithoutTph, |it| it.kernel_has_tph = false),
         (Reason::CutOff, |it| it.hardware = None),

@@ -393,8 +393,8 @@ const CALLS: usize = 64;
 
 /// What is charged to a control group, less what is charged ahead of time, and what it can do
 /// without. The former is kept by CPU, up to 64 pages, which is more than many calls take: it goes
-/// back when the group is over its limit, at once where this thread is on the CPU of all that are in
-/// the group. The latter is written out meanwhile, some of it only when it is asked for again.
+/// back when the group is over its limit, at once where this thread is on the CPU of all that are
+/// in the group. The latter is written out meanwhile, some of it only when it is asked for again.
 fn charged(group: &Cgroup) -> usize {
     let mut last = None;
     loop {

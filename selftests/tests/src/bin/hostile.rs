@@ -185,8 +185,8 @@ fn works(endpoint: &Endpoint, device: &Device, what: &str) {
     );
 }
 
-/// A capability in the middle of the table, on a device of which tags can be chosen: the table ends in
-/// front of it, and no tag is seen through it.
+/// A capability in the middle of the table, on a device of which tags can be chosen: the table ends
+/// in front of it, and no tag is seen through it.
 fn r14_capability_inside_the_table(bench: &mut Bench) {
     const INSIDE: u16 = 0x180;
 

@@ -130,10 +130,18 @@ fn r104_root_port(bench: &mut Bench) {
         (
             root_port::STANDARD,
             "usable yes",
-            Some("extended no: the root port completes no extended TPH requests (completer field 01b)"),
+            Some(
+                "extended no: the root port completes no extended TPH requests \
+                 (completer field 01b)",
+            ),
             "01b",
         ),
-        (root_port::EXTENDED, "usable yes", Some("extended yes"), "11b"),
+        (
+            root_port::EXTENDED,
+            "usable yes",
+            Some("extended yes"),
+            "11b",
+        ),
     ] {
         endpoint.set_root_port(completer);
         endpoint.bdf.unbind();

@@ -30,8 +30,8 @@ impl Wire {
         Self { device, memory }
     }
 
-    /// Has the device write `value` in an interrupt's course, or as its driver says, and returns the
-    /// hint that the request carried.
+    /// Has the device write `value` in an interrupt's course, or as its driver says, and returns
+    /// the hint that the request carried.
     fn write(&self, from: TagFrom, value: u64) -> Option<TlpHint> {
         let hint = Engine::new(&self.device).write(IOVA, value, PH, from);
         assert_eq!(self.memory.pages.read(0, 8), value.to_le_bytes());

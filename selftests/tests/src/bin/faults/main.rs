@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Each allocation, and each copy from or to user memory, of each call fails once. The call says so
-//! (-ENOMEM, -EFAULT, or what vfio-pci says at that place), leaves nothing behind, and succeeds when
-//! it is made again. Nor does it take anything away from whoever else has a device.
+//! (-ENOMEM, -EFAULT, or what vfio-pci says at that place), leaves nothing behind, and succeeds
+//! when it is made again. Nor does it take anything away from whoever else has a device.
 
 mod features;
 mod lifetime;
