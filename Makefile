@@ -12,7 +12,7 @@ TIME ?= 600
 
 .DEFAULT_GOAL := modules
 .PHONY: help modules all kernel demo test soak fuzz test-parity test-nested host-test check bench \
-	bench-plots pictures clean distclean
+	bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
 	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
@@ -46,6 +46,18 @@ test-parity: ## Compare with vfio-pci: the kernel's selftests of vfio, random op
 
 test-nested: ## Pass devices on to a guest in the virtual machine
 	@selftests/nested
+
+user: ## Build tphctl and the library
+	@kernel/enter cargo build --manifest-path user/Cargo.toml --release --locked --target-dir build/user
+
+user-test: ## Test tphctl and the library on made trees, without any device
+	@kernel/enter cargo test --manifest-path user/Cargo.toml --quiet --locked --target-dir build/user
+
+deb: ## Build Debian packages: the driver for DKMS, and tphctl
+	@packaging/deb
+
+deb-test: ## Install them, build the driver by DKMS and from headers alone, load it
+	@packaging/test
 
 host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
