@@ -90,7 +90,7 @@ impl Control {
     /// assert_eq!(Control::from_raw(0x201), None);
     /// ```
     pub const fn to_raw(self) -> u32 {
-        self.st_mode as u32 | (self.requester_enable as u32) << CTRL_REQ_EN_SHIFT
+        self.st_mode as u32 | ((self.requester_enable as u32) << CTRL_REQ_EN_SHIFT)
     }
 
     /// From the register; `None` for reserved values.

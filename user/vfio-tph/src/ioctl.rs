@@ -11,7 +11,7 @@ use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE};
 
 /// `_IO()` of a type and a number.
 const fn request(kind: u32, number: u32) -> libc::c_ulong {
-    (kind << 8 | number) as libc::c_ulong
+    ((kind << 8) | number) as libc::c_ulong
 }
 
 /// An ioctl of vfio, by its number from `VFIO_BASE` on.
