@@ -310,7 +310,10 @@ fn firmware(steps: &mut Steps, machine: &Machine, device: &Pci) -> Option<Vec<St
         };
         let remedy = match verdict {
             Verdict::Unknown => "tphctl hold or map has it asked",
-            _ => "a version of the firmware with the _DSM of the PCI Firmware Specification for steering tags",
+            _ => {
+                "a version of the firmware with the _DSM of the PCI Firmware Specification for \
+                 steering tags"
+            }
         };
         steps.obstacle("firmware", verdict, obstacle(line.clone(), remedy));
     } else if !cpus.is_empty() {

@@ -43,8 +43,8 @@ pub(crate) fn sized(
         return Err(io::ErrorKind::InvalidInput.into());
     };
     *argsz = length.to_ne_bytes();
-    // SAFETY: The callers' requests are of vfio and iommufd, whose arguments start with their length;
-    // the kernel accesses that many bytes at most, and all of them are ours.
+    // SAFETY: The callers' requests are of vfio and iommufd, whose arguments start with their
+    // length; the kernel accesses that many bytes at most, and all of them are ours.
     checked(unsafe { libc::ioctl(fd.as_raw_fd(), request as _, argument.as_mut_ptr()) })
 }
 

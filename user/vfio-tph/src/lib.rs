@@ -27,8 +27,8 @@
 //!
 //! # Errors
 //!
-//! [`Error`] says what was asked, of which source, and why the kernel refused: the errno alone stands
-//! for several reasons, and the crate knows which one is left.
+//! [`Error`] says what was asked, of which source, and why the kernel refused: the errno alone
+//! stands for several reasons, and the crate knows which one is left.
 //!
 //! # Unsafe code
 //!

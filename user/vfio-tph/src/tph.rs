@@ -28,7 +28,8 @@ pub enum Policy {
     NoSt = 0,
     /// `iv_st`: tags for interrupt vectors, named by CPUs of the caller, and not shown.
     IvSt = 1,
-    /// `ds_st`: tags are shown, any CPU and dma-bufs name them, and Device Specific mode may be used.
+    /// `ds_st`: tags are shown, any CPU and dma-bufs name them, and Device Specific mode may be
+    /// used.
     DsSt = 2,
     /// `literal`: any tag.
     Literal = 3,
@@ -236,8 +237,8 @@ pub struct Tph<'a> {
 }
 
 impl<'a> Tph<'a> {
-    /// Looks at a device. [`Error::OtherDriver`] if its driver is not vfio_tph, [`Error::NotUsable`]
-    /// where the capability is hidden.
+    /// Looks at a device. [`Error::OtherDriver`] if its driver is not vfio_tph,
+    /// [`Error::NotUsable`] where the capability is hidden.
     ///
     /// ```no_run
     /// use std::os::fd::AsFd;
@@ -540,11 +541,33 @@ mod tests {
     fn refusals_name_source_and_reason() {
         let sources = [Source::cpu(3), Source::Literal(0x5a), Source::DmaBuf(7)];
         for (errno, fault, words) in [
-            (libc::EOPNOTSUPP, 0, "TPH_ST: there is no valid tag for it in this namespace (source 0, CPU 3)"),
-            (libc::EPERM, 1, "TPH_ST: the policy takes no tags that the caller has chosen (source 1, tag 0x5a)"),
-            (libc::EINVAL, 2, "TPH_ST: the descriptor is no dma-buf, or one of another device (source 2, dma-buf 7)"),
-            (libc::ENXIO, UNTOUCHED, "TPH_ST: TPH is not enabled in a mode with steering tags, or a vector is not allocated"),
-            (libc::EOPNOTSUPP, UNTOUCHED, "TPH_ST: not available on this device, or under its policy"),
+            (
+                libc::EOPNOTSUPP,
+                0,
+                "TPH_ST: there is no valid tag for it in this namespace (source 0, CPU 3)",
+            ),
+            (
+                libc::EPERM,
+                1,
+                "TPH_ST: the policy takes no tags that the caller has chosen (source 1, tag 0x5a)",
+            ),
+            (
+                libc::EINVAL,
+                2,
+                "TPH_ST: the descriptor is no dma-buf, or one of another device \
+                 (source 2, dma-buf 7)",
+            ),
+            (
+                libc::ENXIO,
+                UNTOUCHED,
+                "TPH_ST: TPH is not enabled in a mode with steering tags, or a vector is not \
+                 allocated",
+            ),
+            (
+                libc::EOPNOTSUPP,
+                UNTOUCHED,
+                "TPH_ST: not available on this device, or under its policy",
+            ),
         ] {
             assert_eq!(refused(errno, fault, &sources), words);
         }
