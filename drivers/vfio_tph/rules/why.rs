@@ -99,6 +99,8 @@ pub(crate) enum Reason {
     NoTable,
     /// Others reach an ST table in MSI-X.
     Group,
+    /// Another capability owns some of the ST table.
+    Overlap,
 }
 
 impl Reason {
@@ -135,6 +137,7 @@ impl Reason {
             Self::Group => {
                 "the ST table is in MSI-X, and another function of the IOMMU group reaches it"
             }
+            Self::Overlap => "another capability of the device owns some of the ST table",
         }
     }
 }
@@ -191,9 +194,13 @@ impl Findings {
         if !policy.modes().contains(mode) {
             return Some(Reason::Policy);
         }
-        if mode != StMode::InterruptVector
-            || hardware.capability.table_location() != TableLocation::Msix
-        {
+        if mode != StMode::InterruptVector {
+            return None;
+        }
+        if hardware.overlapped && !policy.discloses_tags() {
+            return Some(Reason::Overlap);
+        }
+        if hardware.capability.table_location() != TableLocation::Msix {
             return None;
         }
         if hardware.msix_vectors == 0 {

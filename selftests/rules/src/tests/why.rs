@@ -50,7 +50,7 @@ fn r104_reasons_are_those_of_the_offer() {
     for (root_port, modes, location, bits) in ROOT_PORTS.into_iter().flat_map(|root_port| {
         (0..8).flat_map(move |modes| {
             (0..4).flat_map(move |location| {
-                (0..16).map(move |bits| (root_port, modes, location, bits))
+                (0..32).map(move |bits| (root_port, modes, location, bits))
             })
         })
     }) {
@@ -60,6 +60,7 @@ fn r104_reasons_are_those_of_the_offer() {
             prefixes: bits & 2 != 0,
             shares_group: bits & 4 != 0,
             vectors: if bits & 8 != 0 { 16 } else { 0 },
+            overlapped: bits & 16 != 0,
             ..Device::FULL
         };
         let findings = findings(&device);
