@@ -11,7 +11,7 @@ DEVICES ?=
 TIME ?= 600
 
 .DEFAULT_GOAL := modules
-.PHONY: help modules all kernel demo test soak fuzz test-parity test-nested host-test check bench \
+.PHONY: help modules all kernel demo test test-all soak fuzz test-parity test-nested host-test check bench \
 	bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
@@ -35,6 +35,9 @@ demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 
 test: ## Run all tests: rules on the host, the module in virtual machines with KERNEL
 	@selftests/test --kernel $(KERNEL)
+
+test-all: ## What CI leaves out or takes a share of: hours, and four more kernels
+	@selftests/test-all
 
 # The sanitizer kernel unless another one is named.
 soak: ## 1,000 life cycles and 10 minutes of everything at once [CYCLES=N] [SECONDS=N]
