@@ -146,6 +146,8 @@ fn r23_handed_over_a_socket_and_kept_over_exec(bench: &mut Bench) {
             .stdin(OwnedFd::from(theirs))
             .spawn()
             .expect("another process");
+        // Before the other process has it: it writes what is read below.
+        fill(endpoint, &device);
         let fds = [device.fd()];
         sendmsg::<()>(
             ours.as_raw_fd(),
@@ -155,7 +157,6 @@ fn r23_handed_over_a_socket_and_kept_over_exec(bench: &mut Bench) {
             None,
         )
         .expect("SCM_RIGHTS");
-        fill(endpoint, &device);
         drop(device);
         // It has it, and then it has it as another program.
         for what in ["received", "kept over exec"] {
