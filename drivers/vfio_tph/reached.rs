@@ -38,6 +38,7 @@ pub(crate) struct Reached<'a> {
 
 impl<'a> Reached<'a> {
     /// As much as the power state and the BARs that the device decodes allow.
+    #[inline(never)]
     pub(crate) fn new(
         vdev: &'a OpenDevice,
         requester: Requester<'a>,

@@ -93,6 +93,7 @@ impl Table {
     }
 
     /// An entry that hardware holds, and that is not 0, if there is one.
+    #[inline(never)]
     pub(crate) fn witness(&self) -> Option<usize> {
         (0..self.wanted.len()).find(|&entry| self.wanted[entry] != 0 && !self.is_due(entry))
     }
@@ -249,6 +250,7 @@ impl Table {
     }
 
     /// The first entry from `from` on that is due. There may be no entry at all.
+    #[inline(never)]
     fn next_due(&self, from: usize) -> Option<usize> {
         (from < self.due.len())
             .then(|| self.due.next_bit(from))

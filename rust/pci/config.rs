@@ -26,8 +26,9 @@ macro_rules! reads {
         $(
             #[doc = concat!("Reads a `", stringify!($ty), "`: all ones if the device does not ")]
             #[doc = "answer. `None` past the end, and if `offset` is not aligned."]
-            pub(crate) fn $read(&self, offset: usize) -> Option<$ty> {
-                let at = self.check::<$ty>(offset)?;
+            #[inline(never)]
+            pub(crate) fn $read(self, offset: usize) -> Option<$ty> {
+                let at = self.check(offset, size_of::<$ty>())?;
                 let mut value = <$ty>::MAX;
                 // SAFETY: The device is valid, and `value` is valid for a write.
                 unsafe { bindings::$c_read(as_raw(self.0), at, &mut value) };
@@ -43,8 +44,9 @@ macro_rules! writes {
         $(
             #[doc = concat!("Writes a `", stringify!($ty), "`. A device that is gone does not get")]
             #[doc = "it, and nothing is written past the end, nor where `offset` is not aligned."]
-            pub(crate) fn $write(&self, offset: usize, value: $ty) {
-                if let Some(at) = self.check::<$ty>(offset) {
+            #[inline(never)]
+            pub(crate) fn $write(self, offset: usize, value: $ty) {
+                if let Some(at) = self.check(offset, size_of::<$ty>()) {
                     // SAFETY: The device is valid.
                     unsafe { bindings::$c_write(as_raw(self.0), at, value) };
                 }
@@ -60,20 +62,22 @@ impl<'a> Config<'a> {
     }
 
     /// Its size in bytes.
-    pub(crate) fn size(&self) -> usize {
+    #[inline(never)]
+    pub(crate) fn size(self) -> usize {
         // SAFETY: The device is valid; the field is set before a driver is bound.
         let size = unsafe { (*as_raw(self.0)).cfg_size };
         usize::try_from(size).unwrap_or(0)
     }
 
     /// The Command register; `None` if the device does not answer.
-    pub(crate) fn command(&self) -> Option<u16> {
+    #[inline(never)]
+    pub(crate) fn command(self) -> Option<u16> {
         self.read_u16(COMMAND)
             .filter(|&command| command != u16::MAX)
     }
 
     /// Writes the Command register.
-    pub(crate) fn set_command(&self, command: u16) {
+    pub(crate) fn set_command(self, command: u16) {
         self.write_u16(COMMAND, command);
     }
 
@@ -88,10 +92,11 @@ impl<'a> Config<'a> {
         u32: write_u32 by pci_write_config_dword;
     }
 
-    /// The offset as C has it, if a `T` is there.
-    fn check<T>(&self, offset: usize) -> Option<i32> {
-        let end = offset.checked_add(size_of::<T>())?;
-        if end > self.size() || offset % size_of::<T>() != 0 {
+    /// The offset as C has it, if there are `bytes` bytes, a power of two.
+    #[inline(never)]
+    fn check(self, offset: usize, bytes: usize) -> Option<i32> {
+        let end = offset.checked_add(bytes)?;
+        if end > self.size() || offset & (bytes - 1) != 0 {
             return None;
         }
         i32::try_from(offset).ok()

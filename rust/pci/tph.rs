@@ -31,6 +31,7 @@ pub(crate) struct Requester<'a> {
 
 impl<'a> Requester<'a> {
     /// The capability that the PCI core found, if any, and if its registers are there.
+    #[inline(never)]
     pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Option<Self> {
         let offset = found_at(pdev)?;
         let end = usize::from(offset) + bindings::PCI_TPH_BASE_SIZEOF as usize;

@@ -121,6 +121,16 @@ impl OpenDevice {
     fn set_command(&self, command: u16) {
         Config::new(self.pci()).set_command(command);
     }
+
+    /// Clears Memory Space Enable. Other bits may have changed since it was set: an INTx handler
+    /// masks with one of them.
+    #[cold]
+    #[inline(never)]
+    fn switch_memory_off(&self) {
+        if let Some(command) = Config::new(self.pci()).command() {
+            self.set_command(command & !MEMORY);
+        }
+    }
 }
 
 /// Who else uses the memory of a device, and so what may be done to it.
@@ -274,11 +284,8 @@ impl MsixTable<'_> {
 
 impl Drop for MsixTable<'_> {
     fn drop(&mut self) {
-        // Other bits may have changed meanwhile: an INTx handler masks with one of them.
         if self.switched_on {
-            if let Some(command) = Config::new(self.vdev.pci()).command() {
-                self.vdev.set_command(command & !MEMORY);
-            }
+            self.vdev.switch_memory_off();
         }
     }
 }
