@@ -209,6 +209,7 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The device is awake again.
+#[inline(never)]
 pub(crate) fn wake(open: &mut Open<'_, VfioTph>) {
     with_tph(open, None, |tph, at| {
         // If the device is gone, everything stays pending.
@@ -345,6 +346,7 @@ pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
 }
 
 /// Brings hardware to what is wanted, in a callback of a reset or of recovery from an error.
+#[inline(never)]
 pub(crate) fn settle(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
     let msix = table_for_tags(open, reset);
     with_tph(open, msix, |tph, at| {
@@ -354,6 +356,7 @@ pub(crate) fn settle(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
 }
 
 /// The MSI-X table, if something is to be done there.
+#[inline(never)]
 fn table_for_tags<'a>(
     open: &Open<'_, VfioTph>,
     reset: &'a mut InReset<'_>,
@@ -365,6 +368,7 @@ fn table_for_tags<'a>(
         .flatten()
 }
 
+#[inline(never)]
 fn forget(open: &mut Open<'_, VfioTph>) {
     if let Some(tph) = &mut open.tph {
         if tph.lose() {

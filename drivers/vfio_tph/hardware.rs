@@ -110,11 +110,13 @@ impl Tph {
     }
 
     /// Control as the user sees it: what is in force or, of a device that sleeps, what will be.
+    #[inline(never)]
     pub(crate) fn control(&self) -> Control {
         self.held.in_force().unwrap_or(self.wanted)
     }
 
     /// Whether there is something left to do: it could not be done, or may not have been.
+    #[inline(never)]
     pub(crate) fn is_pending(&self) -> bool {
         self.table.entries().due || self.held.doubt != Doubt::None
     }
@@ -126,6 +128,7 @@ impl Tph {
 
     /// Whether memory has to be decoded for a write to Control: one of the tags of a disabled
     /// requester is looked at before it is enabled.
+    #[inline(never)]
     pub(crate) fn write_needs_memory(&self) -> bool {
         self.needs_memory()
             || self.place() == Place::Msix
@@ -222,6 +225,7 @@ impl Tph {
 
     /// Tells the PCI core, which saves and restores by that, what is in force: nothing, where that
     /// is not known.
+    #[inline(never)]
     pub(crate) fn report(&self, at: &mut Reached<'_>) {
         let control = self.held.in_force().unwrap_or(Control::RESET);
         at.requester()

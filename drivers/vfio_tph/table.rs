@@ -257,6 +257,7 @@ impl Table {
             .flatten()
     }
 
+    #[inline(never)]
     fn make_due(&mut self, entries: Range<usize>) {
         for entry in entries {
             self.due.set_bit(entry);

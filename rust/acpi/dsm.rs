@@ -83,6 +83,7 @@ impl FunctionSet {
 
     /// Evaluates a function, whether it is there or not.
     #[cfg(CONFIG_ACPI)]
+    #[inline(never)]
     fn call(
         &self,
         handle: Handle,

@@ -80,11 +80,13 @@ fn read_header(space: &[u8], offset: usize) -> Option<u32> {
     read_dword(space, offset)
 }
 
+#[inline(never)]
 fn read_dword(space: &[u8], offset: usize) -> Option<u32> {
     let bytes = space.get(offset..offset.checked_add(4)?)?;
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
+#[inline(never)]
 fn write_dword(space: &mut [u8], offset: usize, value: u32) {
     if let Some(bytes) = space.get_mut(offset..offset.saturating_add(4)) {
         bytes.copy_from_slice(&value.to_le_bytes());

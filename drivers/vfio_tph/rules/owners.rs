@@ -29,6 +29,7 @@ impl ByteSet {
     }
 
     /// Adds bytes; there are none beyond 4096.
+    #[inline(never)]
     pub(crate) fn insert(&mut self, bytes: Range<usize>) {
         for at in bytes.start..bytes.end.min(MOST) {
             if let Some(word) = self.0.get_mut(at / 64) {
@@ -104,6 +105,7 @@ impl Owners {
     }
 
     /// The first byte of `bytes` that a capability owns.
+    #[inline(never)]
     pub(crate) fn first_in(&self, mut bytes: Range<usize>) -> Option<usize> {
         bytes.find(|&at| self.own(at))
     }
@@ -117,6 +119,7 @@ pub(crate) const fn next_pointer(header: u32) -> usize {
 
 /// The bytes of the ST table that a TPH Requester capability at `offset` of a config space of
 /// `size` bytes claims.
+#[inline(never)]
 pub(crate) fn claimed_table(capability: Capability, offset: usize, size: usize) -> Range<usize> {
     let start = offset
         .saturating_add(PCI_TPH_BASE_SIZEOF as usize)

@@ -21,6 +21,7 @@ impl Watch {
         (bindings::VFIO_PCI_CONFIG_REGION_INDEX as u64) << bindings::VFIO_PCI_OFFSET_SHIFT;
 
     /// Watches offsets in config space, none if the range is empty.
+    #[inline(never)]
     pub(crate) fn new(range: Range<u16>) -> Self {
         let at = |offset: u16| match range.is_empty() {
             true => 0,
