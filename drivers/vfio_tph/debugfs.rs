@@ -199,24 +199,24 @@ impl Visible {
         f.write_fmt(fmt!("policy {}\n", policy.name()))?;
         match (findings.above, &self.known.root_port) {
             (Above::RootComplex, _) => {
-                writeln!(f, "root_port none: the device is in the root complex")?
+                f.write_str("root_port none: the device is in the root complex\n")?
             }
             (above, Some(name)) => {
                 let field = above.completer_field().unwrap_or(0);
                 f.write_fmt(fmt!("root_port {} completer {field:02b}b\n", &**name))?
             }
-            _ => writeln!(f, "root_port unknown")?,
+            _ => f.write_str("root_port unknown\n")?,
         }
         match &self.known.firmware {
             Some(firmware) => firmware.show(f),
-            None => writeln!(f, "firmware does not describe the host bridge"),
+            None => f.write_str("firmware does not describe the host bridge\n"),
         }
     }
 
     fn show_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let guard = self.state.lock();
         let Some(state) = guard.as_ref() else {
-            return writeln!(f, "TPH not in use");
+            return f.write_str("TPH not in use\n");
         };
         writeln!(f, "capability {:#010x}", state.capability)?;
         writeln!(f, "control {:#010x}", state.control)?;

@@ -226,13 +226,12 @@ impl Driver for VfioTph {
     fn open(&self, opening: &mut Opening<'_>) -> Result<(Terms, TphSession)> {
         let vdev = opening.vdev();
         let completer = completer(vdev);
-        let mut session = TphSession { tph: None };
         let mut offered = None;
         let mut findings = None;
 
         let mut owners = None;
         let mut capability = None;
-        if let Some(requester) = Requester::new(vdev.pci()) {
+        let mut tph = if let Some(requester) = Requester::new(vdev.pci()) {
             let owners = owners.insert(find_owners(vdev, Some(requester.offset())));
             let above = above(vdev.pci());
             let found = read_hardware(vdev, &requester, above, completer, owners);
@@ -243,10 +242,8 @@ impl Driver for VfioTph {
                 ..findings_of(self.allowed)
             });
             self.warn_of_size(vdev, &found);
-            let tph = session
-                .tph
-                .insert(tph_of(&found, owners, requester.offset())?);
-            events::open(tph, opening);
+            let mut tph = tph_of(&found, owners, requester.offset())?;
+            events::open(&mut tph, opening);
             if self.retired.load(Relaxed) {
                 tph.retire();
             }
@@ -256,11 +253,14 @@ impl Driver for VfioTph {
                     offer,
                     offset: requester.offset(),
                 });
-        }
+            Some(tph)
+        } else {
+            None
+        };
 
         let kept = show(&mut offered, opening, owners, capability)?;
-        let terms = self.terms(vdev, offered, completer, kept, session.tph.as_ref());
-        if let Some(tph) = &mut session.tph {
+        let terms = self.terms(vdev, offered, completer, kept, tph.as_ref());
+        if let Some(tph) = &mut tph {
             if tph.place() == Place::Msix && terms.unmappable.is_none() {
                 tph.set_mappable();
             }
@@ -274,7 +274,7 @@ impl Driver for VfioTph {
                 ..findings
             });
         }
-        Ok((terms, session))
+        Ok((terms, TphSession { tph }))
     }
 
     fn before_close(&self, handle: Handle<'_, Self>) {

@@ -36,6 +36,7 @@ use crate::{
             Handle,
             HeldVectors,
             InReset,
+            Memory,
             MsixTable,
             Open,
             Opening,
@@ -130,7 +131,7 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
             |session: &TphSession| session.tph.as_ref().is_some_and(Tph::needs_memory);
         let mut guard = handle.lock_hardware(&needs_memory)?;
         let (mut open, mut memory) = guard.open_with_memory();
-        let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
+        let msix = table_if(needs_memory(&open), &mut memory);
         let lacks_memory = with_tph(&mut open, msix, |tph, at| {
             // If the device is gone, everything stays pending.
             let _ = tph.sync(at, true);
@@ -153,7 +154,7 @@ pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &
     for last in [false, true] {
         let mut guard = handle.lock_hardware(&needs_memory)?;
         let (mut open, mut memory) = guard.open_with_memory();
-        let msix = needs_memory(&open).then(|| memory.msix_table()).flatten();
+        let msix = table_if(needs_memory(&open), &mut memory);
         let mut before = Control::RESET;
         let written = with_tph(&mut open, msix, |tph, at| {
             before = tph.control();
@@ -361,11 +362,20 @@ fn table_for_tags<'a>(
     open: &Open<'_, VfioTph>,
     reset: &'a mut InReset<'_>,
 ) -> Option<MsixTable<'a>> {
-    open.tph
-        .as_ref()?
-        .reset_needs_memory()
-        .then(|| reset.msix_table())
-        .flatten()
+    if open.tph.as_ref()?.reset_needs_memory() {
+        reset.msix_table()
+    } else {
+        None
+    }
+}
+
+/// The MSI-X table, if it is `needed`.
+fn table_if<'a>(needed: bool, memory: &'a mut Memory<'_>) -> Option<MsixTable<'a>> {
+    if needed {
+        memory.msix_table()
+    } else {
+        None
+    }
 }
 
 #[inline(never)]
@@ -398,7 +408,7 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     }
     let mut guard = handle.lock_hardware(&|_| needs_memory)?;
     let (mut open, mut memory) = guard.open_with_memory();
-    let msix = needs_memory.then(|| memory.msix_table()).flatten();
+    let msix = table_if(needs_memory, &mut memory);
     with_tph(&mut open, msix, |tph, at| {
         // If the device is gone, it is cleared when it is next opened.
         let _ = tph.sync(at, false);

@@ -177,9 +177,7 @@ pub(crate) fn arrange(
         write_dword(space, register, shown.offer.capability.raw());
     }
     unassign(map, space, &bytes, kept);
-    for at in (0..space.len()).filter(|&at| bytes.contains(at)) {
-        kept.insert(at..at + 1);
-    }
+    kept.insert_all(&bytes);
     keep.is_some()
 }
 

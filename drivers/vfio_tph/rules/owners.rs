@@ -38,13 +38,21 @@ impl ByteSet {
         }
     }
 
+    /// Adds all of another set.
+    pub(crate) fn insert_all(&mut self, bytes: &Self) {
+        for (word, more) in self.0.iter_mut().zip(&bytes.0) {
+            *word |= more;
+        }
+    }
+
     /// From the first byte to the last one.
     pub(crate) fn hull(&self) -> Range<usize> {
-        let mut all = (0..MOST).filter(|&at| self.contains(at));
-        match all.next() {
-            Some(first) => first..all.last().unwrap_or(first) + 1,
-            None => 0..0,
+        let mut all = 0..MOST;
+        all.start = all.find(|&at| self.contains(at)).unwrap_or(MOST);
+        while !all.is_empty() && !self.contains(all.end - 1) {
+            all.end -= 1;
         }
+        all
     }
 }
 
@@ -81,7 +89,7 @@ impl Owners {
                     PCI_EXT_CAP_ID_TPH => &mut owners.tph,
                     _ => &mut owners.others,
                 };
-                let len = length(id, |register| read(at + register as usize));
+                let len = length(id, &|register| read(at + register as usize));
                 set.insert(at..at.saturating_add(len.max(HEADER)).min(size));
             }
             at = next_pointer(header);
@@ -132,7 +140,7 @@ pub(crate) fn claimed_table(capability: Capability, offset: usize, size: usize) 
 ///
 /// PCIe r6.2 7.7 to 7.9; where drivers/vfio/pci/vfio_pci_config.c knows of a length, it is the
 /// same.
-fn length(id: u32, read: impl Fn(u32) -> u32) -> usize {
+fn length(id: u32, read: &dyn Fn(u32) -> u32) -> usize {
     let len = match id {
         PCI_EXT_CAP_ID_ERR => PCI_ERR_ROOT_COMMAND,
         PCI_EXT_CAP_ID_VC | PCI_EXT_CAP_ID_VC9 | PCI_EXT_CAP_ID_MFVC => virtual_channels(read),
@@ -173,7 +181,7 @@ fn length(id: u32, read: impl Fn(u32) -> u32) -> usize {
 
 /// The length of a Virtual Channel or Multi-Function Virtual Channel capability, but for its port
 /// arbitration tables, which endpoints do not have.
-fn virtual_channels(read: impl Fn(u32) -> u32) -> u32 {
+fn virtual_channels(read: &dyn Fn(u32) -> u32) -> u32 {
     let channels = 1 + (read(PCI_VC_PORT_CAP1) & PCI_VC_CAP1_EVCC);
     let len = PCI_CAP_VC_BASE_SIZEOF + channels * PCI_CAP_VC_PER_VC_SIZEOF;
     let phases = match read(PCI_VC_PORT_CAP2) {

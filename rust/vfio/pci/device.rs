@@ -16,7 +16,6 @@ use super::{
         Handle,
         InReset,
         IrqChange,
-        Locked,
         MaybeOpen,
         Open,
         Opening,
@@ -182,11 +181,12 @@ impl<T: Hooks> Device<T> {
         }
     }
 
-    /// Runs `f` in a callback of a reset, on the locked state, and on the device if it is open.
+    /// Runs `f` in a callback of a reset, on the device if it is open. `under_way` says whether a
+    /// reset is from then on, if that changes.
     fn in_reset(
         &self,
-        f: impl FnOnce(&T, &mut Open<'_, T>, &mut InReset<'_>),
-        count: impl FnOnce(&mut Locked<T>),
+        f: &dyn Fn(&T, &mut Open<'_, T>, &mut InReset<'_>),
+        under_way: Option<bool>,
     ) {
         self.vdev.in_reset(|stable| {
             let mut guard = self.session.locked.lock();
@@ -198,7 +198,9 @@ impl<T: Hooks> Device<T> {
                         f(&self.data, open, reset)
                     });
             }
-            count(&mut guard);
+            if let Some(under_way) = under_way {
+                guard.set_reset(under_way);
+            }
         });
     }
 
@@ -209,11 +211,7 @@ impl<T: Hooks> Device<T> {
     /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
-        unsafe {
-            Self::with_bound(pdev, |this| {
-                this.in_reset(T::reset_prepare, |locked| locked.set_reset(true))
-            })
-        };
+        unsafe { Self::with_bound(pdev, |this| this.in_reset(&T::reset_prepare, Some(true))) };
     }
 
     /// `pci_error_handlers.reset_done`.
@@ -225,7 +223,7 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                this.in_reset(T::reset_done, |locked| locked.set_reset(false));
+                this.in_reset(&T::reset_done, Some(false));
                 this.session.over.notify_all();
             })
         };
@@ -246,8 +244,8 @@ impl<T: Hooks> Device<T> {
             Self::with_bound(pdev, |this| {
                 let accessible = state == bindings::pci_channel_io_normal;
                 this.in_reset(
-                    |data, open, reset| data.error_detected(open, accessible, reset),
-                    |_| {},
+                    &|data: &T, open, reset| data.error_detected(open, accessible, reset),
+                    None,
                 )
             });
             bindings::vfio_pci_core_aer_err_detected(pdev, state)
@@ -261,7 +259,7 @@ impl<T: Hooks> Device<T> {
     /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
-        unsafe { Self::with_bound(pdev, |this| this.in_reset(T::error_resume, |_| {})) };
+        unsafe { Self::with_bound(pdev, |this| this.in_reset(&T::error_resume, None)) };
     }
 
     /// `pci_driver.shutdown`.

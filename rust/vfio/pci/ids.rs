@@ -6,10 +6,7 @@ use crate::rust::bindings;
 use kernel::{
     error::to_result,
     prelude::*,
-    str::{
-        BStr,
-        CString, //
-    }, //
+    str::BStr, //
 };
 
 /// Has a driver take devices from now on, and bind those that are there: `ids` as
@@ -20,21 +17,20 @@ use kernel::{
 ///
 /// `pci` is registered.
 pub(super) unsafe fn add(pci: *mut bindings::pci_driver, ids: &CStr) {
-    let ids = ids.to_bytes().split(|&byte| byte == b',');
-    for id in ids.filter(|id| !id.is_empty()) {
+    let all = ids.to_bytes().split(|&byte| byte == b',');
+    for id in all.filter(|id| !id.is_empty()) {
         let text = BStr::from_bytes(id);
-        let Ok(id) = CString::try_from_fmt(fmt!("{text}")) else {
-            pr_warn!("no memory for id \"{text}\"\n");
-            continue;
-        };
+        // In `ids`, which goes on to its NUL.
+        let start = ids.as_char_ptr().with_addr(id.as_ptr().addr());
         let any = bindings::PCI_ANY_ID as c_uint;
         let (mut vendor, mut device) = (0, 0);
         let (mut subvendor, mut subdevice) = (any, any);
         let (mut class, mut class_mask) = (0, 0);
-        // SAFETY: Both strings end in NUL, and there is an unsigned int for each conversion.
+        // SAFETY: Both strings end in NUL, and there is an unsigned int for each conversion. No
+        // conversion takes a comma, which ends the id.
         let fields = unsafe {
             bindings::sscanf(
-                id.as_char_ptr(),
+                start,
                 c"%x:%x:%x:%x:%x:%x".as_char_ptr(),
                 &raw mut vendor,
                 &raw mut device,

@@ -32,7 +32,7 @@ pub(crate) struct PciDriver<T: Driver> {
 /// that runtime PM suspends or resumes does so without ours there. Not one that sleeps with the
 /// system, which registers no device then.
 pub(super) struct PmOps {
-    pub(super) inner: bindings::dev_pm_ops,
+    pub(super) inner: &'static bindings::dev_pm_ops,
     pub(super) wrapped: bindings::dev_pm_ops,
 }
 

@@ -108,7 +108,7 @@ macro_rules! pm_callbacks {
         /// for sleep of the system, under the device lock and with user space frozen.
         unsafe extern "C" fn $callback(dev: *mut bindings::device) -> c_int {
             // SAFETY: The device is bound, and vfio-pci-core's callback expects what this one does.
-            unsafe { Self::$around(dev, Self::core_pm(dev).$field) }
+            unsafe { Self::$around(dev, Self::core_pm(dev).and_then(|pm| pm.$field)) }
         }
     )*};
 }
@@ -162,11 +162,12 @@ impl<T: Hooks> Adapter<T> {
     ///
     /// `pdev` is being probed by this driver.
     unsafe fn wrap_pm(pdev: *mut bindings::pci_dev) {
-        // SAFETY: By the safety requirement.
+        // SAFETY: By the safety requirement. What vfio-pci-core sets is a constant of its own, and
+        // it is there as long as we are, who use it.
         unsafe {
             let driver = (*pdev).dev.driver;
             let this = PciDriver::<T>::from_driver(driver);
-            let Some(&inner) = (*driver).pm.as_ref() else {
+            let Some(inner) = (*driver).pm.as_ref() else {
                 return;
             };
             let wrapped = bindings::dev_pm_ops {
@@ -178,7 +179,7 @@ impl<T: Hooks> Adapter<T> {
                 restore: Some(Self::restore_callback),
                 runtime_suspend: Some(Self::runtime_suspend_callback),
                 runtime_resume: Some(Self::runtime_resume_callback),
-                ..inner
+                ..*inner
             };
             // Another device may have been first.
             (*this).pm.populate(PmOps { inner, wrapped });
@@ -193,12 +194,10 @@ impl<T: Hooks> Adapter<T> {
     /// # Safety
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
-    unsafe fn core_pm(dev: *mut bindings::device) -> bindings::dev_pm_ops {
+    unsafe fn core_pm(dev: *mut bindings::device) -> Option<&'static bindings::dev_pm_ops> {
         // SAFETY: By the safety requirement.
         let this = unsafe { &*PciDriver::<T>::from_driver((*dev).driver) };
-        this.pm
-            .as_ref()
-            .map_or_else(Default::default, |pm| pm.inner)
+        this.pm.as_ref().map(|pm| pm.inner)
     }
 
     /// Takes it that the device falls asleep, and has vfio-pci-core's callback, if there is one,

@@ -218,6 +218,12 @@ impl<T: OpenState> Locked<T> {
         }
     }
 
+    /// Drops what there was of a session. Not inlined: that is long.
+    #[inline(never)]
+    fn set_life(&mut self, life: Life<T::Session>) {
+        self.life = life;
+    }
+
     /// Whether the device is open.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.life, Life::Open(_))
@@ -245,12 +251,12 @@ impl<T: OpenState> Session<T> {
 
     /// A user is about to have a session.
     pub(super) fn opening(&self) {
-        self.locked.lock().life = Life::Opening;
+        self.locked.lock().set_life(Life::Opening);
     }
 
     /// That user gets none.
     pub(super) fn not_opened(&self) {
-        self.locked.lock().life = Life::Closed;
+        self.locked.lock().set_life(Life::Closed);
     }
 
     /// Waits until no reset is under way, which must not come between the looks at a device and its
@@ -278,7 +284,7 @@ impl<T: OpenState> Session<T> {
         // session comes next.
         unsafe { *self.terms.get() = Some(terms) };
         // INVARIANT: vfio-pci-core has enabled the device, by the safety requirement.
-        guard.life = Life::Open(session);
+        guard.set_life(Life::Open(session));
     }
 
     /// The device is about to be closed: `f` is the last that is done to it.
