@@ -262,6 +262,7 @@ pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>)
 }
 
 /// A user may have changed the power state of the device. Runtime PM keeps it awake.
+#[inline(never)]
 fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
     if !bus::is_powered(vdev.pci()) && vdev.loses_state() {

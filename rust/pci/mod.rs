@@ -180,6 +180,7 @@ pub(crate) fn carries_extended_tags(pdev: &pci::Device<Bound>) -> bool {
 /// one's DMA can reach it past the IOMMU.
 ///
 /// True without an IOMMU, where nothing bounds anybody's DMA. Sleeps.
+#[inline(never)]
 pub(crate) fn is_alone_in_group(pdev: &pci::Device<Bound>) -> bool {
     let this: &Device = pdev.as_ref();
     let is_other = |dev: &Device| {

@@ -74,6 +74,7 @@ impl Policy {
     }
 
     /// The policy of this name.
+    #[inline(never)]
     pub(crate) fn from_name(name: &[u8]) -> Option<Self> {
         [Self::NoSt, Self::IvSt, Self::DsSt, Self::Literal]
             .into_iter()
