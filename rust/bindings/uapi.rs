@@ -136,17 +136,19 @@ use kernel::transmute::{
 
 // SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
 unsafe impl FromBytes for vfio_tph_source {}
-// SAFETY: As above; the flexible array at the end has no size.
+// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`);
+// the flexible array at the end has no size.
 unsafe impl FromBytes for vfio_device_feature_tph_st {}
-// SAFETY: As above.
+// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
 unsafe impl FromBytes for vfio_tph_resolution {}
-// SAFETY: As above; the flexible array at the end has no size.
+// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`);
+// the flexible array at the end has no size.
 unsafe impl FromBytes for vfio_device_feature_tph_resolve {}
 // SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
 unsafe impl FromBytes for vfio_device_feature_dma_buf_tph {}
 // SAFETY: No padding (asserted in `layout.h`), no interior mutability.
 unsafe impl AsBytes for vfio_device_feature_tph {}
-// SAFETY: As above.
+// SAFETY: No padding (asserted in `layout.h`), no interior mutability.
 unsafe impl AsBytes for vfio_tph_source {}
-// SAFETY: As above.
+// SAFETY: No padding (asserted in `layout.h`), no interior mutability.
 unsafe impl AsBytes for vfio_tph_resolution {}

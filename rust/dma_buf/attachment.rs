@@ -60,7 +60,7 @@ pub(crate) struct Attachment<T: Importer> {
 // the importer is `Send`.
 unsafe impl<T: Importer> Send for Attachment<T> {}
 
-// SAFETY: As above; the importer is `Sync`.
+// SAFETY: What is shared changes under the reservation lock alone, and the importer is `Sync`.
 unsafe impl<T: Importer> Sync for Attachment<T> {}
 
 impl<T: Importer> Attachment<T> {

@@ -120,7 +120,7 @@ impl CoreDevice {
     pub(super) fn in_reset(&self, f: impl FnOnce(bool)) {
         // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
         let lock = unsafe { &raw mut (*self.as_raw()).memory_lock };
-        // SAFETY: As above.
+        // SAFETY: The lock is initialised, as above, and lives as long as the device.
         let (ours, taken) = unsafe {
             let ours = bindings::tph_helper_write_locked_by_current(lock);
             (ours, !ours && bindings::down_read_trylock(lock) != 0)
@@ -337,7 +337,8 @@ impl<'a> VirtualConfig<'a> {
     /// Replaces the word at `offset`, likewise.
     pub(crate) fn write_word(&mut self, offset: u16, value: u16) {
         if let Ok(at) = self.check(offset.into(), size_of::<u16>(), align_of::<u16>()) {
-            // SAFETY: As above.
+            // SAFETY: In range and aligned, by the check. vfio-pci-core reads at the same time, as
+            // with its own writers.
             unsafe { at.cast::<u16>().write_volatile(value.to_le()) };
         }
     }

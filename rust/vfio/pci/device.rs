@@ -347,7 +347,7 @@ impl<T: Hooks> Device<T> {
     pub(super) unsafe fn system_resume(dev: *mut bindings::device) {
         // SAFETY: By the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
-        // SAFETY: As above.
+        // SAFETY: The caller holds the device lock, by the safety requirement.
         unsafe { this.with_memory(|open, reset| this.data.system_resume(open, reset)) };
     }
 
@@ -415,7 +415,7 @@ impl<T: Hooks> Device<T> {
             unsafe {
                 pin_init::raw_init(&raw mut (*this).session, Session::new());
             }
-            // SAFETY: As above.
+            // SAFETY: The memory is ours until this returns, and does not move.
             let data =
                 unsafe { pin_init::raw_try_init(&raw mut (*this).data, T::probe(pdev, shared)) };
             // vfio calls release() only for what init() has accepted.
@@ -543,7 +543,7 @@ impl<T: Hooks> Device<T> {
         }
         // SAFETY: The vfio core calls this for an open device.
         let this = unsafe { Self::from_vfio(vdev) };
-        // SAFETY: As above.
+        // SAFETY: The device is open for as long as the vfio core's call lasts.
         this.ioctl(unsafe { this.handle() }, cmd, arg)
     }
 
@@ -597,10 +597,10 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The vfio core calls this for an open device, with a valid position. CAST: as
         // VFIO_PCI_OFFSET_TO_INDEX() has it.
         let (this, position) = unsafe { (Self::from_vfio(vdev), *pos as u64) };
-        // SAFETY: As above.
+        // SAFETY: The device is open for as long as the vfio core's call lasts.
         let handle = unsafe { this.handle() };
         if T::wants_read(handle.terms(), position, count) {
-            // SAFETY: As above.
+            // SAFETY: The position is the vfio core's, valid for as long as its call lasts.
             let access = unsafe { Self::access(buf, count, pos) };
             return this.read(handle, access);
         }
@@ -622,10 +622,10 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The vfio core calls this for an open device, with a valid position. CAST: as
         // VFIO_PCI_OFFSET_TO_INDEX() has it.
         let (this, position) = unsafe { (Self::from_vfio(vdev), *pos as u64) };
-        // SAFETY: As above.
+        // SAFETY: The device is open for as long as the vfio core's call lasts.
         let handle = unsafe { this.handle() };
         if T::wants_write(handle.terms(), position, count) {
-            // SAFETY: As above.
+            // SAFETY: The position is the vfio core's, valid for as long as its call lasts.
             let access = unsafe { Self::access(buf.cast_mut(), count, pos) };
             return this.write(handle, access);
         }
@@ -682,7 +682,7 @@ impl<T: Hooks> Device<T> {
             arg: UserPtr::from_ptr(arg),
             argsz,
         };
-        // SAFETY: As above.
+        // SAFETY: The device is open for as long as the vfio core's call lasts.
         this.feature(unsafe { this.handle() }, call)
     }
 

@@ -249,7 +249,7 @@ impl MsixTable<'_> {
             return Ok(true);
         }
         // The read waits for the write to arrive: memory decoding may be disabled next.
-        // SAFETY: As above.
+        // SAFETY: `at` is within the mapped table, by the type's invariant.
         let control = answer(unsafe {
             bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
             bindings::readl(at)
