@@ -45,14 +45,16 @@ impl ByteSet {
         }
     }
 
-    /// From the first byte to the last one.
+    /// From the first byte to the last one; `0..0` if there is none.
     pub(crate) fn hull(&self) -> Range<usize> {
-        let mut all = 0..MOST;
-        all.start = all.find(|&at| self.contains(at)).unwrap_or(MOST);
-        while !all.is_empty() && !self.contains(all.end - 1) {
-            all.end -= 1;
+        let Some(start) = (0..MOST).find(|&at| self.contains(at)) else {
+            return 0..0;
+        };
+        let mut end = MOST;
+        while !self.contains(end - 1) {
+            end -= 1;
         }
-        all
+        start..end
     }
 }
 
