@@ -110,13 +110,11 @@ impl Tph {
     }
 
     /// Control as the user sees it: what is in force or, of a device that sleeps, what will be.
-    #[inline(never)]
     pub(crate) fn control(&self) -> Control {
         self.held.in_force().unwrap_or(self.wanted)
     }
 
     /// Whether there is something left to do: it could not be done, or may not have been.
-    #[inline(never)]
     pub(crate) fn is_pending(&self) -> bool {
         self.table.entries().due || self.held.doubt != Doubt::None
     }

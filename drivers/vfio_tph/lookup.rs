@@ -91,7 +91,6 @@ impl Failed {
     }
 
     /// Whether that is not long ago.
-    #[inline(never)]
     fn lately(&self, now: Delta) -> bool {
         let then = self.0.load(Relaxed);
         then != Self::NEVER && now.as_nanos().saturating_sub(then) < RETRY_AFTER.as_nanos()

@@ -250,14 +250,12 @@ impl Table {
     }
 
     /// The first entry from `from` on that is due. There may be no entry at all.
-    #[inline(never)]
     fn next_due(&self, from: usize) -> Option<usize> {
         (from < self.due.len())
             .then(|| self.due.next_bit(from))
             .flatten()
     }
 
-    #[inline(never)]
     fn make_due(&mut self, entries: Range<usize>) {
         for entry in entries {
             self.due.set_bit(entry);
