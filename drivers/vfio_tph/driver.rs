@@ -224,24 +224,24 @@ impl Driver for VfioTph {
     }
 
     fn open(&self, opening: &mut Opening<'_>) -> Result<(Terms, TphSession)> {
-        let vdev = opening.vdev();
-        let completer = completer(vdev);
+        let pdev = opening.pci();
+        let completer = completer(pdev);
         let mut offered = None;
         let mut findings = None;
 
         let mut owners = None;
         let mut capability = None;
-        let mut tph = if let Some(requester) = Requester::new(vdev.pci()) {
-            let owners = owners.insert(find_owners(vdev, Some(requester.offset())));
-            let above = above(vdev.pci());
-            let found = read_hardware(vdev, &requester, above, completer, owners);
+        let mut tph = if let Some(requester) = Requester::new(pdev) {
+            let owners = owners.insert(find_owners(pdev, Some(requester.offset())));
+            let above = above(pdev);
+            let found = read_hardware(opening.vdev(), &requester, above, completer, owners);
             capability = Some(found.capability);
             findings = Some(Findings {
                 hardware: Some(found),
                 above,
                 ..findings_of(self.allowed)
             });
-            self.warn_of_size(vdev, &found);
+            self.warn_of_size(pdev, &found);
             let mut tph = tph_of(&found, owners, requester.offset())?;
             events::open(&mut tph, opening);
             if self.retired.load(Relaxed) {
@@ -259,7 +259,7 @@ impl Driver for VfioTph {
         };
 
         let kept = show(&mut offered, opening, owners, capability)?;
-        let terms = self.terms(vdev, offered, completer, kept, tph.as_ref());
+        let terms = self.terms(opening.vdev(), offered, completer, kept, tph.as_ref());
         if let Some(tph) = &mut tph {
             if tph.place() == Place::Msix && terms.unmappable.is_none() {
                 tph.set_mappable();
@@ -457,14 +457,14 @@ impl VfioTph {
         }
     }
 
-    fn warn_of_size(&self, vdev: &CoreDevice, found: &Hardware) {
+    fn warn_of_size(&self, pdev: &pci::Device<Bound>, found: &Hardware) {
         let claimed = found.capability.table_size();
         if found.capability.table_location() == TableLocation::Capability
             && claimed > found.room
             && !self.warned_of_size.xchg(true, Relaxed)
         {
             dev_warn!(
-                vdev.pci(),
+                pdev,
                 "TPH capability claims {} ST entries and has room for {}\n",
                 claimed,
                 found.room
@@ -507,9 +507,8 @@ fn above(pdev: &pci::Device<Bound>) -> Above {
     }
 }
 
-fn completer(vdev: &CoreDevice) -> Completer {
-    bus::device_capabilities_2(vdev.pci())
-        .map_or(Completer::None, Completer::from_device_capabilities_2)
+fn completer(pdev: &pci::Device<Bound>) -> Completer {
+    bus::device_capabilities_2(pdev).map_or(Completer::None, Completer::from_device_capabilities_2)
 }
 
 /// Reads what the device says of itself and of its path; `completer` was read before.
@@ -592,8 +591,8 @@ fn findings_of(allowed: bool) -> Findings {
 }
 
 /// What the capabilities of hardware's chain own, but for the one at `except`.
-fn find_owners(vdev: &CoreDevice, except: Option<u16>) -> Owners {
-    let config = Config::new(vdev.pci());
+fn find_owners(pdev: &pci::Device<Bound>, except: Option<u16>) -> Owners {
+    let config = Config::new(pdev);
     Owners::find(config.size(), except, |at| {
         config.read_u32(at).unwrap_or(u32::MAX)
     })
@@ -614,11 +613,11 @@ fn show(
         assert!(chain::MAP_UNASSIGNED == MAP_UNASSIGNED);
     };
     let mut kept = KBox::new(ByteSet::EMPTY, GFP_KERNEL)?;
-    let vdev = opening.vdev();
+    let pdev = opening.pci();
     let (map, space) = opening.config();
     // Of a device without one, nothing is asked.
     if owners.is_some() || chain::has_tph(space) {
-        let owners = owners.unwrap_or_else(|| find_owners(vdev, None));
+        let owners = owners.unwrap_or_else(|| find_owners(pdev, None));
         let terms = offered.as_ref().zip(capability);
         let shown = terms.map(|(offered, capability)| Shown {
             offset: offered.offset,

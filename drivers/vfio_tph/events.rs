@@ -110,9 +110,9 @@ fn with_tph<R>(
 
 /// The device is being opened: it gets what [`Tph::new`] wants.
 pub(crate) fn open(tph: &mut Tph, opening: &mut Opening<'_>) {
-    let vdev = opening.vdev();
+    let (vdev, memory) = opening.split();
     let msix = match tph.place() {
-        Place::Msix => opening.msix_table(),
+        Place::Msix => memory.msix_table(),
         _ => None,
     };
     if let Some(requester) = Requester::new(vdev.pci()) {

@@ -25,7 +25,8 @@ use core::{
     },
 };
 use kernel::{
-    new_condvar, new_mutex,
+    device::Bound,
+    new_condvar, new_mutex, pci,
     prelude::*,
     sync::{
         CondVar,
@@ -95,23 +96,30 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// The device.
-    pub(crate) fn vdev(&self) -> &'a OpenDevice {
+    /// The PCI device.
+    pub(crate) fn pci(&self) -> &'a pci::Device<Bound> {
+        self.vdev.pci()
+    }
+
+    /// The device. It is borrowed from `self`: what vfio-pci-core does for it looks at the bytes
+    /// that [`Self::config`] hands out.
+    pub(crate) fn vdev(&self) -> &OpenDevice {
         self.vdev
     }
 
-    /// The MSI-X table, as [`Memory::msix_table`] has it.
-    pub(crate) fn msix_table(&mut self) -> Option<MsixTable<'_>> {
-        self.memory.msix_table()
+    /// The device, and its memory.
+    pub(crate) fn split(&mut self) -> (&OpenDevice, &mut Memory<'a>) {
+        (self.vdev, &mut self.memory)
     }
 
     /// vfio-pci-core's map of config space, and the virtual config space: one byte each for every
-    /// byte.
+    /// byte. Meanwhile there is no way to the device.
     pub(crate) fn config(&mut self) -> (&mut [u8], &mut [u8]) {
         let raw = self.vdev.as_raw();
         // SAFETY: The device is open, so that both arrays exist, with `cfg_size` bytes each. The
         // user cannot reach them yet, and nothing else in vfio-pci-core does (runtime PM would,
-        // and a reference keeps it away): they are exclusively ours. vfio-pci-core fills the map,
+        // and a reference keeps it away), nor does the driver, for whom the only way to an
+        // `OpenDevice` is `self`: they are exclusively ours. vfio-pci-core fills the map,
         // and of the virtual space what belongs to a capability; the rest is zeroed here, and
         // never read by vfio-pci-core.
         unsafe {
