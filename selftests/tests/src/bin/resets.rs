@@ -49,7 +49,7 @@ fn survives(bench: &mut Bench, wants: &[Want], what: &str, reset: impl Fn(&Bed))
     }
 }
 
-fn r46_device_reset(bench: &mut Bench) {
+fn r46_r85_device_reset(bench: &mut Bench) {
     survives(bench, &Want::EVERY_TABLE, "VFIO_DEVICE_RESET", |bed| {
         bed.device.reset().expect("VFIO_DEVICE_RESET");
     });
@@ -129,7 +129,7 @@ fn hot_reset(bench: &mut Bench, by: OpenBy) {
     });
 }
 
-fn r46_hot_reset_also_through_the_sibling(bench: &mut Bench) {
+fn r46_r85_hot_reset_also_through_the_sibling(bench: &mut Bench) {
     hot_reset(bench, OpenBy::Cdev);
 }
 
@@ -186,11 +186,11 @@ fn r46_control_reads_zero_at_once(bench: &mut Bench) {
 
 fn main() -> ExitCode {
     harness::run(tests![
-        r46_device_reset,
+        r46_r85_device_reset,
         r46_function_level_reset_in_config_space,
         r46_function_level_reset_by_a_byte,
         r46_reset_through_sysfs,
-        r46_hot_reset_also_through_the_sibling,
+        r46_r85_hot_reset_also_through_the_sibling,
         r46_hot_reset_by_groups,
         r46_hot_reset_with_an_idle_sibling,
         r46_control_reads_zero_at_once,
