@@ -151,6 +151,12 @@ pub enum Fault {
     MmioAllOnes,
     /// Writes to BARs are dropped; all the rest works.
     MmioWritesDropped,
+    /// Writes to Control of the TPH capability are dropped, so many of them; all the rest works.
+    /// Who writes it over and over comes to an end then.
+    ControlWritesDropped {
+        /// Writes that are still to be dropped.
+        writes: u64,
+    },
 }
 
 /// Shape of the TPH capability; a field that is absent stays as it is.

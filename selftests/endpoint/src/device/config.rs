@@ -2,7 +2,7 @@
 
 //! Accesses to configuration space and what they set off.
 
-use tph_protocol::{Access, ResetCause};
+use tph_protocol::{Access, Fault, ResetCause};
 
 use super::{value_of, Endpoint};
 use crate::config::{layout, tph};
@@ -67,13 +67,31 @@ impl Endpoint {
         }
 
         let power_before = self.power_state();
+        let kept = self.drops_control(offset, data.len());
         self.config.write(offset, data);
+        if let Some((at, control)) = kept {
+            self.config.poke(at, &control.to_le_bytes());
+        }
         if self.spec.flr && initiates_flr(offset, data) {
             self.reset(ResetCause::Flr);
             return;
         }
         self.power_changed(power_before);
         self.deliver_pending();
+    }
+
+    /// Where Control is and what it stays, if a write to it is to be dropped.
+    fn drops_control(&mut self, offset: u16, len: usize) -> Option<(u16, u32)> {
+        let at = self.spec.tph.offset + tph::CONTROL;
+        let meets = offset < at + 4 && usize::from(offset) + len > usize::from(at);
+        if !meets || !self.has_tph() {
+            return None;
+        }
+        match &mut self.fault {
+            Fault::ControlWritesDropped { writes } if *writes > 0 => *writes -= 1,
+            _ => return None,
+        }
+        Some((at, self.config.u32(at)))
     }
 
     fn judge(&mut self, offset: u16, data: &[u8]) {

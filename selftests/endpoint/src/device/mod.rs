@@ -145,7 +145,10 @@ impl Endpoint {
     /// Counts an access and says whether the device answers it.
     fn answers(&mut self) -> bool {
         match &mut self.fault {
-            Fault::None | Fault::MmioAllOnes | Fault::MmioWritesDropped => true,
+            Fault::None
+            | Fault::MmioAllOnes
+            | Fault::MmioWritesDropped
+            | Fault::ControlWritesDropped { .. } => true,
             Fault::AllOnes | Fault::StopAfter { accesses: 0 } => false,
             Fault::StopAfter { accesses } => {
                 *accesses -= 1;

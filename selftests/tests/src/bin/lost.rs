@@ -18,7 +18,7 @@ use tph_selftests::protocol::{Access, Entry, Fault, Lost};
 use tph_selftests::root_port;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::{
-    PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_MEM_MASK, PCI_COMMAND, PCI_COMMAND_MEMORY,
+    PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_MEM_MASK, PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_TPH_CTRL,
     PCI_TPH_CTRL_REQ_EN_MASK,
 };
 use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
@@ -725,6 +725,65 @@ fn r77_batch_that_is_dropped(bench: &mut Bench) {
     }
 }
 
+/// Control that takes no write, enabled or not: the driver gives up after a few, and the user is
+/// shown what hardware has. What is dropped comes to an end, or a driver that does not give up
+/// would never be done.
+fn r77_control_that_takes_no_write(bench: &mut Bench) {
+    const WRITES: u64 = 1000;
+
+    let values = || {
+        let all = STATES.into_iter().map(|(mode, on)| control(mode, on));
+        all.chain([0])
+    };
+    for kind in [CAPABILITY, MSIX] {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        for stays in values() {
+            bed.put_control(stays);
+            bed.endpoint
+                .fault(Fault::ControlWritesDropped { writes: WRITES });
+            for value in values() {
+                let what = format!("{kind:?}: {value:#x} where {stays:#x} stays");
+                let written = written_to_control(&bed.endpoint, || bed.device.set_control(value));
+                assert!(written <= HANDFUL, "{what}: written {written} times");
+                assert_eq!(agreed(&bed, &what).registers.control, stays, "{what}");
+            }
+            let what = format!("{kind:?}: TPH_ST where {stays:#x} stays");
+            let written = written_to_control(&bed.endpoint, || {
+                let _ = bed.device.program_extended(0, &bed.sources());
+            });
+            assert!(written <= HANDFUL, "{what}: written {written} times");
+            assert_eq!(agreed(&bed, &what).registers.control, stays, "{what}");
+            bed.endpoint.fault(Fault::None);
+            // It was told to be disabled before its entries were written.
+            bed.endpoint.clear_violations();
+        }
+        bed.works();
+        bed.endpoint
+            .fault(Fault::ControlWritesDropped { writes: WRITES });
+        let Bed {
+            endpoint, device, ..
+        } = bed;
+        let written = written_to_control(&endpoint, || drop(device));
+        assert!(written <= HANDFUL, "{kind:?}: close: {written} writes");
+        endpoint.fault(Fault::None);
+        endpoint.clear_violations();
+        endpoint.assert_off("close");
+        bench.next_round();
+    }
+}
+
+/// Writes to Control meanwhile.
+fn written_to_control(endpoint: &Endpoint, body: impl FnOnce()) -> u64 {
+    let at = u64::from(endpoint.tph().offset + PCI_TPH_CTRL as u16);
+    let mark = endpoint.mark();
+    body();
+    let log = endpoint.log_after(mark).into_iter();
+    let writes = log.filter(|entry| {
+        matches!(entry.access, Access::ConfigWrite { offset, .. } if (at..at + 4).contains(&offset))
+    });
+    writes.count() as u64
+}
+
 /// A table in the capability has nothing to do with BARs.
 fn r77_dead_bars_beside_a_table_in_the_capability(bench: &mut Bench) {
     let bed = Bed::new(bench, CAPABILITY, Policy::DsSt);
@@ -977,6 +1036,7 @@ fn main() -> ExitCode {
         r77_on_after_a_reset_with_notph,
         r77_on_after_a_hot_reset_of_the_bus,
         r77_batch_that_is_dropped,
+        r77_control_that_takes_no_write,
         r77_dead_bars_beside_a_table_in_the_capability,
         r79_open,
         r79_close,

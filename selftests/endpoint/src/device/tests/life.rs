@@ -274,6 +274,30 @@ fn comes_out_of_a_reset_with_tph_on() {
     assert_eq!(ep.read_u32(0x168), 0);
 }
 
+/// Of any width, as many as was said; a reset is none of them.
+#[test]
+fn control_that_takes_no_writes() {
+    const ON: u32 = 0x101;
+
+    let mut ep = endpoint("");
+    let control = |ep: &mut Endpoint| ep.ask_state().tph.unwrap().control;
+    ep.write_control(ON);
+    let mode = Fault::ControlWritesDropped { writes: 3 };
+    assert_eq!(ep.ask(Command::Fault { mode }), Reply::Ok);
+    let at = ep.ask_state().tph.unwrap().offset + 8;
+    ep.write_u16(at, 0);
+    assert_eq!(control(&mut ep), ON);
+    ep.write_u32(at + 4, 0);
+    ep.bus_reset();
+    assert_eq!(control(&mut ep), 0);
+    for _ in 0..2 {
+        ep.write_control(ON);
+        assert_eq!(control(&mut ep), 0);
+    }
+    ep.write_control(ON);
+    assert_eq!(control(&mut ep), ON);
+}
+
 #[test]
 fn memory_that_does_not_answer() {
     for (mode, reads) in [(Fault::MmioAllOnes, !0), (Fault::MmioWritesDropped, 7)] {
