@@ -10,22 +10,31 @@ BDF ?=
 DEVICES ?=
 TIME ?= 600
 
+# Said with AS=. To make itself, AS is an assembler, and so it may be in the environment.
+name := $(if $(filter command line,$(origin AS)),$(AS),vfio_tph)
+ifeq ($(filter vfio_tph vfio-pci,$(name)),)
+$(error AS=$(name): the driver is vfio_tph, or vfio-pci in that one's place)
+endif
+
 .DEFAULT_GOAL := modules
-.PHONY: help modules all kernel demo test test-all soak fuzz test-parity test-nested host-test check bench \
-	bench-plots pictures user user-test deb deb-test clean distclean
+.PHONY: help modules modules_install all kernel demo test test-all soak fuzz test-parity test-nested \
+	host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [BDF=0000:01:00.0] [V=1]'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
+	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [BDF=0000:01:00.0] [V=1]'
+	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
 all: modules
 
-modules: ## Build vfio_tph.ko for a test kernel, or for the kernel in KDIR
+modules: ## Build vfio_tph.ko (AS=vfio-pci: vfio-pci.ko) for a test kernel, or for the kernel in KDIR
 ifeq ($(KDIR),)
-	@kernel/module $(KERNEL)
+	@kernel/module $(KERNEL) TPH_MODULE_NAME=$(name)
 else
-	@kernel/own "$(KDIR)"
+	@kernel/own "$(KDIR)" $(name)
 endif
+
+modules_install: ## Install it for the kernel in KDIR, where modprobe looks first
+	@kernel/own "$(or $(KDIR),$(error modules_install needs KDIR=))" $(name) modules_install
 
 kernel: ## Build a test kernel
 	@kernel/kernel $(KERNEL)

@@ -4,7 +4,7 @@
  * is refused. None of them shows a tag.
  */
 #undef TRACE_SYSTEM
-#define TRACE_SYSTEM vfio_tph
+#define TRACE_SYSTEM VFIO_TPH_TRACE_SYSTEM
 
 #if !defined(VFIO_TPH_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
 #define VFIO_TPH_TRACE_H
