@@ -15,6 +15,9 @@ use crate::skip;
 /// The module under test.
 pub const VFIO_TPH: &str = "vfio_tph";
 
+/// The file of the same driver in vfio-pci's place; its module is `vfio_pci`.
+pub const IN_PLACE: &str = "in-place/vfio-pci";
+
 /// Where the .ko files are.
 pub fn path(name: &str) -> PathBuf {
     let directory = env::var_os("TPH_MODULES").unwrap_or_else(|| "/modules".into());
