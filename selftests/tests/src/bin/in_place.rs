@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::{self, IN_PLACE, VFIO_TPH};
@@ -214,6 +215,61 @@ fn r90_both_names_at_once(bench: &mut Bench) {
     }
 }
 
+/// examples/c steers vectors of any device, under either name.
+fn r90_example_in_c(bench: &mut Bench) {
+    const EXAMPLE: &str = "/bin/steer-vectors";
+    if !Path::new(EXAMPLE).exists() {
+        skip!("needs {EXAMPLE}");
+    }
+    for (file, driver) in [(IN_PLACE, VFIO_PCI), (VFIO_TPH, VFIO_TPH)] {
+        let loaded = Loaded::new(file, "");
+        for want in Want::TABLES {
+            let endpoint = bench.pick(&want);
+            let address = endpoint.bdf.to_string();
+            endpoint.bdf.bind(driver).expect(driver);
+            let mut example = Command::new(EXAMPLE)
+                .args([&address[..], "0", "3", "1"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect(EXAMPLE);
+            let mut line = String::new();
+            BufReader::new(example.stdout.take().expect("a pipe"))
+                .read_line(&mut line)
+                .expect("a line");
+            assert_eq!(line, "3 vectors steered\n", "{want:?}");
+            assert_eq!(
+                endpoint.entries()[..4],
+                [st(0), st(3), st(1), 0],
+                "{want:?}"
+            );
+            drop(example.stdin.take());
+            assert!(example.wait().expect("its end").success(), "{want:?}");
+            endpoint.assert_off("the end of the example");
+
+            // It says which CPU there is not.
+            let refused = Command::new(EXAMPLE).args([&address, "1", "63"]).output();
+            let refused = refused.expect(EXAMPLE);
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success(), "{said}");
+            assert!(said.contains("CPU 63: Invalid argument"), "{said}");
+            endpoint.bdf.unbind();
+        }
+        bench.next_round();
+        drop(loaded);
+    }
+    // Under the kernel's the capability is shown, and what is written to it is dropped.
+    let _loaded = Loaded::new(VFIO_PCI, "");
+    let endpoint = bench.pick(&Want::TABLE);
+    endpoint.bdf.bind(VFIO_PCI).expect(VFIO_PCI);
+    let address = endpoint.bdf.to_string();
+    let refused = Command::new(EXAMPLE).args([&address, "1"]).output();
+    let said = refused.expect(EXAMPLE).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("Interrupt Vector mode"), "{said}");
+    endpoint.bdf.unbind();
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r90_beside_one_that_is_built_in,
@@ -221,5 +277,6 @@ fn main() -> ExitCode {
         r90_alias_and_parameters,
         r90_names,
         r90_both_names_at_once,
+        r90_example_in_c,
     ])
 }
