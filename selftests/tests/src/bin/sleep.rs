@@ -6,15 +6,20 @@
 
 use std::fs;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use tph_selftests::bench::Bench;
+use tph_selftests::engine::{Engine, TagFrom};
+use tph_selftests::monitor::wait_until;
 use tph_selftests::policy::Policy;
 use tph_selftests::root_port;
 use tph_selftests::sleep::{Depth, Into, Sleep};
 use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::vfio::cpu;
 use tph_selftests::{harness, tests};
 use tph_tests::bed::{Bed, InForce, D0, D3HOT, KINDS, STATES};
-use tph_tests::{xst, CPU, OTHER_CPU};
+use tph_tests::{st, xst, CPU, OTHER_CPU};
 
 /// All that drivers see of suspend to idle.
 const IDLE: Sleep = Sleep(Into::Idle, Depth::Platform);
@@ -148,6 +153,23 @@ fn the_same_around(bench: &mut Bench, ways: &[Sleep], before: impl Fn(&Bed), aft
     beds.iter().for_each(Bed::works);
 }
 
+/// Runtime PM has suspended it, which the system need not wake it up for.
+fn r86_asleep_already(bench: &mut Bench) {
+    the_same_around(
+        bench,
+        &[IDLE, RAM, IMAGE],
+        |bed| {
+            bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+            let status = bed.endpoint.bdf.path("power/runtime_status");
+            wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
+        },
+        |bed| {
+            bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+            assert_eq!(bed.power_state(), D0 as u8, "{:?}", bed.kind);
+        },
+    );
+}
+
 /// Its user has put it into D3hot, which the PCI core does not know of.
 fn r86_in_d3hot_already(bench: &mut Bench) {
     the_same_around(
@@ -219,6 +241,80 @@ fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
     }
 }
 
+/// Users who go on calling are stopped at the end of a call, and go on afterwards.
+fn r86_amid_calls(bench: &mut Bench) {
+    const ROUNDS: usize = 3;
+    let beds = beds(bench, Policy::DsSt);
+    for way in [IDLE, RAM, IMAGE] {
+        let over = AtomicBool::new(false);
+        let calls = beds.each_ref().map(|_| AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for (bed, calls) in beds.iter().zip(&calls) {
+                let call = |device: &tph_selftests::vfio::Device| {
+                    device.enable(StMode::InterruptVector, Requester::Standard);
+                    while !over.load(Ordering::Relaxed) {
+                        device
+                            .program(0, &[cpu(CPU), cpu(OTHER_CPU)])
+                            .expect("TPH_ST of two");
+                        device.program(1, &[cpu(CPU)]).expect("TPH_ST of one");
+                        device.enable(StMode::InterruptVector, Requester::Disabled);
+                        device.enable(StMode::InterruptVector, Requester::Standard);
+                        calls.fetch_add(1, Ordering::Relaxed);
+                    }
+                };
+                let device = bed.device.clone();
+                scope.spawn(move || call(&device));
+            }
+            for _ in 0..ROUNDS {
+                let before = calls.each_ref().map(|calls| calls.load(Ordering::Relaxed));
+                wait_until(|| {
+                    calls
+                        .iter()
+                        .zip(before)
+                        .all(|(calls, before)| calls.load(Ordering::Relaxed) > before)
+                });
+                sleep(&beds, way);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        for bed in &beds {
+            assert_eq!(
+                bed.endpoint.entries()[..2],
+                [st(CPU), st(CPU)],
+                "{way:?}, {:?}",
+                bed.kind
+            );
+            bed.endpoint.assert_kernel_agrees();
+        }
+    }
+    beds.iter().for_each(Bed::works);
+}
+
+/// What is on the wire is what was before.
+fn r86_tag_on_the_wire(bench: &mut Bench) {
+    const IOVA: u64 = 0x10_0000;
+    let beds = beds(bench, Policy::IvSt);
+    let memory = beds
+        .each_ref()
+        .map(|bed| bed.device.map_dma(1, IOVA).expect("memory for DMA"));
+    let hints = || {
+        beds.each_ref()
+            .map(|bed| Engine::new(&bed.device).write(IOVA, 1, 2, TagFrom::Vector(1)))
+    };
+    for bed in &beds {
+        bed.put(StMode::InterruptVector, Requester::Extended);
+    }
+    let before = hints();
+    for hint in &before {
+        assert!(hint.is_some_and(|hint| hint.tag.is_some()), "{hint:?}");
+    }
+    for way in [IDLE, RAM, IMAGE] {
+        sleep(&beds, way);
+        assert_eq!(hints(), before, "{way:?}");
+    }
+    drop(memory);
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r86_suspend_to_idle,
@@ -226,9 +322,12 @@ fn main() -> ExitCode {
         r86_hibernation,
         r86_turns_back,
         r86_hibernation_that_fails,
+        r86_asleep_already,
         r86_in_d3hot_already,
         r86_memory_disabled,
         r86_comes_up_on,
         r86_comes_up_on_hidden_or_closed,
+        r86_amid_calls,
+        r86_tag_on_the_wire,
     ])
 }
