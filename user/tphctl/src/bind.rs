@@ -91,15 +91,15 @@ fn rule_path(machine: &Machine, address: &Address) -> PathBuf {
     machine.path(&format!("etc/udev/rules.d/70-tphctl-{address}.rules"))
 }
 
-fn rule(address: &Address, policy: Option<Policy>) -> String {
+fn rule(address: &Address, driver: &str, policy: Option<Policy>) -> String {
     let mut rule = format!(
         "# Written by 'tphctl bind --persist'; 'tphctl unbind --persist' removes it.\n\
          ACTION==\"add\", SUBSYSTEM==\"pci\", KERNEL==\"{address}\", \
-         ATTR{{driver_override}}=\"{DRIVER}\", RUN{{builtin}}+=\"kmod load {DRIVER}\"\n"
+         ATTR{{driver_override}}=\"{driver}\", RUN{{builtin}}+=\"kmod load {driver}\"\n"
     );
     if let Some(policy) = policy {
         rule += &format!(
-            "ACTION==\"bind\", SUBSYSTEM==\"pci\", KERNEL==\"{address}\", DRIVER==\"{DRIVER}\", \
+            "ACTION==\"bind\", SUBSYSTEM==\"pci\", KERNEL==\"{address}\", DRIVER==\"{driver}\", \
              ATTR{{tph_policy}}=\"{policy}\"\n"
         );
     }
@@ -162,9 +162,11 @@ pub fn bind(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     needs_root(machine)?;
-    load_driver(machine)?;
+    let was_bound = machine.ours(device).is_some();
+    if !was_bound {
+        load_driver(machine)?;
+    }
     let former = Former::of(device);
-    let was_bound = former.driver.as_deref() == Some(DRIVER);
     let former_policy = device.policy();
     let done = take(machine, device)
         .and_then(|()| policy.map_or(Ok(()), |policy| set_policy(machine, device, policy)))
@@ -193,7 +195,7 @@ pub fn bind(
             )),
         });
     }
-    report(device, &former, persist, json);
+    report(device, &former, was_bound, persist, json);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -202,7 +204,7 @@ fn write_rule(machine: &Machine, device: &Pci, policy: Option<Policy>) -> Result
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(|error| Failure::file(directory, &error))?;
     }
-    fs::write(&path, rule(&device.address, policy))
+    fs::write(&path, rule(&device.address, &machine.name(device), policy))
         .map_err(|error| Failure::file(&path, &error))?;
     reload_rules(machine);
     Ok(())
@@ -210,12 +212,11 @@ fn write_rule(machine: &Machine, device: &Pci, policy: Option<Policy>) -> Result
 
 /// Takes the device from whoever has it.
 fn take(machine: &Machine, device: &Pci) -> Result<(), Failure> {
-    let bound = device.driver();
-    if bound.as_deref() == Some(DRIVER) {
+    if machine.ours(device).is_some() {
         return Ok(());
     }
     set_override(device, Some(DRIVER))?;
-    if bound.is_some() {
+    if device.driver().is_some() {
         write(&device.path("driver/unbind"), &device.address.to_string())?;
     }
     probe(machine, device)?;
@@ -228,7 +229,7 @@ fn take(machine: &Machine, device: &Pci) -> Result<(), Failure> {
     }
 }
 
-fn report(device: &Pci, former: &Former, persist: bool, json: bool) {
+fn report(device: &Pci, former: &Former, was_bound: bool, persist: bool, json: bool) {
     let address = device.address;
     if json {
         output::json(&json!({
@@ -242,7 +243,9 @@ fn report(device: &Pci, former: &Former, persist: bool, json: bool) {
     }
     let policy = device.policy().unwrap_or_default();
     match former.driver.as_deref() {
-        Some(DRIVER) => crate::say!("{address}: vfio_tph has it already, policy {policy}"),
+        Some(name) if was_bound => {
+            crate::say!("{address}: {name} has it already, policy {policy}");
+        }
         Some(other) => crate::say!("{address}: bound to vfio_tph, policy {policy}; {other} had it"),
         None => crate::say!("{address}: bound to vfio_tph, policy {policy}"),
     }
@@ -287,7 +290,7 @@ pub fn unbind(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     needs_root(machine)?;
-    if device.driver().as_deref() != Some(DRIVER) {
+    if machine.ours(device).is_none() {
         return Err(not_bound(device));
     }
     if is_open(device) {
@@ -334,16 +337,16 @@ pub fn unbind(
 
 fn set_policy(machine: &Machine, device: &Pci, policy: Policy) -> Result<(), Failure> {
     let path = device.path("tph_policy");
+    let name = machine.name(device);
     try_write(&path, policy.name()).map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => busy(device),
         io::ErrorKind::PermissionDenied
-            if policy >= Policy::DsSt
-                && machine.parameter("enable_unsafe_tph").as_deref() != Some("Y") =>
+            if policy >= Policy::DsSt && machine.unsafe_gate(&name).as_deref() != Some("Y") =>
         {
             Failure::new(
                 Kind::Permission,
                 format_args!(
-                    "policy {policy} lets users see tags: load vfio_tph with enable_unsafe_tph=Y"
+                    "policy {policy} lets users see tags: load {name} with enable_unsafe_tph=Y"
                 ),
             )
         }
@@ -391,10 +394,10 @@ mod tests {
     #[test]
     fn rules_name_one_device() {
         let address: Address = "0000:01:00.0".parse().unwrap();
-        let text = rule(&address, Some(Policy::IvSt));
+        let text = rule(&address, DRIVER, Some(Policy::IvSt));
         assert!(text.contains(r#"KERNEL=="0000:01:00.0", ATTR{driver_override}="vfio_tph""#));
         assert!(text.contains(r#"DRIVER=="vfio_tph", ATTR{tph_policy}="iv_st""#));
-        assert_eq!(rule(&address, None).lines().count(), 2);
+        assert_eq!(rule(&address, DRIVER, None).lines().count(), 2);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use vfio_tph::registers::Express;
 use vfio_tph::StMode;
 
 use crate::failure::{Failure, Kind};
-use crate::machine::{Machine, Pci, DRIVER};
+use crate::machine::{Machine, Pci};
 use crate::names::Names;
 use crate::output;
 use crate::path::{self, Path};
@@ -124,7 +124,7 @@ fn first_reason(machine: &Machine, device: &Pci, path: &Path) -> Option<String> 
     if device.group().is_none() {
         return Some("no IOMMU group: no IOMMU, or it is off".to_owned());
     }
-    if device.driver().as_deref() != Some(DRIVER) {
+    if machine.ours(device).is_none() {
         return Some("not bound to vfio_tph".to_owned());
     }
     None
@@ -180,6 +180,7 @@ fn show(rows: &[Row]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::DRIVER;
     use crate::tree::{config, Tree, REQUESTER};
 
     /// Seconds of this thread on a CPU.

@@ -16,6 +16,9 @@ use crate::failure::{Failure, Kind};
 /// The driver.
 pub const DRIVER: &str = "vfio_tph";
 
+/// Its name in vfio-pci's place, which is also the name of the kernel's own driver.
+pub const IN_PLACE: &str = "vfio-pci";
+
 /// A machine, or a tree that looks like one.
 pub struct Machine {
     root: PathBuf,
@@ -120,15 +123,29 @@ impl Machine {
         self.path("sys/bus/pci/drivers").join(DRIVER).exists()
     }
 
-    /// The value of a parameter of vfio_tph.
-    pub fn parameter(&self, name: &str) -> Option<String> {
-        self.read(&format!("sys/module/{DRIVER}/parameters/{name}"))
+    /// The name of the driver that has a device, if it is this one, under either name.
+    pub fn ours(&self, device: &Pci) -> Option<String> {
+        device
+            .driver()
+            .filter(|name| name == DRIVER || name == IN_PLACE && self.unsafe_gate(name).is_some())
+    }
+
+    /// The parameter `enable_unsafe_tph` of a driver; the kernel's vfio-pci has none.
+    pub fn unsafe_gate(&self, driver: &str) -> Option<String> {
+        let module = driver.replace('-', "_");
+        self.read(&format!("sys/module/{module}/parameters/enable_unsafe_tph"))
+    }
+
+    /// The name that this driver has for a device: where another one has it, its own.
+    pub fn name(&self, device: &Pci) -> String {
+        self.ours(device).unwrap_or_else(|| DRIVER.to_owned())
     }
 
     /// debugfs' file of a bound device.
     pub fn debugfs(&self, device: &Pci, file: &str) -> PathBuf {
+        let driver = self.name(device);
         self.path(&format!(
-            "sys/kernel/debug/{DRIVER}/{}/{file}",
+            "sys/kernel/debug/{driver}/{}/{file}",
             device.address
         ))
     }

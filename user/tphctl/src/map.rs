@@ -98,9 +98,10 @@ fn undisclosed(machine: &Machine, device: &Pci, error: Error) -> Failure {
         return error.into();
     }
     let policy = device.policy().unwrap_or_default();
-    let remedy = match machine.parameter("enable_unsafe_tph").as_deref() {
+    let name = machine.name(device);
+    let remedy = match machine.unsafe_gate(&name).as_deref() {
         Some("Y") => format!("tphctl policy {} ds_st", device.address),
-        _ => "load vfio_tph with enable_unsafe_tph=Y, and choose ds_st".to_owned(),
+        _ => format!("load {name} with enable_unsafe_tph=Y, and choose ds_st"),
     };
     Failure::new(
         Kind::Permission,

@@ -17,7 +17,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::failure::{Failure, Kind};
-use crate::machine::{try_write, Machine, Pci, DRIVER};
+use crate::machine::{try_write, Machine, Pci};
 use crate::output;
 
 /// Looks again and again, until a signal.
@@ -28,7 +28,7 @@ pub fn run(
     count: Option<u64>,
     json: bool,
 ) -> Result<ExitCode, Failure> {
-    if device.driver().as_deref() != Some(DRIVER) {
+    if machine.ours(device).is_none() {
         return Err(Failure::new(
             Kind::NotBound,
             format_args!(
@@ -62,7 +62,7 @@ pub fn run(
         looks += 1;
         let now = match counters(machine, device) {
             Ok(now) => now,
-            Err(_) if device.driver().as_deref() != Some(DRIVER) => {
+            Err(_) if machine.ours(device).is_none() => {
                 return Err(Failure::new(
                     Kind::NotBound,
                     format_args!("{}: it is no longer bound to vfio_tph", device.address),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use vfio_tph::registers::{Completer, Table};
 
 use crate::failure::{Failure, Kind};
-use crate::machine::{Machine, Pci, DRIVER};
+use crate::machine::{Machine, Pci, IN_PLACE};
 use crate::output;
 use crate::path::{self, obstacle, Obstacle, Path};
 
@@ -228,22 +228,29 @@ fn group(steps: &mut Steps, machine: &Machine, device: &Pci, path: &Path) {
 }
 
 fn driver(steps: &mut Steps, machine: &Machine, device: &Pci, path: &Path) {
-    if !machine.driver_is_loaded() {
+    let is_ours = machine.ours(device).is_some();
+    if !is_ours && !machine.driver_is_loaded() {
         let what = obstacle("vfio_tph is not loaded", "modprobe vfio_tph");
         steps.obstacle("module", Verdict::Wrong, what);
         return;
     }
-    let gate = machine.parameter("enable_unsafe_tph");
-    let gate = match gate.as_deref() {
+    let name = machine.name(device);
+    let loaded = match name.as_str() {
+        IN_PLACE => "vfio-pci is loaded, this driver in its place and not the kernel's",
+        _ => "vfio_tph is loaded",
+    };
+    let gate = match machine.unsafe_gate(&name).as_deref() {
         Some("Y") => ", enable_unsafe_tph=Y: users may be let see and choose tags",
         _ => ", enable_unsafe_tph=N: users see no tags",
     };
-    steps.add("module", Verdict::Ok, format!("vfio_tph is loaded{gate}"));
+    steps.add("module", Verdict::Ok, format!("{loaded}{gate}"));
 
-    let bound = device.driver();
-    if bound.as_deref() != Some(DRIVER) {
+    if !is_ours {
         let what = obstacle(
-            match bound {
+            match device.driver() {
+                Some(other) if other == IN_PLACE => {
+                    "the kernel's vfio-pci has the device".to_owned()
+                }
                 Some(other) => format!("{other} has the device"),
                 None => "no driver has the device".to_owned(),
             },
@@ -252,7 +259,7 @@ fn driver(steps: &mut Steps, machine: &Machine, device: &Pci, path: &Path) {
         steps.obstacle("binding", Verdict::Wrong, what);
         return;
     }
-    steps.add("binding", Verdict::Ok, "vfio_tph has the device");
+    steps.add("binding", Verdict::Ok, format!("{name} has the device"));
     let Some(policy) = device.policy() else {
         return;
     };
@@ -273,9 +280,7 @@ fn driver(steps: &mut Steps, machine: &Machine, device: &Pci, path: &Path) {
 
 /// What the driver knows and nobody else. Without it there is nothing to add.
 fn firmware(steps: &mut Steps, machine: &Machine, device: &Pci) -> Option<Vec<String>> {
-    if device.driver().as_deref() != Some(DRIVER) {
-        return None;
-    }
+    machine.ours(device)?;
     let file = machine.debugfs(device, "why");
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
@@ -364,6 +369,7 @@ fn show(answer: &Answer) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::DRIVER;
     use crate::tree::{config, Tree, REQUESTER};
 
     fn wrong(tree: &Tree, device: &Pci) -> Option<String> {
@@ -403,6 +409,29 @@ mod tests {
         assert_eq!(
             wrong(&tree, &device).as_deref(),
             Some("nvme has the device")
+        );
+    }
+
+    #[test]
+    fn which_vfio_pci_has_the_device() {
+        let tree = Tree::new();
+        let device = tree.endpoint("0000:01:00.0", Some(IN_PLACE));
+        assert_eq!(
+            wrong(&tree, &device).as_deref(),
+            Some("vfio_tph is not loaded")
+        );
+        tree.driver(DRIVER);
+        assert_eq!(
+            wrong(&tree, &device).as_deref(),
+            Some("the kernel's vfio-pci has the device")
+        );
+        tree.write("sys/module/vfio_pci/parameters/enable_unsafe_tph", "N\n");
+        assert_eq!(wrong(&tree, &device), None);
+        let why = "sys/kernel/debug/vfio-pci/0000:01:00.0/why";
+        tree.write(why, "usable no: hidden by vfio-pci-core\n");
+        assert_eq!(
+            wrong(&tree, &device).as_deref(),
+            Some("hidden by vfio-pci-core")
         );
     }
 
