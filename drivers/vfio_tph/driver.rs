@@ -30,7 +30,7 @@ use crate::{
         },
         chain::{
             self,
-            Shown, //
+            Found, //
         },
         isolation,
         owners::{
@@ -230,12 +230,14 @@ impl Driver for VfioTph {
         let mut findings = None;
 
         let mut owners = None;
-        let mut capability = None;
-        let mut tph = if let Some(requester) = Requester::new(pdev) {
+        let (mut tph, tph_at) = if let Some(requester) = Requester::new(pdev) {
             let owners = owners.insert(find_owners(pdev, Some(requester.offset())));
             let above = above(pdev);
             let found = read_hardware(opening.vdev(), &requester, above, completer, owners);
-            capability = Some(found.capability);
+            let tph_at = Found {
+                offset: requester.offset(),
+                capability: found.capability,
+            };
             findings = Some(Findings {
                 hardware: Some(found),
                 above,
@@ -253,12 +255,13 @@ impl Driver for VfioTph {
                     offer,
                     offset: requester.offset(),
                 });
-            Some(tph)
+            (Some(tph), Some(tph_at))
         } else {
-            None
+            // The driver does not use it, and nobody else does.
+            (None, tph_out_of_use(pdev))
         };
 
-        let kept = show(&mut offered, opening, owners, capability)?;
+        let kept = show(&mut offered, opening, owners, tph_at)?;
         let terms = self.terms(opening.vdev(), offered, completer, kept, tph.as_ref());
         if let Some(tph) = &mut tph {
             if tph.place() == Place::Msix && terms.unmappable.is_none() {
@@ -571,7 +574,7 @@ fn findings_at_bind(pdev: &pci::Device<Bound>, allowed: bool) -> Findings {
         alone_in_group: bus::is_alone_in_group(pdev),
     });
     Findings {
-        has_capability: bus::tph::is_in_config_space(pdev),
+        has_capability: bus::tph::offset_in_config_space(pdev).is_some(),
         hardware,
         above,
         ..findings_of(allowed)
@@ -590,6 +593,17 @@ fn findings_of(allowed: bool) -> Findings {
     }
 }
 
+/// The capability of a device of which the kernel, or its config space, is too small to use it.
+fn tph_out_of_use(pdev: &pci::Device<Bound>) -> Option<Found> {
+    let offset = bus::tph::offset_in_config_space(pdev)?;
+    let register = usize::from(offset) + uapi::PCI_TPH_CAP as usize;
+    let raw = Config::new(pdev).read_u32(register).unwrap_or(0);
+    Some(Found {
+        offset,
+        capability: Capability::from_raw(raw),
+    })
+}
+
 /// What the capabilities of hardware's chain own, but for the one at `except`.
 fn find_owners(pdev: &pci::Device<Bound>, except: Option<u16>) -> Owners {
     let config = Config::new(pdev);
@@ -599,13 +613,13 @@ fn find_owners(pdev: &pci::Device<Bound>, except: Option<u16>) -> Owners {
 }
 
 /// Shows the capability to the user, if there is something on offer, and hides all others.
-/// `owners`, and the Capability register, are those of a device that has one. Returns the bytes of
-/// which vfio-pci-core must get no writes.
+/// `owners`, and `found`, are those of a device that has one. Returns the bytes of which
+/// vfio-pci-core must get no writes.
 fn show(
     offered: &mut Option<Offered>,
     opening: &mut Opening<'_>,
     owners: Option<Owners>,
-    capability: Option<Capability>,
+    found: Option<Found>,
 ) -> Result<KBox<ByteSet>> {
     // The rules write what vfio-pci-core reads.
     const {
@@ -616,15 +630,11 @@ fn show(
     let pdev = opening.pci();
     let (map, space) = opening.config();
     // Of a device without one, nothing is asked.
-    if owners.is_some() || chain::has_tph(space) {
-        let owners = owners.unwrap_or_else(|| find_owners(pdev, None));
-        let terms = offered.as_ref().zip(capability);
-        let shown = terms.map(|(offered, capability)| Shown {
-            offset: offered.offset,
-            capability,
-            offer: &offered.offer,
-        });
-        if !chain::arrange(map, space, &owners, shown, &mut kept) {
+    if found.is_some() || chain::has_tph(space) {
+        let at = found.map(|found| found.offset);
+        let owners = owners.unwrap_or_else(|| find_owners(pdev, at));
+        let offer = offered.as_ref().map(|offered| &offered.offer);
+        if !chain::arrange(map, space, &owners, found, offer, &mut kept) {
             *offered = None;
         }
     }

@@ -107,15 +107,16 @@ pub(crate) fn found_at(pdev: &pci::Device<Bound>) -> Option<u16> {
 /// Whether this kernel knows of TPH, and so looks for capabilities.
 pub(crate) const KERNEL_HAS_TPH: bool = cfg!(CONFIG_PCIE_TPH);
 
-/// Whether config space has a capability, also where the kernel does not look for one.
-pub(crate) fn is_in_config_space(pdev: &pci::Device<Bound>) -> bool {
+/// Where config space has a capability, also where the kernel does not look for one.
+pub(crate) fn offset_in_config_space(pdev: &pci::Device<Bound>) -> Option<u16> {
     if KERNEL_HAS_TPH {
-        return found_at(pdev).is_some();
+        return found_at(pdev);
     }
     // SAFETY: The device is valid. CAST: an id of 16 bits.
-    unsafe {
-        bindings::pci_find_ext_capability(as_raw(pdev), bindings::PCI_EXT_CAP_ID_TPH as i32) != 0
-    }
+    let offset = unsafe {
+        bindings::pci_find_ext_capability(as_raw(pdev), bindings::PCI_EXT_CAP_ID_TPH as i32)
+    };
+    (offset != 0).then_some(offset)
 }
 
 /// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.

@@ -102,15 +102,17 @@ const fn is_tph(header: u32) -> bool {
     header & 0xffff == uapi::PCI_EXT_CAP_ID_TPH
 }
 
-/// A TPH Requester capability that a user is to see.
+/// A TPH Requester capability that hardware has, whether or not the user's chain leads to it.
 #[derive(Clone, Copy)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct Found {
     /// Its offset in config space.
     pub(crate) offset: u16,
-    /// Its Capability register in hardware.
+    /// Its Capability register.
     pub(crate) capability: Capability,
-    /// Its terms.
-    pub(crate) offer: &'a Offer,
+}
+
+fn is_tph_of_chain(space: &[u8], at: usize) -> bool {
+    Chain::new(space).any(|(offset, header)| offset == at && is_tph(header))
 }
 
 /// Whether there is a TPH Requester capability in the user's chain.
@@ -118,33 +120,41 @@ pub(crate) fn has_tph(space: &[u8]) -> bool {
     Chain::new(space).any(|(_, header)| is_tph(header))
 }
 
-/// Makes all TPH Requester capabilities of the user's chain virtual: `shown` in its reset state,
-/// the others as zeros, out of the chain. And so any capability whose header their registers cover.
+/// Makes all TPH Requester capabilities of the user's chain virtual, and `found` wherever the chain
+/// leads: on the terms of `offer` it is shown in its reset state, all others as zeros, out of the
+/// chain. And so any capability whose header their registers cover.
 ///
 /// Virtual are the registers of each, whatever else claims them, and of the table what it claims
 /// and no capability of hardware's owns that is none of TPH. Of a dword whose first half ends the
 /// table the other half goes with it. What somebody else owns is read from hardware.
 ///
-/// Returns whether `shown` is: the chain has a TPH capability there, with all of its registers.
+/// Returns whether `found` is shown: it is on offer, and the chain has a TPH capability there, with
+/// all of its registers.
 /// The bytes of which vfio-pci-core must get no writes are added to `kept`.
 pub(crate) fn arrange(
     map: &mut [u8],
     space: &mut [u8],
     owners: &Owners,
-    shown: Option<Shown<'_>>,
+    found: Option<Found>,
+    offer: Option<&Offer>,
     kept: &mut ByteSet,
 ) -> bool {
-    let shown = shown.filter(|shown| {
-        let at = usize::from(shown.offset);
-        at + BASE <= space.len()
-            && Chain::new(space).any(|(offset, header)| offset == at && is_tph(header))
-    });
-    let keep = shown.map(|shown| usize::from(shown.offset));
+    let at = found
+        .map(|found| usize::from(found.offset))
+        .filter(|&at| at >= EXTENDED_SPACE);
+    let (beyond, keep) = match at {
+        Some(at) if is_tph_of_chain(space, at) => {
+            let fits = at + BASE <= space.len();
+            (None, offer.filter(|_| fits).map(|_| at))
+        }
+        at => (at, None),
+    };
 
     let mut bytes = ByteSet::EMPTY;
-    for (offset, _) in Chain::new(space).filter(|&(_, header)| is_tph(header)) {
-        let of_shown = shown.filter(|_| keep == Some(offset));
-        let claimed = claimed(map, space, offset, of_shown.map(|shown| shown.capability));
+    let in_chain = Chain::new(space).filter(|&(_, header)| is_tph(header));
+    for offset in in_chain.map(|(offset, _)| offset).chain(beyond) {
+        let now = found.filter(|_| at == Some(offset));
+        let claimed = claimed(map, space, offset, now.map(|found| found.capability));
         bytes.insert(offset..(offset + BASE).min(space.len()));
         for at in claimed.filter(|&at| !owners.others_own(at)) {
             bytes.insert(at..at + 1);
@@ -156,7 +166,7 @@ pub(crate) fn arrange(
         offset != EXTENDED_SPACE && Some(offset) != keep && (is_tph(header) || covered)
     });
     let first = read_header(space, EXTENDED_SPACE)
-        .filter(|&header| is_tph(header) && keep != Some(EXTENDED_SPACE));
+        .filter(|_| bytes.contains(EXTENDED_SPACE) && keep != Some(EXTENDED_SPACE));
     let header = keep.and_then(|offset| read_header(space, offset));
 
     for at in (0..space.len()).filter(|&at| bytes.contains(at)) {
@@ -171,10 +181,10 @@ pub(crate) fn arrange(
             with_next_pointer(0, next_pointer(first)),
         );
     }
-    if let (Some(shown), Some(offset), Some(header)) = (shown, keep, header) {
+    if let (Some(offer), Some(offset), Some(header)) = (offer, keep, header) {
         write_dword(space, offset, header);
         let register = offset + uapi::PCI_TPH_CAP as usize;
-        write_dword(space, register, shown.offer.capability.raw());
+        write_dword(space, register, offer.capability.raw());
     }
     unassign(map, space, &bytes, kept);
     kept.insert_all(&bytes);
@@ -185,7 +195,11 @@ pub(crate) fn arrange(
 /// whole dwords: what a device says need not be the same each time.
 fn claimed(map: &[u8], space: &[u8], offset: usize, now: Option<Capability>) -> Range<usize> {
     let size = map.len();
-    let then = read_dword(space, offset + uapi::PCI_TPH_CAP as usize).map(Capability::from_raw);
+    // Where it found none there, it has not looked.
+    let then = read_header(space, offset)
+        .filter(|&header| is_tph(header))
+        .and_then(|_| read_dword(space, offset + uapi::PCI_TPH_CAP as usize))
+        .map(Capability::from_raw);
     let end =
         |claim: Option<Capability>| claim.map_or(0, |claim| claimed_table(claim, offset, size).end);
     let start = (offset + BASE).min(size);

@@ -22,7 +22,7 @@ use crate::rules::{
     chain::{
         arrange,
         has_tph,
-        Shown, //
+        Found, //
     },
     owners::{
         ByteSet,
@@ -68,25 +68,28 @@ fn claimed_end(raw: u32, offset: usize) -> usize {
     }
 }
 
-/// The bytes that have to be virtual: of each TPH capability of the user's chain the registers, and
-/// what it claims for its table, to the end of the dword, that no capability but of TPH owns in
-/// hardware; the one at `except` owns what is claimed.
-fn virtual_bytes(
-    space: &Space,
-    except: Option<usize>,
-    shown: Option<(u16, u32, &Offer)>,
-) -> Vec<bool> {
+/// The bytes that have to be virtual: of each TPH capability of the user's chain, and of the one
+/// that hardware has at an offset and with a Capability register, the registers, and what it claims
+/// for its table, to the end of the dword, that no capability but of TPH owns in hardware; the one
+/// of hardware owns what is claimed.
+fn virtual_bytes(space: &Space, hardware: Option<(u16, u32)>) -> Vec<bool> {
     let size = space.bytes.len();
-    let owners = space.owners(except);
+    let hardware = hardware.map(|(offset, raw)| (usize::from(offset), raw));
+    let owners = space.owners(hardware.map(|(offset, _)| offset));
     let free = |at: &usize| !owners[*at].other;
     let mut bytes = vec![false; size];
-    for tph in tphs(space) {
+    let in_chain: BTreeSet<usize> = tphs(space).into_iter().collect();
+    let mut all = in_chain.clone();
+    all.extend(hardware.map(|(offset, _)| offset).filter(|&at| at >= FIRST));
+    for tph in all {
         let table = (tph + 12).min(size);
-        bytes[tph..table].fill(true);
+        bytes[tph.min(size)..table].fill(true);
         let marked = space.map[table..].iter().take_while(|&&id| id == 0x17);
         let mut end = table + marked.count();
-        end = end.max(claimed_end(space.dword(tph + 4).unwrap_or(0), tph));
-        if let Some((_, raw, _)) = shown.filter(|&(offset, ..)| usize::from(offset) == tph) {
+        if in_chain.contains(&tph) {
+            end = end.max(claimed_end(space.dword(tph + 4).unwrap_or(0), tph));
+        }
+        if let Some((_, raw)) = hardware.filter(|&(offset, _)| offset == tph) {
             end = end.max(claimed_end(raw, tph));
         }
         let end = (end.div_ceil(4) * 4).min(size);
@@ -100,20 +103,33 @@ fn virtual_bytes(
 /// Arranges a config space with the capability at `offset` shown if that can be, or none, and
 /// checks every byte of what comes of it.
 pub(crate) fn check_arranged(space: &Space, shown: Option<(u16, u32, &Offer)>) -> Arranged {
+    let hardware = shown.map(|(offset, raw, _)| (offset, raw));
+    check_arranged_on(space, hardware, shown.map(|(.., offer)| offer))
+}
+
+/// The same of what hardware has at an offset and with a Capability register, on offer or not.
+pub(crate) fn check_arranged_on(
+    space: &Space,
+    hardware: Option<(u16, u32)>,
+    offer: Option<&Offer>,
+) -> Arranged {
     let mut now = space.clone();
     let mut kept = ByteSet::EMPTY;
-    let owners = owners(space, shown.map(|(offset, ..)| offset));
+    let owners = owners(space, hardware.map(|(offset, _)| offset));
     let done = arrange(
         &mut now.map,
         &mut now.bytes,
         &owners,
-        shown.map(|(offset, raw, offer)| Shown {
+        hardware.map(|(offset, raw)| Found {
             offset,
             capability: Capability::from_raw(raw),
-            offer,
         }),
+        offer,
         &mut kept,
     );
+    let shown = hardware
+        .zip(offer)
+        .map(|((offset, raw), offer)| (offset, raw, offer));
     let size = space.bytes.len();
     assert!((size..4096).all(|at| !kept.contains(at)));
     let kept: Vec<bool> = (0..size).map(|at| kept.contains(at)).collect();
@@ -126,7 +142,7 @@ pub(crate) fn check_arranged(space: &Space, shown: Option<(u16, u32, &Offer)>) -
     let keep = shown.filter(can_be);
     let keep_at = keep.map(|(offset, ..)| usize::from(offset));
 
-    let virtual_bytes = virtual_bytes(space, shown.map(|(offset, ..)| offset.into()), keep);
+    let virtual_bytes = virtual_bytes(space, hardware);
 
     // The chain has lost what is hidden, and what is covered.
     let gone = |offset: usize, id: u32| {
@@ -251,7 +267,9 @@ pub(crate) fn check(space: &Space, offset: u16, raw: u32, offer: &Offer) {
         check_table(space, at, raw);
         let claimed = space.dword(usize::from(at) + 4).unwrap_or(raw);
         check_table(space, at, claimed);
-        check_arranged(space, Some((at, raw, offer)));
-        check_arranged(space, Some((at, claimed, offer)));
+        for raw in [raw, claimed] {
+            check_arranged(space, Some((at, raw, offer)));
+            check_arranged_on(space, Some((at, raw)), None);
+        }
     }
 }

@@ -5,6 +5,7 @@
 use crate::oracle::{
     invariants::{
         check_arranged,
+        check_arranged_on,
         Arranged, //
     },
     model::Device,
@@ -458,6 +459,34 @@ fn r25_not_exposed_where_there_is_none() {
     let before = Space::with_chain(&[other(FIRST, AER, 0x48), other(0x200, VENDOR, 8)], 0);
     for offset in (0..=u16::MAX).step_by(0xfc) {
         let after = check_arranged(&before, Some((offset, 0x307, &everything(3))));
-        assert!(!after.shown && after.space == before, "{offset:#x}");
+        assert!(!after.shown, "{offset:#x}");
+        let registers = usize::from(offset).max(FIRST)..usize::from(offset) + 12;
+        let there = registers.start..registers.end.min(before.bytes.len());
+        if there.is_empty() || usize::from(offset) < FIRST {
+            assert!(after.space == before, "{offset:#x}");
+        } else {
+            assert_eq!(owner(&after.space, there), Some(VIRTUAL), "{offset:#x}");
+        }
+    }
+}
+
+/// What hardware has is the driver's where the user's chain does not lead there: because it has
+/// ended before, as nobody's bytes or inside another capability.
+#[test]
+fn r75_hidden_where_the_chain_does_not_lead() {
+    let (raw, at) = (0x003f_0307, 0x300);
+    let nobody = Space::with_chain(&[other(FIRST, AER, 0x48)], 0);
+    let vendor = Space::with_chain(&[other(FIRST, AER, 0x48), other(0x160, VENDOR, 0x200)], 0);
+    for (before, behind) in [(nobody, NOBODY), (vendor, NOBODY)] {
+        for policy in [None, Some(0), Some(3)] {
+            let offer = policy.map(everything);
+            let after = check_arranged_on(&before, Some((at as u16, raw)), offer.as_ref());
+            assert!(!after.shown);
+            let end = at + 12;
+            assert_eq!(owner(&after.space, at..end), Some(VIRTUAL));
+            assert!(after.kept[at..end].iter().all(|&kept| kept));
+            assert!(after.space.bytes[at..end].iter().all(|&byte| byte == 0));
+            assert_eq!(owner(&after.space, at + 0x100..at + 0x104), Some(behind));
+        }
     }
 }

@@ -318,6 +318,79 @@ fn r75_the_registers_are_the_drivers(bench: &mut Bench) {
     back_to_normal(&endpoint);
 }
 
+/// A config space in which the user's chain does not lead to TPH, which the PCI core has found.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// Extended config space ends at its first dword, when the device is opened: none of its bytes
+    /// is anybody's.
+    Ended,
+    /// vfio-pci-core leads the chain past a capability that it does not know, and a vendor's, which
+    /// claims all of the bytes, takes that back.
+    Claimed,
+}
+
+impl Lost {
+    /// The device says the same all the time, or from now on.
+    fn put_into(self, endpoint: &Endpoint) {
+        let header = |id: u32, next: u16| id | (1 << 16) | (u32::from(next) << 20);
+        endpoint.reshape(TphShape {
+            table: Some(Table::Cap),
+            modes: Some(7),
+            entries: Some(ENTRIES),
+            position: Some(Position::Middle),
+            offset: Some(TPH),
+            ..TphShape::default()
+        });
+        match self {
+            Self::Ended => endpoint.lie(BEFORE, 0),
+            Self::Claimed => {
+                let (claimant, changed, unknown) = (TPH - 0x20, TPH - 0x10, 0x500);
+                endpoint.lie(BEFORE, header(PCI_EXT_CAP_ID_ERR, changed));
+                endpoint.lie(changed, header(PCI_EXT_CAP_ID_DSN, unknown));
+                endpoint.lie(unknown, header(UNKNOWN, TPH));
+                endpoint.lie(TPH, header(PCI_EXT_CAP_ID_TPH, claimant));
+                endpoint.lie(claimant, header(VENDOR, 0));
+                endpoint.lie(claimant + 4, 0x200 << 20);
+                endpoint.bdf.rediscover();
+            }
+        }
+    }
+}
+
+/// Where the chain does not lead to TPH it is hidden, and as much the driver's as where it does:
+/// nobody writes Control past it.
+fn r75_where_the_chain_does_not_lead(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    for lost in [Lost::Ended, Lost::Claimed] {
+        for policy in [Policy::IvSt, Policy::Literal] {
+            lost.put_into(&endpoint);
+            policy::bind(&endpoint, policy);
+            let device = endpoint.open();
+            assert_errno!(device.tph(), EOPNOTSUPP, "{lost:?}");
+            let mark = endpoint.mark();
+            for at in REGISTERS {
+                device.set_config(at, &[0xff]);
+            }
+            for at in REGISTERS.step_by(4) {
+                device.set_config(at, &IV_ENABLED.to_le_bytes());
+                assert_eq!(device.config_dword(at), 0, "{lost:?}: {at:#x}");
+            }
+            device.set_config(TPH, &[0xff; 12]);
+            for entry in endpoint.log_after(mark) {
+                if let Access::ConfigWrite { offset, .. } = entry.access {
+                    let hit = REGISTERS.contains(&(offset as u16));
+                    assert!(!hit, "{lost:?}, {policy:?}: {entry:x?}");
+                }
+            }
+            assert_eq!(endpoint.control() & 0x307, 0, "{lost:?}, {policy:?}");
+            drop(device);
+            endpoint.bdf.unbind();
+            back_to_normal(&endpoint);
+        }
+    }
+}
+
 /// Below ds_st hardware goes on using what another capability has in the table: Interrupt Vector
 /// mode is not there to be selected, and nothing of the table is seen but what others own.
 fn r75_no_interrupt_vector_mode_below_ds_st(bench: &mut Bench) {
@@ -388,6 +461,7 @@ fn main() -> ExitCode {
     harness::run(tests![
         r75_no_byte_of_another_capability,
         r75_the_registers_are_the_drivers,
+        r75_where_the_chain_does_not_lead,
         r75_no_interrupt_vector_mode_below_ds_st,
         r84_config_space_of_another_size,
     ])
