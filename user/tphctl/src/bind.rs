@@ -168,7 +168,7 @@ pub fn bind(
     }
     let former = Former::of(device);
     let former_policy = device.policy();
-    let done = take(machine, device)
+    let done = take(machine, device, DRIVER)
         .and_then(|()| policy.map_or(Ok(()), |policy| set_policy(machine, device, policy)))
         .and_then(|()| match was_bound {
             true => Ok(()),
@@ -210,21 +210,21 @@ fn write_rule(machine: &Machine, device: &Pci, policy: Option<Policy>) -> Result
     Ok(())
 }
 
-/// Takes the device from whoever has it.
-fn take(machine: &Machine, device: &Pci) -> Result<(), Failure> {
+/// Takes the device from whoever has it, for the driver of this name.
+fn take(machine: &Machine, device: &Pci, name: &str) -> Result<(), Failure> {
     if machine.ours(device).is_some() {
         return Ok(());
     }
-    set_override(device, Some(DRIVER))?;
+    set_override(device, Some(name))?;
     if device.driver().is_some() {
         write(&device.path("driver/unbind"), &device.address.to_string())?;
     }
     probe(machine, device)?;
     match device.driver() {
-        Some(driver) if driver == DRIVER => Ok(()),
+        Some(driver) if driver == name => Ok(()),
         _ => Err(Failure::new(
             Kind::Failed,
-            "vfio_tph does not take the device: 'dmesg | tail' says why",
+            format_args!("{name} does not take the device: 'dmesg | tail' says why"),
         )),
     }
 }
@@ -296,6 +296,7 @@ pub fn unbind(
     if is_open(device) {
         return Err(busy(device));
     }
+    let name = machine.name(device);
     let kept = Former::path(machine, &device.address);
     let recalled = Former::recall(&kept);
     let done = match &recalled {
@@ -306,10 +307,9 @@ pub fn unbind(
             .and_then(|()| probe(machine, device)),
     };
     if let Err(failure) = done {
-        let again = take(machine, device);
-        let now = match again {
-            Ok(()) => "vfio_tph has it again",
-            Err(_) => "no driver has it",
+        let now = match take(machine, device, &name) {
+            Ok(()) => format!("{name} has it again"),
+            Err(_) => "no driver has it".to_owned(),
         };
         return Err(failure.context(format_args!("{}: {now}", device.address)));
     }

@@ -120,6 +120,7 @@ fn counters(machine: &Machine, device: &Pci) -> Result<BTreeMap<String, u64>, Fa
 /// Tracepoints in a tracing instance of our own: nobody else's trace is disturbed.
 struct Events {
     directory: PathBuf,
+    enable: PathBuf,
     pipe: File,
     address: String,
     rest: String,
@@ -132,7 +133,9 @@ impl Events {
             std::process::id()
         ));
         fs::create_dir(&directory).ok()?;
-        let pipe = try_write(&directory.join("events/vfio_tph/enable"), "1").and_then(|()| {
+        let system = machine.name(device).replace('-', "_");
+        let enable = directory.join(format!("events/{system}/enable"));
+        let pipe = try_write(&enable, "1").and_then(|()| {
             OpenOptions::new()
                 .read(true)
                 .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
@@ -141,6 +144,7 @@ impl Events {
         match pipe {
             Ok(pipe) => Some(Self {
                 directory,
+                enable,
                 pipe,
                 address: device.address.to_string(),
                 rest: String::new(),
@@ -173,7 +177,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        let _ = try_write(&self.directory.join("events/vfio_tph/enable"), "0");
+        let _ = try_write(&self.enable, "0");
         // An instance whose pipe is open is busy.
         if let Ok(null) = File::open("/dev/null") {
             self.pipe = null;
