@@ -21,7 +21,7 @@ use tph_selftests::tph::{entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, Device, Op, OpenBy, Vectors, NOIOMMU_SWITCH};
-use tph_selftests::{skip, tests, Errno};
+use tph_selftests::{kernel, skip, tests, Errno};
 use tph_tests::{needs_tph, st, CPU};
 use vfio_bindings::bindings::vfio::{
     vfio_device_ioeventfd, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS,
@@ -306,6 +306,9 @@ fn r103_misaligned_ioeventfds(bench: &mut Bench) {
         } else {
             let refused = [Err(Errno::EINVAL); 2];
             assert_eq!(both, refused, "{width} bytes at {offset:#x}");
+            if kernel::is_patched() {
+                assert_eq!(stock.2, refused, "vfio-pci: {width} bytes at {offset:#x}");
+            }
         }
     }
     // What is aligned writes.

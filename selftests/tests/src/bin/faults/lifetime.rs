@@ -111,6 +111,7 @@ pub fn r83_bind_that_fails(bench: &mut Bench) {
         },
     );
     println!("# {failed} binds failed");
+    assert!(failed > 0, "no bind failed");
     other.unbind();
 }
 
