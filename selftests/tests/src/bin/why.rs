@@ -196,6 +196,7 @@ fn r104_group(bench: &mut Bench) {
     let endpoint = bench.pick_where("a table in MSI-X, and a neighbour in its group", |bdf| {
         bdf.shares_group() && Traits::of(bdf).is_some_and(|traits| traits.in_msix)
     });
+    Gate::Unsafe.load();
     for neighbour in endpoint.bdf.group() {
         if neighbour != endpoint.bdf && !neighbour.is_bridge() {
             neighbour.bind(VFIO_TPH).expect("the neighbour");
