@@ -22,7 +22,7 @@ use tph_selftests::uapi::pci_regs::{
     PCI_TPH_CTRL_REQ_EN_MASK,
 };
 use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
-use tph_selftests::{assert_errno, harness, skip, tests, Errno};
+use tph_selftests::{assert_errno, harness, kernel, skip, tests, Errno};
 use tph_tests::bed::{Bed, InForce, Kind, ENTRIES, KINDS, STATES};
 use tph_tests::{booted_with_notph, needs_tph, st, xst, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
@@ -737,6 +737,11 @@ fn r77_control_that_takes_no_write(bench: &mut Bench) {
     };
     for kind in [CAPABILITY, MSIX] {
         let bed = Bed::new(bench, kind, Policy::DsSt);
+        // A PCI core without our patch writes it around each tag.
+        let most = match kind.in_msix && !kernel::is_patched() {
+            true => HANDFUL + 2 * bed.sources().len() as u64,
+            false => HANDFUL,
+        };
         for stays in values() {
             bed.put_control(stays);
             bed.endpoint
@@ -751,7 +756,7 @@ fn r77_control_that_takes_no_write(bench: &mut Bench) {
             let written = written_to_control(&bed.endpoint, || {
                 let _ = bed.device.program_extended(0, &bed.sources());
             });
-            assert!(written <= HANDFUL, "{what}: written {written} times");
+            assert!(written <= most, "{what}: written {written} times");
             assert_eq!(agreed(&bed, &what).registers.control, stays, "{what}");
             bed.endpoint.fault(Fault::None);
             // It was told to be disabled before its entries were written.
@@ -764,7 +769,7 @@ fn r77_control_that_takes_no_write(bench: &mut Bench) {
             endpoint, device, ..
         } = bed;
         let written = written_to_control(&endpoint, || drop(device));
-        assert!(written <= HANDFUL, "{kind:?}: close: {written} writes");
+        assert!(written <= most, "{kind:?}: close: {written} writes");
         endpoint.fault(Fault::None);
         endpoint.clear_violations();
         endpoint.assert_off("close");
