@@ -243,7 +243,6 @@ fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
 
 /// Users who go on calling are stopped at the end of a call, and go on afterwards.
 fn r86_amid_calls(bench: &mut Bench) {
-    const ROUNDS: usize = 3;
     let beds = beds(bench, Policy::DsSt);
     for way in [IDLE, RAM, IMAGE] {
         let over = AtomicBool::new(false);
@@ -265,7 +264,7 @@ fn r86_amid_calls(bench: &mut Bench) {
                 let device = bed.device.clone();
                 scope.spawn(move || call(&device));
             }
-            for _ in 0..ROUNDS {
+            let go_on = || {
                 let before = calls.each_ref().map(|calls| calls.load(Ordering::Relaxed));
                 wait_until(|| {
                     calls
@@ -273,8 +272,10 @@ fn r86_amid_calls(bench: &mut Bench) {
                         .zip(before)
                         .all(|(calls, before)| calls.load(Ordering::Relaxed) > before)
                 });
-                sleep(&beds, way);
-            }
+            };
+            go_on();
+            sleep(&beds, way);
+            go_on();
             over.store(true, Ordering::Relaxed);
         });
         for bed in &beds {
