@@ -257,7 +257,7 @@ impl Driver for VfioTph {
                 });
             (Some(tph), Some(tph_at))
         } else {
-            // The driver does not use it, and nobody else does.
+            // It is hidden, and as much the driver's as one that is shown.
             (None, tph_out_of_use(pdev))
         };
 
@@ -593,7 +593,8 @@ fn findings_of(allowed: bool) -> Findings {
     }
 }
 
-/// The capability of a device of which the kernel, or its config space, is too small to use it.
+/// The capability that the driver does not use: the kernel has no CONFIG_PCIE_TPH, or config space
+/// ends inside the registers.
 fn tph_out_of_use(pdev: &pci::Device<Bound>) -> Option<Found> {
     let offset = bus::tph::offset_in_config_space(pdev)?;
     let register = usize::from(offset) + uapi::PCI_TPH_CAP as usize;

@@ -162,8 +162,9 @@ impl<T: Hooks> Adapter<T> {
     ///
     /// `pdev` is being probed by this driver.
     unsafe fn wrap_pm(pdev: *mut bindings::pci_dev) {
-        // SAFETY: By the safety requirement. What vfio-pci-core sets is a constant of its own, and
-        // it is there as long as we are, who use it.
+        // SAFETY: By the safety requirement. What vfio-pci-core sets is a constant of its own, which
+        // stays as long as this module, its user. What stands there from an earlier bind may be
+        // ours: of that nothing is kept, as `populate` takes the first alone.
         unsafe {
             let driver = (*pdev).dev.driver;
             let this = PciDriver::<T>::from_driver(driver);
