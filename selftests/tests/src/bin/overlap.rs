@@ -38,6 +38,18 @@ const PASID: u32 = PCI_EXT_CAP_ID_PASID;
 /// A capability of which nobody knows anything. vfio-pci-core hides it, as it does PASID.
 const UNKNOWN: u32 = 0x77;
 
+/// Gives a device an honest TPH capability.
+fn make_honest(endpoint: &Endpoint) {
+    endpoint.reshape(TphShape {
+        table: Some(Table::Cap),
+        modes: Some(7),
+        entries: Some(ENTRIES),
+        position: Some(Position::Middle),
+        offset: Some(TPH),
+        ..TphShape::default()
+    });
+}
+
 /// Another capability.
 #[derive(Clone, Copy, Debug)]
 struct Other {
@@ -68,14 +80,7 @@ impl Other {
 
     /// Puts it into a device with an honest TPH capability.
     fn put_into(&self, endpoint: &Endpoint) {
-        endpoint.reshape(TphShape {
-            table: Some(Table::Cap),
-            modes: Some(7),
-            entries: Some(ENTRIES),
-            position: Some(Position::Middle),
-            offset: Some(TPH),
-            ..TphShape::default()
-        });
+        make_honest(endpoint);
         let header =
             |id: u32, version: u32, next: u16| id | (version << 16) | (u32::from(next) << 20);
         let (after_before, after_tph, after_this) = match self.first {
@@ -333,14 +338,7 @@ impl Lost {
     /// The device says the same all the time, or from now on.
     fn put_into(self, endpoint: &Endpoint) {
         let header = |id: u32, next: u16| id | (1 << 16) | (u32::from(next) << 20);
-        endpoint.reshape(TphShape {
-            table: Some(Table::Cap),
-            modes: Some(7),
-            entries: Some(ENTRIES),
-            position: Some(Position::Middle),
-            offset: Some(TPH),
-            ..TphShape::default()
-        });
+        make_honest(endpoint);
         match self {
             Self::Ended => endpoint.lie(BEFORE, 0),
             Self::Claimed => {
@@ -362,7 +360,7 @@ impl Lost {
 fn r75_where_the_chain_does_not_lead(bench: &mut Bench) {
     needs_tph();
     let endpoint = bench.pick(&Want::TABLE);
-    for lost in [Lost::Ended, Lost::Claimed] {
+    for lost in [Lost::Claimed, Lost::Ended] {
         for policy in [Policy::IvSt, Policy::Literal] {
             lost.put_into(&endpoint);
             policy::bind(&endpoint, policy);
