@@ -162,7 +162,7 @@ impl<T: Hooks> Adapter<T> {
     ///
     /// `pdev` is being probed by this driver.
     unsafe fn wrap_pm(pdev: *mut bindings::pci_dev) {
-        // SAFETY: By the safety requirement. What vfio-pci-core sets is a constant of its own, which
+        // SAFETY: By the safety requirement. What vfio-pci-core sets is a constant of its own, and
         // stays as long as this module, its user. What stands there from an earlier bind may be
         // ours: of that nothing is kept, as `populate` takes the first alone.
         unsafe {
