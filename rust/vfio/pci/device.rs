@@ -127,6 +127,48 @@ impl<T: Hooks> Device<T> {
         unsafe { this.as_ref().vdev.as_raw() }
     }
 
+    /// Has vfio-pci-core register the device. Returns its error, or 0.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid, drvdata of its PCI device, and being probed.
+    #[cfg(VFIO_TPH_OWN_CALLBACKS)]
+    pub(super) unsafe fn register(this: NonNull<Self>) -> c_int {
+        // SAFETY: By the safety requirement. The VGA arbiter forgets the callback when the device
+        // is unregistered.
+        unsafe {
+            bindings::vfio_pci_core_register_device(
+                Self::as_core(this),
+                Some(Self::set_decode_callback),
+            )
+        }
+    }
+
+    /// As above, with vfio-pci-core's own callback for the VGA arbiter.
+    ///
+    /// # Safety
+    ///
+    /// As above.
+    #[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
+    pub(super) unsafe fn register(this: NonNull<Self>) -> c_int {
+        // SAFETY: By the safety requirement.
+        unsafe { bindings::vfio_pci_core_register_device(Self::as_core(this)) }
+    }
+
+    /// What the device decodes of VGA's legacy ranges.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VGA arbiter only, for a device that is registered.
+    #[cfg(VFIO_TPH_OWN_CALLBACKS)]
+    unsafe extern "C" fn set_decode_callback(pdev: *mut bindings::pci_dev, single: bool) -> c_uint {
+        // SAFETY: By the safety requirement drvdata is what probe set, before it registered.
+        unsafe {
+            let this = Self::from_bound(&raw mut (*pdev).dev);
+            bindings::vfio_pci_core_vga_set_decode(this.vdev.as_raw(), single)
+        }
+    }
+
     /// Gives the reference of [`Device::new`] back.
     ///
     /// # Safety
@@ -248,8 +290,42 @@ impl<T: Hooks> Device<T> {
                     None,
                 )
             });
-            bindings::vfio_pci_core_aer_err_detected(pdev, state)
+            Self::core_error_detected(pdev, state)
         }
+    }
+
+    /// What vfio-pci-core makes of an error: it tells the user.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::error_detected_callback`].
+    #[cfg(VFIO_TPH_OWN_CALLBACKS)]
+    unsafe fn core_error_detected(
+        pdev: *mut bindings::pci_dev,
+        state: bindings::pci_channel_state_t,
+    ) -> bindings::pci_ers_result_t {
+        let mut result = bindings::pci_ers_result_PCI_ERS_RESULT_CAN_RECOVER;
+        // SAFETY: By the safety requirement.
+        unsafe {
+            Self::with_bound(pdev, |this| {
+                result = bindings::vfio_pci_core_aer_err_detected(this.vdev.as_raw(), state);
+            });
+        }
+        result
+    }
+
+    /// As above, where vfio-pci-core finds its device by drvdata.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::error_detected_callback`].
+    #[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
+    unsafe fn core_error_detected(
+        pdev: *mut bindings::pci_dev,
+        state: bindings::pci_channel_state_t,
+    ) -> bindings::pci_ers_result_t {
+        // SAFETY: By the safety requirement.
+        unsafe { bindings::vfio_pci_core_aer_err_detected(pdev, state) }
     }
 
     /// `pci_error_handlers.resume`.

@@ -5,8 +5,8 @@
 //! A variant driver is vfio-pci-core with some callbacks wrapped. [`Driver`] has one method for
 //! each callback that can be wrapped here, with what vfio-pci does as its default.
 //!
-//! `kernel::pci::Driver` cannot carry such a driver: vfio-pci-core expects its own device behind
-//! dev_get_drvdata(), and `kernel::pci::DeviceId` knows no override-only entries.
+//! `kernel::pci::Driver` cannot carry such a driver: up to 7.3 vfio-pci-core expects its own
+//! device behind dev_get_drvdata(), and `kernel::pci::DeviceId` knows no override-only entries.
 
 mod attribute;
 mod core_device;
@@ -18,6 +18,7 @@ mod ids;
 mod ioeventfd;
 mod msix;
 mod pci_driver;
+mod power;
 mod region;
 mod registration;
 mod session;

@@ -8,8 +8,7 @@ use kernel::{
     container_of,
     device::Bound,
     pci,
-    prelude::*,
-    sync::SetOnce, //
+    prelude::*, //
 };
 
 /// A `struct pci_driver`, with what its devices share behind it.
@@ -22,15 +21,13 @@ use kernel::{
 pub(crate) struct PciDriver<T: Driver> {
     pub(super) pci: bindings::pci_driver,
     pub(super) shared: *const T::Shared,
-    pub(super) pm: SetOnce<PmOps>,
+    /// Where vfio-pci-core sets `driver->pm`.
+    #[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
+    pub(super) pm: kernel::sync::SetOnce<PmOps>,
 }
 
 /// vfio-pci-core's power management callbacks, and the same with ours around some of them.
-///
-/// vfio-pci-core sets `driver->pm` when a device is registered, without `kernel/patches` each
-/// time, and exports none of them. So for as long as the registration of a device takes, a device
-/// that runtime PM suspends or resumes does so without ours there. Not one that sleeps with the
-/// system, which registers no device then.
+#[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
 pub(super) struct PmOps {
     pub(super) inner: &'static bindings::dev_pm_ops,
     pub(super) wrapped: bindings::dev_pm_ops,
@@ -56,7 +53,8 @@ impl<T: Driver> Default for PciDriver<T> {
         Self {
             pci: Default::default(),
             shared: core::ptr::null(),
-            pm: SetOnce::new(),
+            #[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
+            pm: kernel::sync::SetOnce::new(),
         }
     }
 }

@@ -7,10 +7,8 @@ use super::{
     device::Device,
     driver::Hooks,
     ids,
-    pci_driver::{
-        PciDriver,
-        PmOps, //
-    },
+    pci_driver::PciDriver,
+    power::Power, //
 };
 use crate::rust::bindings;
 use core::{
@@ -68,6 +66,7 @@ unsafe impl<T: Hooks> driver::RegistrationOps for Adapter<T> {
             }
             (*pci).sriov_configure = Some(Self::sriov_configure_callback);
             (*pci).err_handler = Self::ERROR_HANDLERS;
+            Power::<T>::set(pci);
             (*pci).dev_groups = Table::<T>::groups();
             (*pci).driver_managed_dma = true;
             bindings::__pci_register_driver(pci, module.as_ptr(), name.as_char_ptr())
@@ -94,25 +93,6 @@ unsafe impl<T: Hooks> driver::RegistrationOps for Adapter<T> {
     }
 }
 
-/// A callback of `struct dev_pm_ops`.
-type PmCallback = Option<unsafe extern "C" fn(*mut bindings::device) -> c_int>;
-
-/// Defines callbacks of `struct dev_pm_ops`, each around vfio-pci-core's.
-macro_rules! pm_callbacks {
-    ($($field:ident: $callback:ident => $around:ident,)*) => {$(
-        #[doc = concat!("The `", stringify!($field), "` callback.")]
-        ///
-        /// # Safety
-        ///
-        /// Called by the PM core only, by way of the table, for a bound device: by runtime PM, or
-        /// for sleep of the system, under the device lock and with user space frozen.
-        unsafe extern "C" fn $callback(dev: *mut bindings::device) -> c_int {
-            // SAFETY: The device is bound, and vfio-pci-core's callback expects what this one does.
-            unsafe { Self::$around(dev, Self::core_pm(dev).and_then(|pm| pm.$field)) }
-        }
-    )*};
-}
-
 impl<T: Hooks> Adapter<T> {
     const ERROR_HANDLERS: &'static bindings::pci_error_handlers = &{
         let mut handlers: bindings::pci_error_handlers = pin_init::zeroed();
@@ -135,15 +115,14 @@ impl<T: Hooks> Adapter<T> {
         from_result(|| {
             // SAFETY: The PCI bus is probing the device.
             let device = unsafe { Device::<T>::new(pdev)? };
-            // SAFETY: The device is valid until put; vfio-pci-core wants it behind drvdata.
+            // SAFETY: The device is valid until put; up to 7.3 vfio-pci-core wants it behind drvdata.
             let ret = unsafe {
-                let vdev = Device::as_core(device);
-                bindings::dev_set_drvdata(&raw mut (*pdev).dev, vdev.cast());
-                bindings::vfio_pci_core_register_device(vdev)
+                bindings::dev_set_drvdata(&raw mut (*pdev).dev, Device::as_core(device).cast());
+                Device::register(device)
             };
             // Also when that has failed: vfio-pci-core may have set `pm` before, for all devices.
             // SAFETY: The device is being probed by this driver.
-            unsafe { Self::wrap_pm(pdev) };
+            unsafe { Power::<T>::wrap(pdev) };
             if let Err(error) = to_result(ret) {
                 // SAFETY: The reference is ours, and the device was not registered.
                 unsafe {
@@ -154,122 +133,6 @@ impl<T: Hooks> Adapter<T> {
             }
             Ok(0)
         })
-    }
-
-    /// Puts our power management callbacks around vfio-pci-core's, if it has set those.
-    ///
-    /// # Safety
-    ///
-    /// `pdev` is being probed by this driver.
-    unsafe fn wrap_pm(pdev: *mut bindings::pci_dev) {
-        // SAFETY: By the safety requirement. What vfio-pci-core sets is a constant of its own, and
-        // stays as long as this module, its user. What stands there from an earlier bind may be
-        // ours: of that nothing is kept, as `populate` takes the first alone.
-        unsafe {
-            let driver = (*pdev).dev.driver;
-            let this = PciDriver::<T>::from_driver(driver);
-            let Some(inner) = (*driver).pm.as_ref() else {
-                return;
-            };
-            let wrapped = bindings::dev_pm_ops {
-                suspend: Some(Self::suspend_callback),
-                resume: Some(Self::resume_callback),
-                freeze: Some(Self::freeze_callback),
-                thaw: Some(Self::thaw_callback),
-                poweroff: Some(Self::poweroff_callback),
-                restore: Some(Self::restore_callback),
-                runtime_suspend: Some(Self::runtime_suspend_callback),
-                runtime_resume: Some(Self::runtime_resume_callback),
-                ..*inner
-            };
-            // Another device may have been first.
-            (*this).pm.populate(PmOps { inner, wrapped });
-            if let Some(pm) = (*this).pm.as_ref() {
-                (*driver).pm = &pm.wrapped;
-            }
-        }
-    }
-
-    /// vfio-pci-core's power management callbacks.
-    ///
-    /// # Safety
-    ///
-    /// `dev` is in a `struct pci_dev` that is bound to this driver.
-    unsafe fn core_pm(dev: *mut bindings::device) -> Option<&'static bindings::dev_pm_ops> {
-        // SAFETY: By the safety requirement.
-        let this = unsafe { &*PciDriver::<T>::from_driver((*dev).driver) };
-        this.pm.as_ref().map(|pm| pm.inner)
-    }
-
-    /// Takes it that the device falls asleep, and has vfio-pci-core's callback, if there is one,
-    /// prepare for that.
-    ///
-    /// # Safety
-    ///
-    /// `dev` is in a `struct pci_dev` that is bound to this driver, and `inner` may be called.
-    unsafe fn fall_asleep(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
-        unsafe {
-            Device::<T>::suspend(dev);
-            inner.map_or(0, |inner| inner(dev))
-        }
-    }
-
-    /// The other way round.
-    ///
-    /// # Safety
-    ///
-    /// As [`Self::fall_asleep`].
-    unsafe fn wake_up(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
-        unsafe {
-            let ret = inner.map_or(0, |inner| inner(dev));
-            Device::<T>::resume(dev);
-            ret
-        }
-    }
-
-    /// The same where the whole system falls asleep, or an image of it is made.
-    ///
-    /// # Safety
-    ///
-    /// As [`Self::fall_asleep`], and the caller holds the device lock.
-    unsafe fn fall_asleep_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
-        unsafe {
-            Device::<T>::system_suspend(dev);
-            let ret = inner.map_or(0, |inner| inner(dev));
-            if ret != 0 {
-                // The PM core wakes up nobody who has refused to sleep.
-                Device::<T>::system_resume(dev);
-            }
-            ret
-        }
-    }
-
-    /// The other way round.
-    ///
-    /// # Safety
-    ///
-    /// As [`Self::fall_asleep_with_system`].
-    unsafe fn wake_up_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
-        unsafe {
-            let ret = inner.map_or(0, |inner| inner(dev));
-            Device::<T>::system_resume(dev);
-            ret
-        }
-    }
-
-    pm_callbacks! {
-        suspend: suspend_callback => fall_asleep_with_system,
-        resume: resume_callback => wake_up_with_system,
-        freeze: freeze_callback => fall_asleep_with_system,
-        thaw: thaw_callback => wake_up_with_system,
-        poweroff: poweroff_callback => fall_asleep_with_system,
-        restore: restore_callback => wake_up_with_system,
-        runtime_suspend: runtime_suspend_callback => fall_asleep,
-        runtime_resume: runtime_resume_callback => wake_up,
     }
 
     /// The `remove` callback.
