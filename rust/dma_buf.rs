@@ -140,6 +140,12 @@ impl Reserved<'_> {
 
 #[cfg(VFIO_TPH_DMA_BUF)]
 fn get_tph(reserved: &Reserved<'_>, extended: bool) -> Result<Tph> {
+    // Two names, one function.
+    #[cfg(VFIO_TPH_DMA_BUF_PCI)]
+    use bindings::dma_buf_get_pci_tph as ask;
+    #[cfg(not(VFIO_TPH_DMA_BUF_PCI))]
+    use bindings::dma_buf_get_tph as ask;
+
     let mut tph = Tph {
         steering_tag: 0,
         ph: 0,
@@ -147,7 +153,7 @@ fn get_tph(reserved: &Reserved<'_>, extended: bool) -> Result<Tph> {
     // SAFETY: The dma-buf is valid, its reservation lock is held by the invariant, and both outputs
     // are valid for writes.
     let ret = unsafe {
-        bindings::dma_buf_get_tph(
+        ask(
             reserved.dma_buf.as_raw(),
             extended,
             &mut tph.steering_tag,

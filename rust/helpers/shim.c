@@ -31,6 +31,7 @@ u16 tph_helper_cap(struct pci_dev *pdev)
 #endif
 }
 
+#ifndef VFIO_TPH_SET_STATE
 /*
  * Tells the PCI core, which saves and restores the capability by these fields,
  * what is in force. pcie_enable_tph() cannot: it always takes the widest
@@ -64,6 +65,7 @@ bool tph_helper_enabled(struct pci_dev *pdev)
 	return false;
 #endif
 }
+#endif /* VFIO_TPH_SET_STATE */
 
 void tph_helper_disable(struct pci_dev *pdev)
 {
@@ -75,6 +77,7 @@ int tph_helper_set_entry(struct pci_dev *pdev, unsigned int index, u16 tag)
 	return pcie_tph_set_st_entry(pdev, index, tag);
 }
 
+#ifndef VFIO_TPH_ALLOWED
 /* Whether pci=notph is absent; rust/pci/tph.rs says how this can tell. */
 bool tph_helper_allowed(struct pci_dev *pdev)
 {
@@ -96,6 +99,7 @@ bool tph_helper_allowed(struct pci_dev *pdev)
 	return false;
 #endif
 }
+#endif /* VFIO_TPH_ALLOWED */
 
 int tph_helper_pcie_type(struct pci_dev *pdev)
 {
@@ -182,6 +186,7 @@ bool tph_helper_bar_in_place(struct pci_dev *pdev, unsigned int bar)
 	       high == upper_32_bits(region.start);
 }
 
+#ifndef VFIO_TPH_RESETS
 /*
  * Whether the caller itself holds @sem for writing. On PREEMPT_RT a writer holds
  * the rtmutex of @sem from before it waits for readers until it is done; who runs
@@ -198,6 +203,7 @@ bool tph_helper_write_locked_by_current(struct rw_semaphore *sem)
 	return !(owner & 1) && (owner & ~7L) == (long)current;
 #endif
 }
+#endif /* VFIO_TPH_RESETS */
 
 /* Whether an MSI-X vector has an interrupt: pci_irq_vector() alone would count INTx. */
 bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector)
@@ -205,6 +211,7 @@ bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector)
 	return pdev->msix_enabled && pci_irq_vector(pdev, vector) > 0;
 }
 
+#ifndef VFIO_TPH_MSIX_TAG
 /*
  * The tag in the PCI core's copy of an allocated vector's control word, which it
  * writes with the mask bit. It is what the table held when the vector was allocated,
@@ -221,6 +228,7 @@ u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector)
 		desc = irq_get_msi_desc(irq);
 	return desc ? FIELD_GET(PCI_MSIX_ENTRY_CTRL_ST, desc->pci.msix_ctrl) : 0;
 }
+#endif /* VFIO_TPH_MSIX_TAG */
 
 bool tph_helper_ratelimit(void)
 {

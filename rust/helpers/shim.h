@@ -20,12 +20,16 @@
 #define TPH_MAP_VIRTUAL		0xFE
 
 u16 tph_helper_cap(struct pci_dev *pdev);
+#ifndef VFIO_TPH_SET_STATE
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
 			  u8 req_type);
 bool tph_helper_enabled(struct pci_dev *pdev);
+#endif
 void tph_helper_disable(struct pci_dev *pdev);
 int tph_helper_set_entry(struct pci_dev *pdev, unsigned int index, u16 tag);
+#ifndef VFIO_TPH_ALLOWED
 bool tph_helper_allowed(struct pci_dev *pdev);
+#endif
 
 int tph_helper_pcie_type(struct pci_dev *pdev);
 struct pci_dev *tph_helper_root_port(struct pci_dev *pdev);
@@ -35,10 +39,14 @@ bool tph_helper_is_pcie_port(struct device *dev);
 
 bool tph_helper_bar_in_place(struct pci_dev *pdev, unsigned int bar);
 
+#ifndef VFIO_TPH_RESETS
 bool tph_helper_write_locked_by_current(struct rw_semaphore *sem);
+#endif
 
 bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector);
+#ifndef VFIO_TPH_MSIX_TAG
 u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector);
+#endif
 
 bool tph_helper_ratelimit(void);
 

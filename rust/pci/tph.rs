@@ -85,6 +85,14 @@ impl<'a> Requester<'a> {
     /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others who
     /// change the state of the device out: by `memory_lock` of vfio-pci-core, the device lock, or
     /// being a runtime PM callback, which nobody who changes hardware lets run.
+    #[cfg(VFIO_TPH_SET_STATE)]
+    pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
+        unsafe { bindings::pcie_tph_set_state(as_raw(self.pdev), st_mode, requester_enable) };
+    }
+
+    /// As above, on a kernel that cannot be told.
+    #[cfg(not(VFIO_TPH_SET_STATE))]
     pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
         set_core_state(self.pdev, requester_enable != 0, st_mode, requester_enable);
     }
@@ -120,11 +128,19 @@ pub(crate) fn offset_in_config_space(pdev: &pci::Device<Bound>) -> Option<u16> {
 }
 
 /// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.
+#[cfg(VFIO_TPH_ALLOWED)]
+pub(crate) fn allowed(_: &pci::Device<Bound>) -> bool {
+    // SAFETY: Reads a flag that never changes.
+    unsafe { bindings::pcie_tph_allowed() }
+}
+
+/// As above, on a kernel that does not say.
 ///
 /// The PCI core keeps the parameter to itself, but pcie_enable_tph() looks at it before all else,
 /// and next at whether there is a capability and TPH is enabled already, before it touches
 /// hardware. So it can be asked about a device that passes for enabled. To be called while the
 /// device is being probed: the device lock keeps others who look at its state away.
+#[cfg(not(VFIO_TPH_ALLOWED))]
 pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     unsafe { bindings::tph_helper_allowed(as_raw(pdev)) }
@@ -190,6 +206,7 @@ pub(in crate::rust) unsafe fn write_msix_tags(
     written
 }
 
+#[cfg(not(VFIO_TPH_SET_STATE))]
 fn set_core_state(pdev: &pci::Device<Bound>, enabled: bool, st_mode: u8, requester_enable: u8) {
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     unsafe { bindings::tph_helper_set_state(as_raw(pdev), enabled, st_mode, requester_enable) };

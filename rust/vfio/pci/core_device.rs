@@ -118,19 +118,32 @@ impl CoreDevice {
     /// A reset that comes through vfio holds `memory_lock` for writing already; another one does
     /// not, and must not wait for it: who has it may be waiting for this very reset.
     pub(super) fn in_reset(&self, f: impl FnOnce(bool)) {
+        let ours = self.is_reset_by_current();
         // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
-        let lock = unsafe { &raw mut (*self.as_raw()).memory_lock };
-        // SAFETY: The lock is initialised, as above, and lives as long as the device.
-        let (ours, taken) = unsafe {
-            let ours = bindings::tph_helper_write_locked_by_current(lock);
-            (ours, !ours && bindings::down_read_trylock(lock) != 0)
-        };
+        let taken = !ours
+            && unsafe { bindings::down_read_trylock(&raw mut (*self.as_raw()).memory_lock) } != 0;
         // INVARIANT: Taken above.
         let _guard = taken.then(|| MemoryGuard {
             device: self,
             _not_send: NotThreadSafe,
         });
         f(ours || taken)
+    }
+
+    /// Whether this thread resets the device by way of vfio-pci-core, under `memory_lock`.
+    #[cfg(VFIO_TPH_RESETS)]
+    fn is_reset_by_current(&self) -> bool {
+        // SAFETY: The device is initialised, by the type's invariant.
+        unsafe { bindings::vfio_pci_core_resets(self.as_raw()) }
+    }
+
+    /// As above, on a kernel that does not say: whether it has the lock for writing.
+    #[cfg(not(VFIO_TPH_RESETS))]
+    fn is_reset_by_current(&self) -> bool {
+        // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
+        unsafe {
+            bindings::tph_helper_write_locked_by_current(&raw mut (*self.as_raw()).memory_lock)
+        }
     }
 
     /// Whether the device loses its state on the way from D3hot to D0 (No_Soft_Reset is clear).

@@ -348,6 +348,23 @@ impl<'a> HeldVectors<'a> {
 
     /// The tag that the PCI core has for an allocated vector, and writes to the table with the
     /// vector's mask bit; 0 for one that is not allocated.
+    #[cfg(VFIO_TPH_MSIX_TAG)]
+    pub(crate) fn tag(&self, vector: u16) -> u16 {
+        let mut tag = 0;
+        // SAFETY: The device is valid, and `tag` valid for a write.
+        let ret = unsafe {
+            bindings::pci_msix_get_tph_tag(bus::as_raw(self.0.pci()), vector.into(), &mut tag)
+        };
+        // It fails for a vector that is not allocated, and writes nothing then.
+        if ret == 0 {
+            tag
+        } else {
+            0
+        }
+    }
+
+    /// As above, on a kernel that does not say.
+    #[cfg(not(VFIO_TPH_MSIX_TAG))]
     pub(crate) fn tag(&self, vector: u16) -> u16 {
         // SAFETY: The device is valid, and the vector is not freed meanwhile, by the invariant.
         unsafe { bindings::tph_helper_vector_tag(bus::as_raw(self.0.pci()), vector.into()) }
