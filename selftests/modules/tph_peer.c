@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * tph_peer - the PCI core's own way to do what vfio_tph does, for the benchmark
+ * tph_peer - the PCI core's own way to do what vfio_tph does, for the benchmark and for tests of the
+ * PCI core itself
  *
  * A driver as C drivers are: it enables TPH, sets ST entries one by one and
  * looks steering tags up, all by the exported functions. It binds to devices
@@ -11,7 +12,14 @@
  *   0000:01:00.0 disable		pcie_disable_tph()
  *   0000:01:00.0 vectors N		pci_alloc_irq_vectors()
  *   0000:01:00.0 set FIRST N TAG	N times pcie_tph_set_st_entry()
+ *   0000:01:00.0 tags FIRST N TAG	pci_msix_write_tph_tags() of N vectors, if the kernel has it
  *   0000:01:00.0 lookup FIRST N	pcie_tph_get_cpu_st() of N CPUs
+ *
+ * And what a test wants to happen that otherwise takes another machine, or luck:
+ *
+ *   0000:01:00.0 unmaskable INDEX	the vector passes for one that cannot be masked
+ *   0000:01:00.0 stale INDEX BDF TAG	"set" of one entry, as if its interrupt had been freed while
+ *					it was looked up, and were that of BDF's first vector
  *
  * The answer is "ticks=N", what the time stamp counter has advanced in the calls
  * alone: instructions in a VM that counts them (QEMU's -icount shift=0).
@@ -21,9 +29,12 @@
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/irq.h>
 #include <linux/module.h>
+#include <linux/msi.h>
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
+#include <linux/slab.h>
 #include <linux/timex.h>
 
 #include "find_device.h"
@@ -44,6 +55,26 @@ static int set_entries(struct pci_dev *pdev, unsigned int first,
 	return 0;
 }
 
+static int write_tags(struct pci_dev *pdev, unsigned int first,
+		      unsigned int count, u16 tag, cycles_t *ticks)
+{
+#ifdef VFIO_TPH_MSIX_TAGS
+	u16 *tags __free(kfree) = kmalloc_array(count, sizeof(*tags), GFP_KERNEL);
+	cycles_t start;
+	int ret;
+
+	if (!tags)
+		return -ENOMEM;
+	memset16(tags, tag, count);
+	start = get_cycles();
+	ret = pci_msix_write_tph_tags(pdev, first, tags, count);
+	*ticks = get_cycles() - start;
+	return ret;
+#else
+	return -EOPNOTSUPP;
+#endif
+}
+
 static int look_up(struct pci_dev *pdev, unsigned int first, unsigned int count)
 {
 	unsigned int i;
@@ -58,16 +89,62 @@ static int look_up(struct pci_dev *pdev, unsigned int first, unsigned int count)
 	return 0;
 }
 
+static struct msi_desc *descriptor(struct pci_dev *pdev, unsigned int index)
+{
+	int irq = pdev->msix_enabled ? pci_irq_vector(pdev, index) : -ENXIO;
+
+	return irq > 0 ? irq_get_msi_desc(irq) : NULL;
+}
+
+static int make_unmaskable(struct pci_dev *pdev, unsigned int index)
+{
+	struct msi_desc *desc = descriptor(pdev, index);
+
+	if (!desc)
+		return -ENXIO;
+	desc->pci.msi_attrib.can_mask = 0;
+	return 0;
+}
+
+/* @text: the address of the other device, and the tag. */
+static int set_stale(struct pci_dev *pdev, unsigned int index, const char *text)
+{
+	struct msi_desc *desc = descriptor(pdev, index);
+	struct pci_dev *other;
+	const char *rest;
+	unsigned int irq;
+	int ret;
+	u16 tag;
+
+	other = find_device(text, &rest);
+	if (IS_ERR(other))
+		return PTR_ERR(other);
+	ret = kstrtou16(strim((char *)rest), 0, &tag);
+	if (!ret && (!desc || !descriptor(other, 0)))
+		ret = -ENXIO;
+	if (!ret) {
+		irq = desc->irq;
+		desc->irq = pci_irq_vector(other, 0);
+		ret = pcie_tph_set_st_entry(pdev, index, tag);
+		desc->irq = irq;
+	}
+	pci_dev_put(other);
+	return ret;
+}
+
 static int act(struct pci_dev *pdev, const char *request, cycles_t *ticks)
 {
 	unsigned int first, count;
+	int mode, ret, at = 0;
 	cycles_t start;
-	int mode, ret;
 	u16 tag;
 
 	guard(device)(&pdev->dev);
 	if (pdev->driver != &tph_peer_driver)
 		return -ENODEV;
+
+	if (sscanf(request, "tags %u %u %hi", &first, &count, &tag) == 3)
+		return write_tags(pdev, first, count, tag, ticks);
 
 	start = get_cycles();
 	if (sscanf(request, "enable %i", &mode) == 1) {
@@ -83,6 +160,10 @@ static int act(struct pci_dev *pdev, const char *request, cycles_t *ticks)
 	} else if (sscanf(request, "lookup %u %u", &first, &count) == 2) {
 		start = get_cycles();
 		ret = look_up(pdev, first, count);
+	} else if (sscanf(request, "unmaskable %u", &first) == 1) {
+		ret = make_unmaskable(pdev, first);
+	} else if (sscanf(request, "stale %u %n", &first, &at) == 1 && at) {
+		ret = set_stale(pdev, first, request + at);
 	} else {
 		ret = -EINVAL;
 	}
@@ -177,5 +258,5 @@ static void __exit tph_peer_exit(void)
 
 module_init(tph_peer_init);
 module_exit(tph_peer_exit);
-MODULE_DESCRIPTION("Drives TPH by the PCI core's exported functions, for the benchmark");
+MODULE_DESCRIPTION("Drives TPH by the PCI core's exported functions, for the benchmark and for tests");
 MODULE_LICENSE("GPL");

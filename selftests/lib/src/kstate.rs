@@ -75,6 +75,11 @@ pub fn set(bdf: &Bdf, index: u16, tag: u16) -> io::Result<KernelState> {
     ask(&format!("{bdf} set {index} {tag}"))
 }
 
+/// Has the PCI core disable TPH on an unbound device.
+pub fn disable(bdf: &Bdf) -> io::Result<KernelState> {
+    ask(&format!("{bdf} disable"))
+}
+
 /// Has the driver of a bound device shut it down, as the kernel does before it restarts.
 pub fn shut_down(bdf: &Bdf) -> io::Result<KernelState> {
     ask(&format!("{bdf} shutdown"))

@@ -12,6 +12,7 @@ use tph_selftests::kmsg::KernelLog;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::capability;
 use tph_selftests::policy::{self, Policy};
+use tph_selftests::slab::InUse;
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{dma_buf, Device, Hints};
 use tph_selftests::{assert_errno, Errno};
@@ -240,6 +241,29 @@ pub fn r61_two_importers(bench: &mut Bench) {
     assert_errno!(found, ENODEV, "memory off");
     importer.detach().expect("detach");
     drop(device);
+}
+
+/// "dma-buf: Free the scatterlist of a mapping": nothing of a mapping stays behind.
+pub fn mapping_frees_its_scatterlist(bench: &mut Bench) {
+    const MAPPINGS: usize = 400;
+    // What others may have allocated meanwhile.
+    const SLACK: i64 = 50;
+    let Some(exporter) = Exporter::new(bench) else {
+        return;
+    };
+    let importer = Importer::new(&exporter.dma_buf);
+    importer.attach(&exporter.endpoint.bdf).expect("attach");
+    let cycle = || {
+        importer.map().expect("map");
+        importer.unmap().expect("unmap");
+    };
+    cycle();
+    let before = InUse::now();
+    for _ in 0..MAPPINGS {
+        cycle();
+    }
+    let grown = InUse::now().grown_since(&before, SLACK);
+    assert!(grown.is_empty(), "{MAPPINGS} mappings have left {grown:?}");
 }
 
 /// It maps, is told when to let go, and maps again, whatever is published.

@@ -267,6 +267,7 @@ fn main() -> ExitCode {
         r60_every_way_out_of_reach,
         r60_set_while_revoked,
         r61_two_importers,
+        mapping_frees_its_scatterlist,
         r61_importer_that_knows_no_tph,
         r61_exporter_that_knows_no_tph,
         r62_kernel_without_the_patch,
