@@ -37,6 +37,11 @@ impl CPath {
         self.run(&format!("set 0 {count} 7"))
     }
 
+    /// pci_msix_write_tph_tags() for `count` vectors from 0 on. Returns instructions.
+    pub fn write_tags(&self, count: u16) -> u64 {
+        self.run(&format!("tags 0 {count} 7"))
+    }
+
     /// pcie_tph_get_cpu_st() for `count` CPUs from 0 on. Returns instructions.
     pub fn look_up(&self, count: u32) -> u64 {
         self.run(&format!("lookup 0 {count}"))

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use tph_bench::{point, Row};
 use tph_selftests::bench::{self, Bench};
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::kernel;
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::Counters;
 use tph_selftests::tph::{Requester, StMode};
@@ -176,8 +177,34 @@ pub fn in_capability(bench: &mut Bench, plots: bool) {
     }
 }
 
+/// The kernel's part of a batch in MSI-X, if the kernel has one for many vectors.
+fn tags_at_once(bench: &mut Bench) {
+    const MOST: f64 = 250.0;
+    if !kernel::has("pci_msix_write_tph_tags") {
+        return;
+    }
+    let endpoint = bench.named("msix");
+    let path = CPath::enabled(&endpoint.bdf);
+    path.vectors(2048);
+    for count in [64, 2048] {
+        let runs = (0..3).map(|_| path.write_tags(count));
+        let instructions = runs.min().expect("some runs") as f64 / f64::from(count);
+        Row::new(
+            "pci_msix_write_tph_tags()",
+            format!("{count} vectors"),
+            "instructions a vector",
+            instructions,
+        )
+        .at_most(MOST)
+        .print();
+    }
+    // It leaves the requester alone, which is up to the caller.
+    endpoint.clear_violations();
+}
+
 /// A table in MSI-X.
 pub fn in_msix(bench: &mut Bench, plots: bool) {
+    tags_at_once(bench);
     let mut sizes = vec![1, 64, 2048];
     if plots {
         sizes.extend((256..2048).step_by(256));
