@@ -119,9 +119,11 @@ impl CoreDevice {
     /// not, and must not wait for it: who has it may be waiting for this very reset.
     pub(super) fn in_reset(&self, f: impl FnOnce(bool)) {
         let ours = self.is_reset_by_current();
-        // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
-        let taken = !ours
-            && unsafe { bindings::down_read_trylock(&raw mut (*self.as_raw()).memory_lock) } != 0;
+        let try_lock = || {
+            // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
+            unsafe { bindings::down_read_trylock(&raw mut (*self.as_raw()).memory_lock) != 0 }
+        };
+        let taken = !ours && try_lock();
         // INVARIANT: Taken above.
         let _guard = taken.then(|| MemoryGuard {
             device: self,

@@ -5,8 +5,8 @@
 //! From 7.4 on, and with `kernel/patches`, `driver->pm` is the driver's, and vfio-pci-core exports
 //! what a driver calls there. Up to 7.3 vfio-pci-core sets the pointer each time that a device is
 //! registered, and exports nothing. So for as long as the registration of a device takes, a device
-//! that runtime PM suspends or resumes does so without our callbacks there. Not one that sleeps with
-//! the system, which registers no device then.
+//! that runtime PM suspends or resumes does so without our callbacks there. Not one that sleeps
+//! with the system, which registers no device then.
 //!
 //! C header: [`include/linux/pm.h`](srctree/include/linux/pm.h)
 
@@ -134,9 +134,7 @@ impl<T: Hooks> Power<T> {
             };
             let wrapped = Self::around(inner);
             // Another device may have been first.
-            (*this)
-                .pm
-                .populate(PmOps { inner, wrapped });
+            (*this).pm.populate(PmOps { inner, wrapped });
             if let Some(pm) = (*this).pm.as_ref() {
                 (*driver).pm = &pm.wrapped;
             }

@@ -115,7 +115,8 @@ impl<T: Hooks> Adapter<T> {
         from_result(|| {
             // SAFETY: The PCI bus is probing the device.
             let device = unsafe { Device::<T>::new(pdev)? };
-            // SAFETY: The device is valid until put; up to 7.3 vfio-pci-core wants it behind drvdata.
+            // SAFETY: The device is valid until put; up to 7.3 vfio-pci-core wants it behind
+            // drvdata.
             let ret = unsafe {
                 bindings::dev_set_drvdata(&raw mut (*pdev).dev, Device::as_core(device).cast());
                 Device::register(device)
