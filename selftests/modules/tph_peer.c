@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * tph_peer - the PCI core's own way to do what vfio_tph does, for the benchmark and for tests of the
- * PCI core itself
+ * tph_peer - the PCI core's own way to do what vfio_tph does, for the benchmark and for
+ * tests of the PCI core itself
  *
  * A driver as C drivers are: it enables TPH, sets ST entries one by one and
  * looks steering tags up, all by the exported functions. It binds to devices
