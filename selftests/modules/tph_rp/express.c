@@ -14,7 +14,6 @@
  * the device has to be taken out of the kernel's sight and found again.
  */
 #include <linux/cleanup.h>
-#include <linux/debugfs.h>
 #include <linux/slab.h>
 
 #include "tph_rp.h"
@@ -49,27 +48,10 @@ static void express_read(struct override *override, int where, int size, u32 *va
 	}
 }
 
-static const struct field completer = {
-	.kind = { .read = express_read },
-	.where = PCI_EXP_DEVCAP2 + 1,
-	.bits = PCI_EXP_DEVCAP2_TPH_COMP_MASK >> 8,
-};
-
-static const struct field prefixes = {
-	.kind = { .read = express_read },
-	.where = PCI_EXP_DEVCAP2 + 2,
-	.bits = PCI_EXP_DEVCAP2_EE_PREFIX >> 16,
-};
-
-static const struct field flit = {
-	.kind = { .read = express_read },
-	.where = PCI_EXP_LNKSTA2 + 1,
-	.bits = PCI_EXP_LNKSTA2_FLIT >> 8,
-};
-
-static int express_set(struct pci_dev *pdev, const char *words,
-		       const struct field *field)
+static int express_set(struct pci_dev *pdev, const struct override_kind *kind,
+		       const char *words)
 {
+	const struct field *field = container_of_const(kind, struct field, kind);
 	int shift = __ffs(field->bits);
 	struct express *express;
 	u8 value;
@@ -83,7 +65,7 @@ static int express_set(struct pci_dev *pdev, const char *words,
 	express = kzalloc_obj(*express);
 	if (!express)
 		return -ENOMEM;
-	express->override.kind = &field->kind;
+	express->override.kind = kind;
 	express->where = pci_pcie_cap(pdev) + field->where;
 	express->bits = field->bits;
 	express->value = value << shift;
@@ -95,75 +77,43 @@ static int express_set(struct pci_dev *pdev, const char *words,
 	return ret;
 }
 
-static int express_show(struct seq_file *s, const struct field *field)
+static void express_show(struct seq_file *s, struct override *override)
 {
-	struct override *override = NULL;
+	struct express *express = to_express(override);
 
-	guard(mutex)(&overrides_lock);
-	while ((override = override_next(override, &field->kind))) {
-		override_show(s, override);
-		seq_printf(s, " %u\n", to_express(override)->value >> __ffs(field->bits));
+	seq_printf(s, "%u", express->value >> __ffs(express->bits));
+}
+
+#define EXPRESS_KIND(_name)		\
+	.kind = {			\
+		.name = _name,		\
+		.read = express_read,	\
+		.set = express_set,	\
+		.show = express_show,	\
 	}
-	return 0;
-}
 
-static int completer_set(struct pci_dev *pdev, const char *words)
-{
-	return express_set(pdev, words, &completer);
-}
-
-static ssize_t completer_write(struct file *file, const char __user *user,
-			       size_t count, loff_t *pos)
-{
-	return override_command(user, count, &completer.kind, completer_set);
-}
-
-static int completer_show(struct seq_file *s, void *unused)
-{
-	return express_show(s, &completer);
-}
-
-DEFINE_SHOW_STORE_ATTRIBUTE(completer);
-
-static int prefixes_set(struct pci_dev *pdev, const char *words)
-{
-	return express_set(pdev, words, &prefixes);
-}
-
-static ssize_t prefixes_write(struct file *file, const char __user *user,
-			      size_t count, loff_t *pos)
-{
-	return override_command(user, count, &prefixes.kind, prefixes_set);
-}
-
-static int prefixes_show(struct seq_file *s, void *unused)
-{
-	return express_show(s, &prefixes);
-}
-
-DEFINE_SHOW_STORE_ATTRIBUTE(prefixes);
-
-static int flit_set(struct pci_dev *pdev, const char *words)
-{
-	return express_set(pdev, words, &flit);
-}
-
-static ssize_t flit_write(struct file *file, const char __user *user,
-			  size_t count, loff_t *pos)
-{
-	return override_command(user, count, &flit.kind, flit_set);
-}
-
-static int flit_show(struct seq_file *s, void *unused)
-{
-	return express_show(s, &flit);
-}
-
-DEFINE_SHOW_STORE_ATTRIBUTE(flit);
+static const struct field fields[] = {
+	{
+		EXPRESS_KIND("completer"),
+		.where = PCI_EXP_DEVCAP2 + 1,
+		.bits = PCI_EXP_DEVCAP2_TPH_COMP_MASK >> 8,
+	},
+	{
+		EXPRESS_KIND("prefixes"),
+		.where = PCI_EXP_DEVCAP2 + 2,
+		.bits = PCI_EXP_DEVCAP2_EE_PREFIX >> 16,
+	},
+	{
+		EXPRESS_KIND("flit"),
+		.where = PCI_EXP_LNKSTA2 + 1,
+		.bits = PCI_EXP_LNKSTA2_FLIT >> 8,
+	},
+};
 
 void express_debugfs(struct dentry *dir)
 {
-	debugfs_create_file("completer", 0600, dir, NULL, &completer_fops);
-	debugfs_create_file("prefixes", 0600, dir, NULL, &prefixes_fops);
-	debugfs_create_file("flit", 0600, dir, NULL, &flit_fops);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(fields); i++)
+		override_file(dir, &fields[i].kind);
 }

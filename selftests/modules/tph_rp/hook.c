@@ -141,27 +141,6 @@ int override_set(struct pci_dev *pdev, struct override *override)
 	return 0;
 }
 
-/* The next override of a kind, the first after NULL. */
-struct override *override_next(struct override *after,
-			       const struct override_kind *kind)
-{
-	struct override *next =
-		list_prepare_entry(after, &overrides, list);
-
-	lockdep_assert_held(&overrides_lock);
-
-	list_for_each_entry_continue(next, &overrides, list)
-		if (next->kind == kind)
-			return next;
-	return NULL;
-}
-
-void override_show(struct seq_file *s, const struct override *override)
-{
-	seq_printf(s, "%04x:%02x:%02x.%d", override->domain, override->bus,
-		   PCI_SLOT(override->devfn), PCI_FUNC(override->devfn));
-}
-
 static int end(int domain, u8 bus, u8 devfn, const struct override_kind *kind)
 {
 	struct override *override;
@@ -175,10 +154,10 @@ static int end(int domain, u8 bus, u8 devfn, const struct override_kind *kind)
 	return 0;
 }
 
-ssize_t override_command(const char __user *user, size_t count,
-			 const struct override_kind *kind,
-			 int (*set)(struct pci_dev *pdev, const char *words))
+static ssize_t override_write(struct file *file, const char __user *user,
+			      size_t count, loff_t *pos)
 {
+	const struct override_kind *kind = file_inode(file)->i_private;
 	unsigned int domain, bus, slot, func;
 	struct pci_dev *pdev;
 	int ret, words = 0;
@@ -203,9 +182,34 @@ ssize_t override_command(const char __user *user, size_t count,
 	pdev = pci_get_domain_bus_and_slot(domain, bus, PCI_DEVFN(slot, func));
 	if (!pdev)
 		return -ENODEV;
-	ret = set(pdev, text + words);
+	ret = kind->set(pdev, kind, text + words);
 	pci_dev_put(pdev);
 	return ret ?: count;
+}
+
+static int override_show(struct seq_file *s, void *unused)
+{
+	const struct override_kind *kind = s->private;
+	struct override *override;
+
+	guard(mutex)(&overrides_lock);
+	list_for_each_entry(override, &overrides, list) {
+		if (override->kind != kind)
+			continue;
+		seq_printf(s, "%04x:%02x:%02x.%d ", override->domain,
+			   override->bus, PCI_SLOT(override->devfn),
+			   PCI_FUNC(override->devfn));
+		kind->show(s, override);
+		seq_putc(s, '\n');
+	}
+	return 0;
+}
+
+DEFINE_SHOW_STORE_ATTRIBUTE(override);
+
+void override_file(struct dentry *dir, const struct override_kind *kind)
+{
+	debugfs_create_file(kind->name, 0600, dir, (void *)kind, &override_fops);
 }
 
 static struct dentry *debugfs;

@@ -18,7 +18,6 @@
  */
 #include <linux/bitfield.h>
 #include <linux/cleanup.h>
-#include <linux/debugfs.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 
@@ -86,8 +85,8 @@ static void requester_read(struct override *override, int where, int size,
 	}
 }
 
-static bool requester_write_config(struct override *override, int where,
-				   int size, u32 val)
+static bool requester_write(struct override *override, int where, int size,
+			    u32 val)
 {
 	struct requester *requester = to_requester(override);
 	int i, shift;
@@ -113,11 +112,6 @@ static bool requester_write_config(struct override *override, int where,
 	return true;
 }
 
-static const struct override_kind requester_kind = {
-	.read = requester_read,
-	.write = requester_write_config,
-};
-
 /* The last header in the chain of a device that has an extended capability. */
 static int last_header(struct pci_dev *pdev)
 {
@@ -136,7 +130,8 @@ static int last_header(struct pci_dev *pdev)
 	return -ELOOP;
 }
 
-static int requester_set(struct pci_dev *pdev, const char *words)
+static int requester_set(struct pci_dev *pdev, const struct override_kind *kind,
+			 const char *words)
 {
 	struct requester *requester;
 	int offset, entries, ret;
@@ -152,7 +147,7 @@ static int requester_set(struct pci_dev *pdev, const char *words)
 	requester = kzalloc_obj(*requester);
 	if (!requester)
 		return -ENOMEM;
-	requester->override.kind = &requester_kind;
+	requester->override.kind = kind;
 	requester->offset = offset;
 	requester->device_control = pci_pcie_cap(pdev) + PCI_EXP_DEVCTL;
 	requester->entries = entries;
@@ -162,7 +157,7 @@ static int requester_set(struct pci_dev *pdev, const char *words)
 		  CAPABILITY_BITS | FIELD_PREP(PCI_TPH_CAP_ST_MASK, entries - 1));
 
 	guard(mutex)(&overrides_lock);
-	ret = override_find(pdev, &requester_kind) ? -EEXIST : last_header(pdev);
+	ret = override_find(pdev, kind) ? -EEXIST : last_header(pdev);
 	if (ret > 0) {
 		requester->last = ret;
 		ret = override_set(pdev, &requester->override);
@@ -172,35 +167,27 @@ static int requester_set(struct pci_dev *pdev, const char *words)
 	return ret;
 }
 
-static ssize_t requester_write(struct file *file, const char __user *user,
-			       size_t count, loff_t *pos)
+static void requester_show(struct seq_file *s, struct override *override)
 {
-	return override_command(user, count, &requester_kind, requester_set);
+	struct requester *requester = to_requester(override);
+	__le16 *table = (__le16 *)(requester->registers + PCI_TPH_BASE_SIZEOF);
+	int i;
+
+	guard(raw_spinlock_irqsave)(&requester->lock);
+	seq_printf(s, "control %#010x table", dword(requester, PCI_TPH_CTRL));
+	for (i = 0; i < requester->entries; i++)
+		seq_printf(s, " %04x", le16_to_cpu(table[i]));
 }
 
-static int requester_show(struct seq_file *s, void *unused)
-{
-	struct override *override = NULL;
-
-	guard(mutex)(&overrides_lock);
-	while ((override = override_next(override, &requester_kind))) {
-		struct requester *requester = to_requester(override);
-		__le16 *table = (__le16 *)(requester->registers + PCI_TPH_BASE_SIZEOF);
-		int i;
-
-		guard(raw_spinlock_irqsave)(&requester->lock);
-		override_show(s, override);
-		seq_printf(s, " control %#010x table", dword(requester, PCI_TPH_CTRL));
-		for (i = 0; i < requester->entries; i++)
-			seq_printf(s, " %04x", le16_to_cpu(table[i]));
-		seq_putc(s, '\n');
-	}
-	return 0;
-}
-
-DEFINE_SHOW_STORE_ATTRIBUTE(requester);
+static const struct override_kind requester_kind = {
+	.name = "requester",
+	.read = requester_read,
+	.write = requester_write,
+	.set = requester_set,
+	.show = requester_show,
+};
 
 void requester_debugfs(struct dentry *dir)
 {
-	debugfs_create_file("requester", 0600, dir, NULL, &requester_fops);
+	override_file(dir, &requester_kind);
 }

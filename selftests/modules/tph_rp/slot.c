@@ -12,7 +12,6 @@
  * the kernel, and to this.
  */
 #include <linux/cleanup.h>
-#include <linux/debugfs.h>
 #include <linux/interrupt.h>
 #include <linux/slab.h>
 
@@ -39,8 +38,7 @@ static void slot_read(struct override *override, int where, int size, u32 *val)
 		*val &= ~(PCI_EXP_LNKSTA_DLLLA << shift);
 }
 
-static bool slot_write_config(struct override *override, int where, int size,
-			      u32 val)
+static bool slot_write(struct override *override, int where, int size, u32 val)
 {
 	struct slot *slot = container_of(override, struct slot, override);
 	int shift;
@@ -50,12 +48,8 @@ static bool slot_write_config(struct override *override, int where, int size,
 	return false;
 }
 
-static const struct override_kind slot_kind = {
-	.read = slot_read,
-	.write = slot_write_config,
-};
-
-static int slot_set(struct pci_dev *pdev, const char *words)
+static int slot_set(struct pci_dev *pdev, const struct override_kind *kind,
+		    const char *words)
 {
 	struct slot *slot;
 	int ret;
@@ -68,7 +62,7 @@ static int slot_set(struct pci_dev *pdev, const char *words)
 	slot = kzalloc_obj(*slot);
 	if (!slot)
 		return -ENOMEM;
-	slot->override.kind = &slot_kind;
+	slot->override.kind = kind;
 	slot->status = pci_pcie_cap(pdev) + PCI_EXP_SLTSTA;
 	slot->link = pci_pcie_cap(pdev) + PCI_EXP_LNKSTA;
 	atomic_set(&slot->events, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
@@ -84,27 +78,20 @@ static int slot_set(struct pci_dev *pdev, const char *words)
 	return irq_inject_interrupt(pci_irq_vector(pdev, 0));
 }
 
-static ssize_t slot_write(struct file *file, const char __user *user,
-			  size_t count, loff_t *pos)
+static void slot_show(struct seq_file *s, struct override *override)
 {
-	return override_command(user, count, &slot_kind, slot_set);
+	seq_puts(s, "empty");
 }
 
-static int slot_show(struct seq_file *s, void *unused)
-{
-	struct override *override = NULL;
-
-	guard(mutex)(&overrides_lock);
-	while ((override = override_next(override, &slot_kind))) {
-		override_show(s, override);
-		seq_puts(s, " empty\n");
-	}
-	return 0;
-}
-
-DEFINE_SHOW_STORE_ATTRIBUTE(slot);
+static const struct override_kind slot_kind = {
+	.name = "slot",
+	.read = slot_read,
+	.write = slot_write,
+	.set = slot_set,
+	.show = slot_show,
+};
 
 void slot_debugfs(struct dentry *dir)
 {
-	debugfs_create_file("slot", 0600, dir, NULL, &slot_fops);
+	override_file(dir, &slot_kind);
 }

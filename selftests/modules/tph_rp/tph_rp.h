@@ -16,16 +16,24 @@ struct override;
 
 /**
  * struct override_kind - a kind of override
+ * @name: of its file in debugfs
  * @read: changes what a read of a device returned
  * @write: takes what a write has for it; true if nothing is left for the
  *	device
+ * @set: overrides a device, as the words behind its address in the file say
+ * @show: prints what the file says behind a device's address
  *
- * Called under RCU, from any context that config space is accessed in. Either
- * may be NULL.
+ * @read and @write are called under RCU, from any context that config space is
+ * accessed in. Either may be NULL. @show is called with overrides_lock held,
+ * @set without.
  */
 struct override_kind {
+	const char *name;
 	void (*read)(struct override *override, int where, int size, u32 *val);
 	bool (*write)(struct override *override, int where, int size, u32 val);
+	int (*set)(struct pci_dev *pdev, const struct override_kind *kind,
+		   const char *words);
+	void (*show)(struct seq_file *s, struct override *override);
 };
 
 /**
@@ -53,22 +61,9 @@ extern struct mutex overrides_lock;
 struct override *override_find(struct pci_dev *pdev,
 			       const struct override_kind *kind);
 int override_set(struct pci_dev *pdev, struct override *override);
-struct override *override_next(struct override *after,
-			       const struct override_kind *kind);
-void override_show(struct seq_file *s, const struct override *override);
 
-/**
- * override_command - does what was written to a file in debugfs
- * @user: "<bdf> off" ends an override of @kind; anything else is "<bdf> words"
- * @count: its length
- * @kind: the kind of override
- * @set: is given the device, which is there, and the words behind its address
- *
- * Return: @count, or -errno.
- */
-ssize_t override_command(const char __user *user, size_t count,
-			 const struct override_kind *kind,
-			 int (*set)(struct pci_dev *pdev, const char *words));
+/* Makes the file of a kind: "<bdf> off" ends an override, the rest is for @set. */
+void override_file(struct dentry *dir, const struct override_kind *kind);
 
 /* Whether a byte at @at is in the access, and how far up in its value. */
 static inline bool override_covers(int where, int size, int at, int *shift)
@@ -77,7 +72,7 @@ static inline bool override_covers(int where, int size, int at, int *shift)
 	return where <= at && at < where + size;
 }
 
-/* Make the files. */
+/* Make the files of the kinds. */
 void express_debugfs(struct dentry *dir);
 void slot_debugfs(struct dentry *dir);
 void requester_debugfs(struct dentry *dir);
