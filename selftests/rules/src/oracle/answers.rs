@@ -6,6 +6,7 @@
 /// errno numbers of the contract.
 pub(crate) mod errno {
     pub(crate) const EPERM: i32 = 1;
+    pub(crate) const EIO: i32 = 5;
     pub(crate) const ENXIO: i32 = 6;
     pub(crate) const EBADF: i32 = 9;
     pub(crate) const EINVAL: i32 = 22;

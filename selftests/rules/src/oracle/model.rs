@@ -173,12 +173,3 @@ pub(crate) fn looks_for_others(device: &Device, policy: u32, before: u32, next: 
     let in_msix = (device.capability >> 9) & 0b11 == 0b10;
     policy < 2 && in_msix && steers(next) && !steers(before)
 }
-
-/// The errnos of the contract.
-pub(crate) mod errno {
-    pub(crate) const EPERM: i32 = 1;
-    pub(crate) const EIO: i32 = 5;
-    pub(crate) const ENXIO: i32 = 6;
-    pub(crate) const EINVAL: i32 = 22;
-    pub(crate) const EOPNOTSUPP: i32 = 95;
-}

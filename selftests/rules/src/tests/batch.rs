@@ -3,9 +3,9 @@
 //! The checks of TPH_ST before its sources, and the order of all of them; R5, R7, R34, R35.
 
 use crate::oracle::{
+    answers::errno,
     model::{
         self,
-        errno,
         Device, //
     },
     offer,

@@ -3,10 +3,8 @@
 //! The checks of TPH_RESOLVE and what it discloses, spec section 4.3; R7, R14, R36.
 
 use crate::oracle::{
-    model::{
-        errno,
-        Device, //
-    },
+    answers::errno,
+    model::Device,
     offer,
     POLICIES, //
 };

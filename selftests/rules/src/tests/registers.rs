@@ -7,7 +7,7 @@ use crate::oracle::{
     POLICIES, //
 };
 use crate::{
-    oracle::model::errno,
+    oracle::answers::errno,
     rules::{
         policy::{
             Misfit,

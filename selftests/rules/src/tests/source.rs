@@ -6,7 +6,7 @@
 use std::cell::Cell;
 
 use crate::oracle::{
-    model::errno,
+    answers::errno,
     POLICIES, //
 };
 use crate::{
