@@ -15,11 +15,10 @@ use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{
-    cpu, dma_buf, unresolved, Device, Hints, Op, ResolveRequest, Source, StRequest, Vectors,
-    FAULT_UNTOUCHED,
+    cpu, dma_buf, unresolved, Device, Hints, Op, ResolveRequest, Source, StRequest, FAULT_UNTOUCHED,
 };
 use tph_selftests::{kernel, skip};
-use tph_tests::{enabled, fill, opened, st, CPU, OTHER_CPU};
+use tph_tests::{each_table, enabled, enabled_as, fill, opened, st, CPU, OTHER_CPU};
 
 use super::{MEMORY, PAGE};
 
@@ -52,15 +51,9 @@ pub fn r51_fault_in_probe(bench: &mut Bench) {
 }
 
 /// TPH_ST with these sources in place of a table full of another tag: after a fault the table is
-/// what it was. `held` reads the table.
-fn faults_of_program(
-    what: &str,
-    endpoint: &Endpoint,
-    device: &Device,
-    sources: &[Source],
-    held: impl Fn() -> Vec<u16>,
-) {
-    let before = vec![cpu(OTHER_CPU); held().len()];
+/// what it was.
+fn faults_of_program(what: &str, endpoint: &Endpoint, device: &Device, sources: &[Source]) {
+    let before = vec![cpu(OTHER_CPU); endpoint.entries().len()];
     let control = device.control();
     each_fault_and_again(
         what,
@@ -73,7 +66,7 @@ fn faults_of_program(
             result
         },
         |attempt| {
-            let held = held();
+            let held = endpoint.entries();
             let (written, left) = held.split_at(sources.len());
             let expected = match attempt.result {
                 Ok(()) => st(CPU),
@@ -95,29 +88,13 @@ fn faults_of_program(
 }
 
 pub fn r51_fault_in_tph_st(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
-    for count in [1, 5] {
-        let what = format!("TPH_ST of {count}");
-        faults_of_program(&what, &endpoint, &device, &vec![cpu(CPU); count], || {
-            endpoint.entries()
-        });
-    }
-}
-
-pub fn r51_fault_in_tph_st_in_msix(bench: &mut Bench) {
-    let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
-    bench::bind(&endpoint, Gate::Safe);
-    let device = endpoint.open();
-    let count = endpoint.entries().len();
-    let _vectors = Vectors::allocate(&device, count as u32).expect("SET_IRQS of all vectors");
-    device.enable(StMode::InterruptVector, Requester::Standard);
-    faults_of_program(
-        "TPH_ST in MSI-X",
-        &endpoint,
-        &device,
-        &vec![cpu(CPU); count],
-        || endpoint.entries(),
-    );
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = enabled_as(bench, want, Gate::Safe, Requester::Standard);
+        for count in [1, 5, endpoint.entries().len()] {
+            let what = format!("TPH_ST of {count}, in MSI-X: {}", want.in_msix);
+            faults_of_program(&what, &endpoint, &device, &vec![cpu(CPU); count]);
+        }
+    });
 }
 
 fn needs_dma_bufs() {
@@ -155,13 +132,7 @@ fn with_hints(bench: &mut Bench) -> (Rc<Endpoint>, Device, OwnedFd) {
 
 pub fn r51_fault_in_tph_st_by_dma_buf(bench: &mut Bench) {
     let (endpoint, device, fd) = with_hints(bench);
-    faults_of_program(
-        "TPH_ST by dma-buf",
-        &endpoint,
-        &device,
-        &[dma_buf(&fd); 3],
-        || endpoint.entries(),
-    );
+    faults_of_program("TPH_ST by dma-buf", &endpoint, &device, &[dma_buf(&fd); 3]);
 }
 
 pub fn r51_fault_in_dma_buf_tph(bench: &mut Bench) {

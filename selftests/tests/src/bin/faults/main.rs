@@ -37,7 +37,6 @@ fn main() -> ExitCode {
         r51_fault_in_probe,
         r51_fault_in_tph_st,
         r51_fault_in_tph_st_by_dma_buf,
-        r51_fault_in_tph_st_in_msix,
         r51_fault_in_tph_resolve,
         r51_fault_in_a_firmware_lookup,
         r51_fault_in_dma_buf_tph,
