@@ -3,6 +3,7 @@
 //! Programming the ST table in the capability.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::cpus;
@@ -23,6 +24,7 @@ use tph_selftests::vfio::{
     FAULT_UNTOUCHED,
 };
 use tph_selftests::{assert_errno, skip, tests, Errno};
+use tph_tests::bed::{Bed, Kind, ENTRIES};
 use tph_tests::{
     assert_refused_unless_enabled, each_table, each_table_and_gate, enabled, enabled_as, fill,
     needs_known_firmware, opened, opened_as, st, tag, xst, CPU, OTHER_CPU,
@@ -204,19 +206,46 @@ fn r35_extended_while_standard_is_enabled(bench: &mut Bench) {
     });
 }
 
-fn r35_extended_on_a_path_without(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
-    endpoint.set_root_port(root_port::STANDARD);
-    let device = endpoint.open();
+/// Where extended tags are not usable: a write of 11b is one of 01b, and standard tags work.
+fn assert_without_extended(endpoint: &Rc<Endpoint>, what: &str) {
+    let bed = Bed::open(endpoint.clone(), Kind::of(endpoint));
+    let device = &bed.device;
+    let offer = device.tph().expect("GET of TPH");
+    assert_eq!(offer.flags & VFIO_TPH_FLAG_EXTENDED, 0, "{what}");
     device.set_control(control(StMode::InterruptVector, Requester::Extended));
+    let standard = control(StMode::InterruptVector, Requester::Standard);
+    assert_eq!(device.control(), standard, "{what}");
+    device
+        .program(0, &[literal(0xff); ENTRIES as usize])
+        .expect("standard tags");
+    let before = endpoint.entries();
     assert_eq!(
-        device.control(),
-        control(StMode::InterruptVector, Requester::Standard)
+        before[..ENTRIES as usize],
+        [0xff; ENTRIES as usize],
+        "{what}"
     );
-    assert_errno!(device.program_extended(0, &[cpu(CPU)]), EOPNOTSUPP);
-    assert_errno!(device.program_extended(0, &[literal(0)]), EOPNOTSUPP);
-    assert_eq!(endpoint.entries()[0], 0);
-    device.program(0, &[cpu(CPU)]).expect("a standard tag");
+    assert_errno!(device.program(0, &[literal(0x100)]), EINVAL, "{what}");
+    for source in [cpu(CPU), literal(0), literal(1)] {
+        let refused = device.program_extended(0, &[source]);
+        assert_errno!(refused, EOPNOTSUPP, "{what}: {source:?}");
+    }
+    assert_eq!(endpoint.entries(), before, "{what}");
+    bed.works();
+}
+
+fn r35_path_or_device_without_extended(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let endpoint = bench.take(Gate::Unsafe, want);
+        endpoint.set_root_port(root_port::STANDARD);
+        assert_without_extended(&endpoint, "the path");
+        endpoint.set_root_port(root_port::EXTENDED);
+        endpoint.reshape(TphShape {
+            extended: Some(false),
+            ..TphShape::default()
+        });
+        bench::bind(&endpoint, Gate::Unsafe);
+        assert_without_extended(&endpoint, "the device");
+    });
 }
 
 fn r35_standard_while_extended_is_enabled(bench: &mut Bench) {
@@ -394,12 +423,7 @@ fn r38_firmware_that_is_wrong(bench: &mut Bench) {
 }
 
 /// Programs `count` entries from `index` on and looks at all of them.
-fn program_range(
-    endpoint: &tph_selftests::endpoint::Endpoint,
-    device: &Device,
-    index: u16,
-    count: u16,
-) {
+fn program_range(endpoint: &Endpoint, device: &Device, index: u16, count: u16) {
     let before = endpoint.registers();
     let sources: Vec<Source> = (0..count)
         .map(|i| if i % 2 == 0 { cpu(CPU) } else { none() })
@@ -521,8 +545,12 @@ fn r42_control_is_what_it_was(bench: &mut Bench) {
 }
 
 /// For each adjacent pair of checks: a request that both refuse, and who is first.
-fn r13_the_first_check_wins(bench: &mut Bench) {
-    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+fn r13_r40_the_first_check_wins(bench: &mut Bench) {
+    each_table(bench, first_check_wins);
+}
+
+fn first_check_wins(bench: &mut Bench, want: &Want) {
+    let endpoint = bench.take(Gate::Safe, want);
     let malformed = |request: StRequest| StRequest {
         reserved: 1,
         ..request
@@ -552,6 +580,11 @@ fn r13_the_first_check_wins(bench: &mut Bench) {
     device.enable(StMode::InterruptVector, Requester::Disabled);
     let request = StRequest::new(0, &[cpu(CPU)]).extended();
     assert_eq!(answer(&device, request), (Errno::ENXIO, FAULT_UNTOUCHED));
+
+    // The end of the table, then the sources.
+    let entries = endpoint.entries().len() as u16;
+    let request = StRequest::new(entries, &[cpu(u32::MAX)]);
+    assert_eq!(answer(&device, request), (Errno::EINVAL, FAULT_UNTOUCHED));
 
     // The namespace, then the sources.
     device.enable(StMode::InterruptVector, Requester::Standard);
@@ -587,6 +620,16 @@ fn r13_the_first_check_wins(bench: &mut Bench) {
     // A flag, then whether the CPU is there.
     let request = StRequest::new(0, &[source(VFIO_TPH_SOURCE_CPU, 2, u32::MAX)]);
     assert_eq!(answer(&device, request), (Errno::EINVAL, 0));
+
+    // Last of all, whether the vectors are allocated: none of them was, all the time.
+    let mut request = StRequest::new(0, &[cpu(CPU)]);
+    let expected = if want.in_msix {
+        Err(Errno::ENXIO)
+    } else {
+        Ok(())
+    };
+    assert_eq!(device.tph_st(&mut request), expected);
+    assert_eq!(request.fault, FAULT_UNTOUCHED);
 }
 
 fn main() -> ExitCode {
@@ -594,11 +637,11 @@ fn main() -> ExitCode {
         r3_a_batch_is_all_or_nothing,
         r4_no_write_for_a_refused_batch,
         r9_a_table_that_claims_too_much,
-        r13_the_first_check_wins,
+        r13_r40_the_first_check_wins,
         r34_not_enabled,
         r34_device_specific_mode_works,
         r35_extended_while_standard_is_enabled,
-        r35_extended_on_a_path_without,
+        r35_path_or_device_without_extended,
         r35_standard_while_extended_is_enabled,
         r36_the_namespaces_are_independent,
         r36_zero_is_valid_in_both,

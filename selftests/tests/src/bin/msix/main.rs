@@ -8,7 +8,6 @@ mod cost;
 mod decode;
 mod lifetime;
 mod race;
-mod shape;
 
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -27,7 +26,6 @@ use cost::*;
 use decode::*;
 use lifetime::*;
 use race::*;
-use shape::*;
 
 /// Vectors of a device that most tests are content with.
 const VECTORS: u16 = 16;
@@ -126,8 +124,6 @@ fn main() -> ExitCode {
         r40_no_vectors_at_all,
         r40_vectors_with_gaps,
         r41_stopped_and_closed_without_flr,
-        r35_device_without_extended,
-        r40_order_of_checks,
         r40_accesses_per_entry,
         r43_many_threads,
         r43_no_half_batch,
