@@ -216,35 +216,10 @@ impl Bed {
         assert_eq!(self.power_state(), D0 as u8);
     }
 
-    /// Fails the test unless TPH is off and the table empty, also when the kernel has written what
-    /// it remembers of the vectors; and then, unless all of it works.
+    /// [`assert_off_and_works`] of it.
     #[track_caller]
     pub fn assert_off_and_works(&self, what: &str) {
-        self.endpoint.assert_off(what);
-        if let Some(vectors) = &self.vectors {
-            mask_and_unmask(&self.endpoint, &self.device, vectors);
-            self.endpoint
-                .assert_off(&format!("{what}, mask and unmask"));
-        }
-        assert_eq!(
-            self.device.control(),
-            0,
-            "{what}: Control as the user sees it"
-        );
-        let refused = self.device.program(0, &[cpu(CPU)]);
-        assert_eq!(refused, Err(Errno::ENXIO), "{what}");
-        self.device
-            .enable(StMode::InterruptVector, Requester::Extended);
-        self.device
-            .program(1, &[cpu(CPU)])
-            .unwrap_or_else(|error| panic!("TPH_ST after {what}: {error}"));
-        let entries = self.endpoint.entries();
-        assert_eq!(entries[..2], [0, st(CPU)], "{what}");
-        assert!(entries[2..].iter().all(|&tag| tag == 0), "{what}");
-        self.endpoint.assert_kernel_agrees();
-        if let Some(vectors) = &self.vectors {
-            raise_all(&self.device, vectors, what);
-        }
+        assert_off_and_works(&self.endpoint, &self.device, self.vectors.as_ref(), what);
     }
 
     /// A call on the device, for another thread.
@@ -253,18 +228,54 @@ impl Bed {
         move || call(&device)
     }
 
-    /// Fails the test unless everything of it works.
+    /// [`works`] of it.
     #[track_caller]
     pub fn works(&self) {
-        self.device.set_control(0);
-        self.device
-            .enable(StMode::InterruptVector, Requester::Standard);
-        self.device
-            .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
-            .expect("TPH_ST");
-        assert_eq!(self.endpoint.entries()[..2], [st(OTHER_CPU), st(CPU)]);
-        if let Some(vectors) = &self.vectors {
-            raise_all(&self.device, vectors, "everything works");
-        }
+        works(&self.endpoint, &self.device, self.vectors.as_ref());
+    }
+}
+
+/// Fails the test unless TPH is off and the table empty, also when the kernel has written what it
+/// remembers of the `vectors` that a device has with its table in MSI-X; and then, unless all of it
+/// works.
+#[track_caller]
+pub fn assert_off_and_works(
+    endpoint: &Endpoint,
+    device: &Device,
+    vectors: Option<&Vectors>,
+    what: &str,
+) {
+    endpoint.assert_off(what);
+    if let Some(vectors) = vectors {
+        mask_and_unmask(endpoint, device, vectors);
+        endpoint.assert_off(&format!("{what}, mask and unmask"));
+    }
+    assert_eq!(device.control(), 0, "{what}: Control as the user sees it");
+    let refused = device.program(0, &[cpu(CPU)]);
+    assert_eq!(refused, Err(Errno::ENXIO), "{what}");
+    device.enable(StMode::InterruptVector, Requester::Extended);
+    device
+        .program(1, &[cpu(CPU)])
+        .unwrap_or_else(|error| panic!("TPH_ST after {what}: {error}"));
+    let entries = endpoint.entries();
+    assert_eq!(entries[..2], [0, st(CPU)], "{what}");
+    assert!(entries[2..].iter().all(|&tag| tag == 0), "{what}");
+    endpoint.assert_kernel_agrees();
+    if let Some(vectors) = vectors {
+        raise_all(device, vectors, what);
+    }
+}
+
+/// Fails the test unless everything of a device works, whatever it was left in.
+#[track_caller]
+pub fn works(endpoint: &Endpoint, device: &Device, vectors: Option<&Vectors>) {
+    device.set_control(0);
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device
+        .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
+        .expect("TPH_ST");
+    assert_eq!(endpoint.entries()[..2], [st(OTHER_CPU), st(CPU)]);
+    if let Some(vectors) = vectors {
+        raise_all(device, vectors, "everything works");
     }
 }

@@ -18,7 +18,7 @@ use tph_selftests::policy::Policy;
 use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
-use tph_selftests::vfio::{cpu, wait_for, StRequest};
+use tph_selftests::vfio::{cpu, wait_for};
 use tph_selftests::{harness, skip, tests, Errno};
 use tph_tests::bed::{Bed, Kind, D0, D3HOT, KINDS, STATES};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
@@ -177,44 +177,6 @@ fn r48_access_in_low_power(bench: &mut Bench) {
     }
 }
 
-/// Whatever the user asks of it in D3hot: refused or dropped, and nothing has changed afterwards.
-fn r50_nothing_reaches_a_device_in_d3hot(bench: &mut Bench) {
-    for kind in KINDS {
-        let bed = Bed::new(bench, kind, Policy::Literal);
-        bed.put(StMode::InterruptVector, Requester::Extended);
-        let before = bed.in_force();
-        bed.device.set_power_state(D3HOT);
-        bed.endpoint.reset_counters();
-
-        assert_eq!(bed.device.control(), before.seen_control, "{kind:?}");
-        let refused = |mut request: StRequest| {
-            let result = bed.device.tph_st(&mut request);
-            assert_eq!(result, Err(Errno::EIO), "{kind:?}");
-        };
-        refused(StRequest::new(0, &[cpu(CPU)]));
-        refused(StRequest::new(0, &bed.sources()).extended());
-        // Dropped.
-        for value in [0, control(StMode::DeviceSpecific, Requester::Standard)] {
-            bed.device.set_control(value);
-            assert_eq!(bed.device.control(), before.seen_control, "{kind:?}");
-        }
-        let counters = bed.endpoint.counters();
-        assert_eq!(
-            (counters.mmio_read, counters.mmio_write, counters.tph_write),
-            (0, 0, 0),
-            "{kind:?}: {counters:?}"
-        );
-        // A lookup needs no device.
-        bed.device.resolve(&[cpu(CPU)], false).expect("TPH_RESOLVE");
-
-        bed.device.set_power_state(D0);
-        assert_eq!(bed.in_force(), before, "{kind:?}");
-        bed.works();
-        drop(bed);
-        bench.next_round();
-    }
-}
-
 fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
     for kind in KINDS {
         the_same_after(bench, kind, |bed| {
@@ -222,15 +184,6 @@ fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
             bed.device.decode_memory(true);
         });
     }
-}
-
-/// A table in the capability has nothing to do with memory space.
-fn r50_memory_disabled_capability(bench: &mut Bench) {
-    let bed = Bed::new(bench, KINDS[0], Policy::IvSt);
-    bed.put(StMode::InterruptVector, Requester::Standard);
-    bed.device.decode_memory(false);
-    bed.device.program(0, &[cpu(OTHER_CPU)]).expect("TPH_ST");
-    assert_eq!(bed.endpoint.entries()[0], st(OTHER_CPU));
 }
 
 /// Sleeping with memory space disabled.
@@ -427,7 +380,5 @@ fn main() -> ExitCode {
         r49_allocated_in_d3hot,
         r49_allocated_in_d3hot_before_low_power,
         r49_freed_while_gone_before_a_write_of_the_power_state,
-        r50_memory_disabled_capability,
-        r50_nothing_reaches_a_device_in_d3hot,
     ])
 }

@@ -4,6 +4,7 @@
 //! the next.
 
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::thread;
 
 use nix::sys::eventfd::EventFd;
@@ -17,6 +18,7 @@ use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, wait_for, Device, OpenBy};
 use tph_selftests::{assert_errno, tests};
+use tph_tests::bed::{Bed, Kind};
 use tph_tests::{each_table, each_table_and_gate, fill, open_with_vectors, st, CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
@@ -29,13 +31,10 @@ fn in_use(endpoint: &Endpoint) -> Device {
 }
 
 /// The device works for the next user.
-fn works_again(endpoint: &Endpoint) {
-    let device = open_with_vectors(endpoint);
-    endpoint.assert_off("open");
-    device.enable(StMode::InterruptVector, Requester::Standard);
-    device.program(0, &[cpu(CPU)]).expect("TPH_ST");
-    assert_eq!(endpoint.entries()[0], st(CPU));
-    drop(device);
+fn works_again(endpoint: &Rc<Endpoint>) {
+    let bed = Bed::open(endpoint.clone(), Kind::of(endpoint));
+    bed.assert_off_and_works("open");
+    drop(bed);
     endpoint.assert_off("close");
 }
 

@@ -12,10 +12,8 @@ use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::pci::Bdf;
 use tph_selftests::protocol::{Access, Fault};
-use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_tests::{st, OTHER_CPU};
-use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 use super::lifetime::pick_without_reset;
 use super::{pick, Bed};
@@ -33,16 +31,12 @@ pub fn r49_freed_while_gone_without_flr(bench: &mut Bench) {
     let endpoint = pick_without_reset(bench);
     bench::bind(&endpoint, Gate::Safe);
     for memory in [true, false] {
-        let bed = Bed::open(endpoint.clone());
-        bed.device
-            .enable(StMode::InterruptVector, Requester::Standard);
-        bed.fill_standard();
+        let bed = Bed::open_in_use(endpoint.clone());
         // With the requester off, nothing but the Command register tells that the device is gone.
         bed.device.set_control(0);
         bed.device.decode_memory(memory);
         endpoint.fault(Fault::AllOnes);
-        let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-        freed.expect("SET_IRQS of a device that is gone");
+        bed.free();
         endpoint.fault(Fault::None);
         let n = usize::from(bed.count());
         assert_eq!(endpoint.entries(), vec![st(OTHER_CPU); n], "out of reach");
@@ -73,10 +67,7 @@ fn invert_interrupt_disable(bdf: &Bdf, over: &AtomicBool) {
 /// between the driver's last look at the register and its write, nobody can tell, and the change is
 /// lost.
 fn close_while_it_changes(endpoint: &Rc<Endpoint>) -> Option<(u64, u64)> {
-    let bed = Bed::open(endpoint.clone());
-    bed.device
-        .enable(StMode::InterruptVector, Requester::Standard);
-    bed.fill_standard();
+    let bed = Bed::open_in_use(endpoint.clone());
     bed.device.decode_memory(false);
     let mark = endpoint.mark();
     let (bdf, over) = (&endpoint.bdf, AtomicBool::new(false));

@@ -1,67 +1,107 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A table in MSI-X that the device does not decode: TPH_ST refuses, and touches nothing.
+//! TPH_ST to a device that does not decode memory, or sleeps: what is out of reach is not touched.
+//! Memory matters to a table in MSI-X, and not to one in the capability.
 
-use tph_selftests::assert_errno;
-use tph_selftests::bench::{self, Bench};
-use tph_selftests::module::Gate;
-use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::bench::Bench;
+use tph_selftests::policy::Policy;
+use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_COMMAND_MEMORY;
 use tph_selftests::vfio::{cpu, StRequest, FAULT_UNTOUCHED};
-use tph_tests::{st, CPU};
+use tph_selftests::Errno;
+use tph_tests::bed::{Bed, Kind, D0, D3HOT, KINDS};
+use tph_tests::{st, CPU, OTHER_CPU};
 
-use super::lifetime::{in_d3hot, IN_FORCE};
-use super::Bed;
+use super::lifetime::IN_FORCE;
 
-fn refused(bed: &Bed, what: &str) {
-    bed.endpoint.reset_counters();
-    let mut request = StRequest::new(0, &[cpu(CPU)]);
-    assert_errno!(bed.device.tph_st(&mut request), EIO, "{what}");
-    assert_eq!(request.fault, FAULT_UNTOUCHED, "{what}");
+/// A device of a kind, enabled, with tags.
+fn in_use(bench: &mut Bench, kind: Kind, policy: Policy) -> Bed {
+    let bed = Bed::new(bench, kind, policy);
+    bed.put(StMode::InterruptVector, Requester::Extended);
+    bed
+}
+
+/// Fails the test if table or Control were touched since the counters were reset.
+fn assert_untouched(bed: &Bed, what: &str) {
     let counters = bed.endpoint.counters();
     assert_eq!(
-        (counters.mmio_read, counters.mmio_write),
-        (0, 0),
+        (counters.mmio_read, counters.mmio_write, counters.tph_write),
+        (0, 0, 0),
         "{what}: {counters:?}"
     );
 }
 
-pub fn r50_memory_disabled(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.fill_standard();
-    let before = bed.endpoint.entries();
-    bed.device.decode_memory(false);
-    refused(&bed, "memory disabled");
-    assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
-    bed.endpoint.assert_kernel_agrees();
-    bed.device.decode_memory(true);
-    assert_eq!(bed.endpoint.entries(), before);
-    bed.device.program(0, &[cpu(CPU)]).expect("decoded again");
-    assert_eq!(bed.endpoint.entries()[0], st(CPU));
-    bed.raise_all("decoded again");
+/// A batch in either namespace is refused.
+fn refused(bed: &Bed, what: &str) {
+    bed.endpoint.reset_counters();
+    for request in [
+        StRequest::new(0, &[cpu(CPU)]),
+        StRequest::new(0, &bed.sources()).extended(),
+    ] {
+        let mut request = request;
+        assert_eq!(bed.device.tph_st(&mut request), Err(Errno::EIO), "{what}");
+        assert_eq!(request.fault, FAULT_UNTOUCHED, "{what}");
+    }
+    assert_untouched(bed, what);
 }
 
-pub fn r50_d3hot(bench: &mut Bench) {
-    let bed = in_d3hot(bench);
-    assert_eq!(bed.endpoint.state().power_state, 3);
-    refused(&bed, "D3hot");
-    bed.device.set_power_state(0);
-    assert_eq!(bed.endpoint.state().power_state, 0);
-    bed.device.program(0, &[cpu(CPU)]).expect("in D0 again");
-    assert_eq!(bed.endpoint.entries()[0], st(CPU));
+pub fn r50_memory_disabled(bench: &mut Bench) {
+    for kind in KINDS {
+        let bed = in_use(bench, kind, Policy::IvSt);
+        let before = bed.in_force();
+        bed.device.decode_memory(false);
+        if kind.in_msix {
+            refused(&bed, "memory disabled");
+            bed.endpoint.assert_kernel_agrees();
+        } else {
+            bed.device.program(0, &[cpu(OTHER_CPU)]).expect("TPH_ST");
+            assert_eq!(bed.endpoint.entries()[0], st(OTHER_CPU));
+            bed.device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
+        }
+        assert_eq!(bed.in_force(), before, "{kind:?}");
+        bed.device.decode_memory(true);
+        assert_eq!(bed.in_force(), before, "{kind:?}: decoded again");
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
+/// Whatever the user asks of it in D3hot: refused or dropped, and nothing has changed afterwards.
+pub fn r48_r50_nothing_reaches_a_device_in_d3hot(bench: &mut Bench) {
+    for kind in KINDS {
+        let bed = in_use(bench, kind, Policy::Literal);
+        let before = bed.in_force();
+        bed.device.set_power_state(D3HOT);
+        assert_eq!(bed.power_state(), D3HOT as u8);
+        let what = format!("D3hot, {kind:?}");
+        assert_eq!(bed.device.control(), before.seen_control, "{what}");
+        refused(&bed, &what);
+        // Dropped.
+        for value in [0, control(StMode::DeviceSpecific, Requester::Standard)] {
+            bed.device.set_control(value);
+            assert_eq!(bed.device.control(), before.seen_control, "{what}");
+        }
+        assert_untouched(&bed, &what);
+        // A lookup needs no device.
+        bed.device.resolve(&[cpu(CPU)], false).expect("TPH_RESOLVE");
+
+        bed.device.set_power_state(D0);
+        assert_eq!(bed.power_state(), D0 as u8);
+        assert_eq!(bed.in_force(), before, "{kind:?}");
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
 }
 
 /// A device that loses its state in D3hot, and is reset there, has lost Memory Space Enable after
 /// that, although the user's Command register has it.
 pub fn r50_reset_in_d3hot_that_loses_memory_space(bench: &mut Bench) {
-    let endpoint = bench.pick_with("an ST table in MSI-X and no No_Soft_Reset", |traits| {
-        traits.in_msix && traits.extended && !traits.no_soft_reset
-    });
-    bench::bind(&endpoint, Gate::Safe);
-    let bed = Bed::open(endpoint);
-    bed.device.set_power_state(3);
+    let bed = Bed::new(bench, KINDS[3], Policy::IvSt);
+    bed.device.set_power_state(D3HOT);
     bed.endpoint.bdf.reset().expect("a reset through sysfs");
-    bed.device.set_power_state(0);
+    bed.device.set_power_state(D0);
     let command = u32::from(bed.endpoint.state().command);
     assert_eq!(command & PCI_COMMAND_MEMORY, 0, "what this test is about");
     bed.device

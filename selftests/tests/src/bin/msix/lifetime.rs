@@ -17,7 +17,7 @@ use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, Vectors};
 use tph_tests::{st, CPU, OTHER_CPU};
-use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
+use vfio_bindings::bindings::vfio::VFIO_PCI_BAR0_REGION_INDEX;
 
 use super::{pick, Bed, VECTORS};
 
@@ -37,22 +37,6 @@ fn pick_without_flr(bench: &mut Bench) -> Rc<Endpoint> {
     bench.pick_with("an ST table in MSI-X, without FLR", |traits| {
         traits.in_msix && !traits.flr
     })
-}
-
-/// Everything of it works: enable, program, interrupt; and the kernel's copy of the control words
-/// holds no tag of before.
-fn works_from_zero(bed: &Bed, what: &str) {
-    bed.endpoint.assert_off(what);
-    bed.mask_and_unmask();
-    bed.endpoint.assert_off(&format!("{what}, mask and unmask"));
-    bed.device
-        .enable(StMode::InterruptVector, Requester::Extended);
-    bed.device
-        .program(1, &[cpu(CPU)])
-        .unwrap_or_else(|error| panic!("{what}: TPH_ST afterwards: {error}"));
-    let tags = bed.endpoint.entries();
-    assert_eq!(tags[..3], [0, st(CPU), 0], "{what}");
-    bed.raise_all(what);
 }
 
 fn left_by_an_earlier_driver(endpoint: &Endpoint) {
@@ -130,13 +114,9 @@ pub fn r45_close_after_a_mapping(bench: &mut Bench) {
 
 fn close(endpoint: Rc<Endpoint>) {
     for vectors_stay in [true, false] {
-        let bed = Bed::open(endpoint.clone());
-        bed.device
-            .enable(StMode::InterruptVector, Requester::Standard);
-        bed.fill_standard();
+        let bed = Bed::open_in_use(endpoint.clone());
         if !vectors_stay {
-            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-            freed.expect("SET_IRQS");
+            bed.free();
         }
         drop(bed);
         endpoint.assert_off(if vectors_stay {
@@ -146,25 +126,7 @@ fn close(endpoint: Rc<Endpoint>) {
         });
     }
     // For the next user, too.
-    let bed = Bed::open(endpoint);
-    works_from_zero_standard(&bed);
-}
-
-fn works_from_zero_standard(bed: &Bed) {
-    bed.endpoint.assert_off("open");
-    bed.mask_and_unmask();
-    bed.endpoint.assert_off("open, mask and unmask");
-}
-
-impl Bed {
-    /// The tag of a CPU for each vector, whatever the policy.
-    pub fn fill_standard(&self) {
-        let n = usize::from(self.count());
-        self.device
-            .program(0, &vec![cpu(OTHER_CPU); n])
-            .expect("TPH_ST of all vectors");
-        assert_eq!(self.endpoint.entries(), vec![st(OTHER_CPU); n]);
-    }
+    Bed::open(endpoint).assert_off_and_works("open");
 }
 
 pub fn r45_close_with_and_without_vectors(bench: &mut Bench) {
@@ -181,10 +143,7 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
             true => pick_without_reset(bench),
         };
         bench::bind(&endpoint, Gate::Safe);
-        let bed = Bed::open(endpoint.clone());
-        bed.device
-            .enable(StMode::InterruptVector, Requester::Standard);
-        bed.fill_standard();
+        let bed = Bed::open_in_use(endpoint.clone());
         bed.device.decode_memory(false);
         drop(bed);
         endpoint.assert_off(&format!(
@@ -199,14 +158,10 @@ pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
     for vectors_stay in [true, false] {
         let endpoint = pick_without_reset(bench);
         bench::bind(&endpoint, Gate::Safe);
-        let bed = Bed::open(endpoint.clone());
-        bed.device
-            .enable(StMode::InterruptVector, Requester::Standard);
-        bed.fill_standard();
+        let bed = Bed::open_in_use(endpoint.clone());
         bed.device.set_power_state(3);
         if !vectors_stay {
-            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-            freed.expect("SET_IRQS in D3hot");
+            bed.free();
         }
         drop(bed);
         endpoint.assert_off(&format!("close in D3hot, vectors stay: {vectors_stay}"));
@@ -234,10 +189,7 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
     drop(bed);
     for accesses in [0, 1, 3, all / 2, all - 1] {
         for how in ["close", "a write to Control", "SET_IRQS"] {
-            let bed = Bed::open(endpoint.clone());
-            bed.device
-                .enable(StMode::InterruptVector, Requester::Standard);
-            bed.fill_standard();
+            let bed = Bed::open_in_use(endpoint.clone());
             endpoint.fault(Fault::StopAfter { accesses });
             let stopped = bed.device.program(0, &[cpu(CPU); 4]);
             assert_errno!(stopped, EIO, "{accesses} accesses");
@@ -251,8 +203,7 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
                     assert_eq!(endpoint.control(), IN_FORCE, "{accesses} accesses");
                 }
                 "SET_IRQS" => {
-                    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-                    freed.expect("SET_IRQS");
+                    bed.free();
                     let tags = endpoint.entries();
                     assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
                     assert_eq!(endpoint.control(), 0, "{accesses} accesses");
@@ -275,37 +226,22 @@ pub fn r45_owner_killed_without_flr(bench: &mut Bench) {
 }
 
 pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.fill_standard();
+    let bed = Bed::in_use(bench);
     bed.device.decode_memory(false);
     bed.device.reset().expect("VFIO_DEVICE_RESET");
     bed.endpoint.assert_off("a reset with memory disabled");
     bed.device.decode_memory(true);
-    works_from_zero(&bed, "a reset with memory disabled");
-}
-
-/// What a reset could not reach is gone with the next change of vectors, and does not come into
-/// use.
-pub fn r46_reset_with_memory_disabled_then_set_irqs(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.fill_standard();
-    bed.device.decode_memory(false);
-    bed.device.reset().expect("VFIO_DEVICE_RESET");
-    bed.device.decode_memory(true);
-    bed.mask_and_unmask();
-    works_from_zero(&bed, "a reset with memory disabled, then SET_IRQS");
+    bed.assert_off_and_works("a reset with memory disabled");
 }
 
 pub fn r46_reset_without_vectors(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.fill_standard();
-    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-    freed.expect("SET_IRQS");
+    let bed = Bed::in_use(bench);
+    bed.free();
     bed.device.reset().expect("VFIO_DEVICE_RESET");
     bed.endpoint.assert_off("a reset without vectors");
     let vectors = Vectors::allocate(&bed.device, bed.count().into()).expect("SET_IRQS");
     let bed = Bed { vectors, ..bed };
-    works_from_zero(&bed, "a reset without vectors");
+    bed.assert_off_and_works("a reset without vectors");
 }
 
 pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
@@ -313,13 +249,10 @@ pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
     let n = usize::from(bed.count());
     for round in 0..3 {
         bed.fill_standard();
-        let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-        freed.expect("SET_IRQS");
+        bed.free();
         assert_eq!(bed.endpoint.entries(), vec![0; n], "freed, round {round}");
         assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
-        bed.device
-            .set_msix(0, &bed.vectors.descriptors())
-            .expect("SET_IRQS");
+        bed.allocate_again();
         bed.mask_and_unmask();
         assert_eq!(bed.endpoint.entries(), vec![0; n], "new, round {round}");
         bed.endpoint.assert_kernel_agrees();
@@ -328,11 +261,9 @@ pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
 }
 
 pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let bed = Bed::in_use(bench);
     let n = usize::from(bed.count());
-    bed.fill_standard();
-    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-    freed.expect("SET_IRQS");
+    bed.free();
     let events = bed.vectors.descriptors();
     bed.device.set_msix(0, &events[..4]).expect("SET_IRQS");
     assert_eq!(bed.endpoint.entries(), vec![0; n], "4 vectors");
@@ -347,16 +278,12 @@ pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
 
 /// What could not be reached then must not come into use later.
 pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let bed = Bed::in_use(bench);
     let n = usize::from(bed.count());
-    bed.fill_standard();
     bed.device.decode_memory(false);
-    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-    freed.expect("SET_IRQS with memory disabled");
+    bed.free();
     bed.device.decode_memory(true);
-    bed.device
-        .set_msix(0, &bed.vectors.descriptors())
-        .expect("SET_IRQS");
+    bed.allocate_again();
     assert_eq!(bed.endpoint.entries(), vec![0; n]);
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.mask_and_unmask();
@@ -364,25 +291,15 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
-/// A device that keeps what it has in D3hot, where it is now.
-pub fn in_d3hot(bench: &mut Bench) -> Bed {
+/// The same of a device that takes no access at all in D3hot, and keeps what it has there.
+pub fn r49_freed_in_d3hot(bench: &mut Bench) {
     let endpoint = bench.pick_with("an ST table in MSI-X and No_Soft_Reset", |traits| {
         traits.in_msix && traits.extended && traits.no_soft_reset
     });
     bench::bind(&endpoint, Gate::Safe);
-    let bed = Bed::open(endpoint);
-    bed.device
-        .enable(StMode::InterruptVector, Requester::Extended);
-    bed.fill_standard();
+    let bed = Bed::open_in_use(endpoint);
     bed.device.set_power_state(3);
-    bed
-}
-
-/// The same of a device that takes no access at all then.
-pub fn r49_freed_in_d3hot(bench: &mut Bench) {
-    let bed = in_d3hot(bench);
-    let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-    freed.expect("SET_IRQS in D3hot");
+    bed.free();
     // The PCI core masks vectors whatever the power state.
     bed.endpoint.clear_violations();
     let n = usize::from(bed.count());
@@ -394,9 +311,7 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
     bed.device.set_power_state(0);
     assert_eq!(bed.endpoint.entries(), vec![0; n], "in D0 again");
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
-    bed.device
-        .set_msix(0, &bed.vectors.descriptors())
-        .expect("SET_IRQS");
+    bed.allocate_again();
     assert_eq!(bed.endpoint.entries(), vec![0; n]);
     bed.mask_and_unmask();
     assert_eq!(bed.endpoint.entries(), vec![0; n], "mask and unmask");
@@ -413,11 +328,9 @@ pub fn r49_freed_while_enabled(bench: &mut Bench) {
         Requester::Standard,
         Requester::Extended,
     ] {
-        let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-        bed.fill_standard();
+        let bed = Bed::in_use(bench);
         bed.device.enable(StMode::InterruptVector, requester);
-        let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-        freed.expect("SET_IRQS");
+        bed.free();
         let expected = control(StMode::InterruptVector, requester);
         assert_eq!(bed.endpoint.control(), expected, "{requester:?}");
         assert!(bed.endpoint.entries().iter().all(|&tag| tag == 0));

@@ -63,9 +63,7 @@ fn reset(device: &Device) {
 
 pub fn r43_many_threads(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.device
-        .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-        .expect("SET_IRQS of none");
+    bed.free();
     let device = &bed.device;
     let events = bed.vectors.descriptors();
     thread::scope(|scope| {
@@ -81,7 +79,8 @@ pub fn r43_many_threads(bench: &mut Bench) {
     assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
     assert_eq!(bed.device.control(), bed.endpoint.control());
     bed.endpoint.assert_kernel_agrees();
-    works(&bed);
+    bed.allocate_again();
+    bed.works();
 }
 
 /// A batch is whole whenever somebody looks: with vectors that stay.
@@ -100,7 +99,7 @@ pub fn r43_no_half_batch(bench: &mut Bench) {
         tags[..BATCH] == [st(CPU); BATCH] || tags[..BATCH] == [st(OTHER_CPU); BATCH],
         "{tags:x?}"
     );
-    works(&bed);
+    bed.works();
 }
 
 /// Is over when this is dropped.
@@ -145,19 +144,5 @@ pub fn r88_bits_beside_tph_enabled(bench: &mut Bench) {
         let toggled = other.join().expect("a thread");
         toggled.expect("the bit beside it is what was written last");
     });
-    works(&bed);
-}
-
-fn works(bed: &Bed) {
-    bed.device
-        .set_msix(0, &bed.vectors.descriptors())
-        .expect("SET_IRQS");
-    bed.device.set_control(0);
-    bed.device
-        .enable(StMode::InterruptVector, Requester::Standard);
-    bed.device
-        .program(0, &[cpu(OTHER_CPU), cpu(CPU)])
-        .expect("TPH_ST");
-    assert_eq!(bed.endpoint.entries()[..2], [st(OTHER_CPU), st(CPU)]);
-    bed.raise_all("afterwards");
+    bed.works();
 }
