@@ -229,7 +229,7 @@ fn r47_snapshot_of_an_earlier_state(bench: &mut Bench) {
     endpoint.assert_off("a reset through sysfs");
 }
 
-fn r47_reset_at_close_leaves_nothing_behind(bench: &mut Bench) {
+fn r46_r47_reset_at_close_leaves_nothing_behind(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let endpoint = bench.take(Gate::Safe, want);
         for _ in 0..3 {
@@ -256,6 +256,6 @@ fn main() -> ExitCode {
         r45_rmmod,
         r45_the_next_driver_finds_nothing,
         r47_snapshot_of_an_earlier_state,
-        r47_reset_at_close_leaves_nothing_behind,
+        r46_r47_reset_at_close_leaves_nothing_behind,
     ])
 }

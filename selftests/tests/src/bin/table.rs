@@ -515,7 +515,7 @@ fn r39_all_tags_of_both_namespaces(bench: &mut Bench) {
     assert_eq!(held, values);
 }
 
-fn r42_control_is_what_it_was(bench: &mut Bench) {
+fn r33_r42_control_is_what_it_was(bench: &mut Bench) {
     each_table_and_gate(bench, |bench, want, gate| {
         let (endpoint, device) = opened_as(bench, want, gate);
         let modes: &[StMode] = match gate {
@@ -654,6 +654,6 @@ fn main() -> ExitCode {
         r39_every_range_of_small_tables,
         r39_ranges_of_large_tables,
         r39_all_tags_of_both_namespaces,
-        r42_control_is_what_it_was,
+        r33_r42_control_is_what_it_was,
     ])
 }

@@ -46,7 +46,7 @@ fn with_tag(tag: Tag) -> Option<TlpHint> {
     })
 }
 
-fn r39_tags_arrive_on_the_wire(bench: &mut Bench) {
+fn r39_r40_tags_arrive_on_the_wire(bench: &mut Bench) {
     each_table_and_gate(bench, |bench, want, gate| {
         let wire = Wire::new(bench, want, gate);
         let device = &wire.device;
@@ -76,7 +76,7 @@ fn r39_tags_arrive_on_the_wire(bench: &mut Bench) {
 }
 
 /// A tag of its own for each entry.
-fn r39_literals_arrive_on_the_wire(bench: &mut Bench) {
+fn r39_r40_literals_arrive_on_the_wire(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let wire = Wire::new(bench, want, Gate::Unsafe);
         let offer = wire.device.tph().expect("GET of TPH");
@@ -118,8 +118,8 @@ fn r46_no_tag_on_the_wire_after_a_reset(bench: &mut Bench) {
 
 fn main() -> ExitCode {
     harness::run(tests![
-        r39_tags_arrive_on_the_wire,
-        r39_literals_arrive_on_the_wire,
+        r39_r40_tags_arrive_on_the_wire,
+        r39_r40_literals_arrive_on_the_wire,
         r46_no_tag_on_the_wire_after_a_reset,
     ])
 }

@@ -234,7 +234,7 @@ pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
     bed.assert_off_and_works("a reset with memory disabled");
 }
 
-pub fn r46_reset_without_vectors(bench: &mut Bench) {
+pub fn r46_r49_reset_without_vectors(bench: &mut Bench) {
     let bed = Bed::in_use(bench);
     bed.free();
     bed.device.reset().expect("VFIO_DEVICE_RESET");

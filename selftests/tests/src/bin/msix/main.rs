@@ -184,7 +184,7 @@ fn main() -> ExitCode {
         r45_close_in_d3hot_without_flr,
         r45_owner_killed_without_flr,
         r46_reset_with_memory_disabled,
-        r46_reset_without_vectors,
+        r46_r49_reset_without_vectors,
         r49_nothing_is_freed_nothing_is_written,
         r49_vectors_freed_and_allocated_again,
         r49_fewer_vectors_than_before,
