@@ -62,27 +62,27 @@ pub type Offer = vfio_device_feature_tph;
 pub type Source = vfio_tph_source;
 
 /// A source that is a CPU's volatile memory.
-pub fn cpu(number: u32) -> Source {
+pub const fn cpu(number: u32) -> Source {
     source(VFIO_TPH_SOURCE_CPU, 0, number)
 }
 
 /// A source that is a CPU's persistent memory.
-pub fn cpu_persistent(number: u32) -> Source {
+pub const fn cpu_persistent(number: u32) -> Source {
     source(VFIO_TPH_SOURCE_CPU, VFIO_TPH_SOURCE_MEM_PM, number)
 }
 
 /// A source that is a tag.
-pub fn literal(tag: u32) -> Source {
+pub const fn literal(tag: u32) -> Source {
     source(VFIO_TPH_SOURCE_LITERAL, 0, tag)
 }
 
 /// The source that clears an entry.
-pub fn none() -> Source {
+pub const fn none() -> Source {
     source(VFIO_TPH_SOURCE_NONE, 0, 0)
 }
 
 /// Any source, also one that there is not.
-pub fn source(kind: u32, flags: u32, value: u32) -> Source {
+pub const fn source(kind: u32, flags: u32, value: u32) -> Source {
     Source {
         type_: kind as u8,
         flags: flags as u8,

@@ -32,42 +32,10 @@ use tph_tests::{
 
 /// Sources that are refused whatever the policy, and with what.
 const BAD: [(Source, Errno); 4] = [
-    (
-        Source {
-            type_: 4,
-            flags: 0,
-            reserved: 0,
-            value: 0,
-        },
-        Errno::EINVAL,
-    ),
-    (
-        Source {
-            type_: VFIO_TPH_SOURCE_CPU as u8,
-            flags: 0,
-            reserved: 0,
-            value: u32::MAX,
-        },
-        Errno::EINVAL,
-    ),
-    (
-        Source {
-            type_: VFIO_TPH_SOURCE_CPU as u8,
-            flags: VFIO_TPH_SOURCE_MEM_PM as u8,
-            reserved: 0,
-            value: 3,
-        },
-        Errno::EOPNOTSUPP,
-    ),
-    (
-        Source {
-            type_: VFIO_TPH_SOURCE_NONE as u8,
-            flags: 0,
-            reserved: 0,
-            value: 1,
-        },
-        Errno::EINVAL,
-    ),
+    (source(4, 0, 0), Errno::EINVAL),
+    (cpu(u32::MAX), Errno::EINVAL),
+    (cpu_persistent(3), Errno::EOPNOTSUPP),
+    (source(VFIO_TPH_SOURCE_NONE, 0, 1), Errno::EINVAL),
 ];
 
 fn r3_a_batch_is_all_or_nothing(bench: &mut Bench) {
