@@ -333,12 +333,10 @@ fn r12_what_each_policy_offers(bench: &mut Bench) {
     const NS: u32 = VFIO_TPH_MODE_NS;
     const IV: u32 = VFIO_TPH_MODE_IV;
     const DS: u32 = VFIO_TPH_MODE_DS;
-    for in_msix in [false, true] {
+    for want in &Want::TABLES {
+        let in_msix = want.in_msix;
         for policy in Policy::ALL {
-            let endpoint = match in_msix {
-                false => bench.pick(&Want::TABLE),
-                true => bench.pick_with("an ST table in MSI-X", |t| t.in_msix && t.extended),
-            };
+            let endpoint = bench.pick(want);
             policy::bind(&endpoint, policy);
             let device = endpoint.open();
             let offer = device.tph().expect("GET of TPH");
@@ -440,14 +438,12 @@ fn r20_no_st_still_hints(bench: &mut Bench) {
 /// entry of the table there.
 fn r18_device_specific_mode_end_to_end(bench: &mut Bench) {
     const IOVA: u64 = 0x10_0000;
-    for in_msix in [false, true] {
-        let endpoint = match in_msix {
-            false => bench.pick(&Want::TABLE),
-            true => bench.pick_with("an ST table in MSI-X", |t| t.in_msix && t.extended),
-        };
+    for want in &Want::TABLES {
+        let endpoint = bench.pick(want);
         policy::bind(&endpoint, Policy::DsSt);
         let device = endpoint.open();
         let memory = device.map_dma(1, IOVA).expect("memory for DMA");
+        let in_msix = want.in_msix;
         let _vectors = in_msix.then(|| Vectors::allocate(&device, 4).expect("SET_IRQS"));
 
         for (requester, extended) in [(Requester::Standard, false), (Requester::Extended, true)] {

@@ -77,7 +77,7 @@ fn r51_life_cycles(bench: &mut Bench) {
 
     let cycles = number("TPH_SOAK_CYCLES", 20);
     let cap = bench.pick(&Want::TABLE);
-    let msix = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
+    let msix = bench.pick(&Want::MSIX);
     let both = || {
         cycle(&cap);
         cycle(&msix);

@@ -144,9 +144,7 @@ pub fn r64_table_in_msix(bench: &mut Bench) {
         return;
     };
     exporter.publish(HINTS).expect("SET");
-    let endpoint = bench.pick_with("an ST table in MSI-X and extended TPH", |traits| {
-        traits.in_msix && traits.extended
-    });
+    let endpoint = bench.pick(&Want::MSIX);
     policy::bind_under(&endpoint, exporter.gate, Policy::DsSt);
     let device = exporter.open_other(&endpoint);
     let _vectors = Vectors::allocate(&device, 4).expect("SET_IRQS");

@@ -118,7 +118,7 @@ pub fn r51_fault_in_config_writes(bench: &mut Bench) {
 pub fn r51_fault_in_set_irqs(bench: &mut Bench) {
     const COUNT: usize = 2;
 
-    let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
+    let endpoint = bench.pick(&Want::MSIX);
     as_vfio_pci(&endpoint, Gate::Safe, "SET_IRQS", |device| {
         let ours = endpoint.bdf.driver().as_deref() == Some(VFIO_TPH);
         let vectors = Vectors::allocate(device, COUNT as u32).expect("SET_IRQS");
@@ -181,7 +181,7 @@ fn call_as_vfio_pci(
 
 /// Of a BAR that has no hole, and of one that has: the list of areas is allocated.
 pub fn r51_fault_in_region_info(bench: &mut Bench) {
-    let endpoint = bench.pick_with("an ST table in MSI-X", |traits| traits.in_msix);
+    let endpoint = bench.pick(&Want::MSIX);
     for gate in Gate::BOTH {
         call_as_vfio_pci(&endpoint, gate, "region info", |device| {
             device.region_bytes(VFIO_PCI_BAR0_REGION_INDEX).map(drop)
