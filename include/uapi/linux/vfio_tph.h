@@ -23,6 +23,7 @@
 #define VFIO_DEVICE_FEATURE_TPH_ST		0x5451	/* SET */
 #define VFIO_DEVICE_FEATURE_TPH_RESOLVE		0x5452	/* GET */
 #define VFIO_DEVICE_FEATURE_DMA_BUF_TPH		0x5453	/* SET */
+#define VFIO_DEVICE_FEATURE_TPH_MAP		0x5454	/* SET */
 
 /*
  * All of them, also for PROBE:
@@ -75,6 +76,7 @@ struct vfio_device_feature_tph {
 #define VFIO_TPH_FLAG_COMPLETER		(1 << 6) /* the device is a TPH completer */
 #define VFIO_TPH_FLAG_COMPLETER_EXT	(1 << 7) /* ... and an extended one */
 #define VFIO_TPH_FLAG_ST_DMABUF		(1 << 8) /* TPH_ST takes DMABUF sources */
+#define VFIO_TPH_FLAG_VIRTUAL		(1 << 9) /* virtual tags, by a map */
 	__u16	st_entries;
 	__u8	modes;
 #define VFIO_TPH_MODE_NS		(1 << 0) /* No ST */
@@ -120,6 +122,7 @@ struct vfio_device_feature_tph {
  *   -EBADF       bad dma-buf fd
  *   -ENODEV      a dma-buf whose memory is out of reach: disabled, or given up
  *   -EINTR       a signal, while an exporter was busy
+ *   -EBUSY       the table has virtual tags, by VFIO_DEVICE_FEATURE_TPH_MAP or tph_vcpus
  *   -EIO         the device stopped answering, and TPH is off; or it is in D3, or
  *                does not decode the memory that its table is in
  */
@@ -206,6 +209,49 @@ struct vfio_device_feature_dma_buf_tph {
 	__u16	steering_tag_ext;
 	__u8	steering_tag;
 	__u8	ph;
+};
+
+#define VFIO_TPH_MAP_MAX		255
+
+/**
+ * struct vfio_device_feature_tph_map - what the tags of a guest stand for
+ * @flags: 0
+ * @count: number of virtual tags, 0 to VFIO_TPH_MAP_MAX; 0 takes the map away
+ * @fault: written when a source is refused: its position in @sources
+ * @reserved: 0
+ * @sources: VFIO_TPH_SOURCE_CPU or VFIO_TPH_SOURCE_NONE; the first one is what the
+ *	virtual tag 1 stands for
+ *
+ * VFIO_DEVICE_FEATURE_TPH_MAP, SET. For a monitor whose guest steers with its own
+ * kernel: the device shows an ST table in the capability, whatever hardware has, of
+ * virtual tags that the guest reads and writes in config space. In Interrupt Vector
+ * mode hardware's entry has the tag of what the virtual tag stands for, in the
+ * namespace that Requester Enable selects; none where firmware has none. A virtual
+ * tag beyond the map, and 0, is no tag.
+ *
+ * The map lasts until it is taken away or the device is closed; a reset leaves it
+ * alone. It should be there before config space is read: it changes what is shown.
+ * One map may follow another at any time, when virtual CPUs were moved. With the first
+ * one and when the last one goes all entries become 0.
+ *
+ * CPUs below VFIO_TPH_POLICY_DS_ST as for TPH_ST. Whether firmware has a tag for them
+ * is not asked here.
+ *
+ *   -EOPNOTSUPP  also without Interrupt Vector mode, without an ST table, and where
+ *                not one entry fits behind the registers
+ *   -EBUSY       the map is the administrator's (tph_vcpus in sysfs); the first map
+ *                or the last one while Requester Enable is not 00b
+ *   -EINVAL      a malformed source, DMABUF, LITERAL, a CPU that is not present
+ *   -EPERM       below VFIO_TPH_POLICY_DS_ST a CPU that is not the caller's
+ *   -EIO         entries cannot be cleared, and nothing has changed; or the device
+ *                stopped answering: TPH is off, and the map is the one of before
+ */
+struct vfio_device_feature_tph_map {
+	__u32	flags;
+	__u32	count;
+	__u32	fault;
+	__u32	reserved;
+	struct vfio_tph_source sources[];
 };
 
 #endif /* _UAPI_LINUX_VFIO_TPH_H */

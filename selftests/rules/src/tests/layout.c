@@ -78,4 +78,11 @@ void layout(void)
 	MEMBER(vfio_device_feature_dma_buf_tph, steering_tag_ext, 8, 2);
 	MEMBER(vfio_device_feature_dma_buf_tph, steering_tag, 10, 1);
 	MEMBER(vfio_device_feature_dma_buf_tph, ph, 11, 1);
+
+	STRUCT(vfio_device_feature_tph_map, 16);
+	MEMBER(vfio_device_feature_tph_map, flags, 0, 4);
+	MEMBER(vfio_device_feature_tph_map, count, 4, 4);
+	MEMBER(vfio_device_feature_tph_map, fault, 8, 4);
+	MEMBER(vfio_device_feature_tph_map, reserved, 12, 4);
+	ARRAY(vfio_device_feature_tph_map, sources, 16, 8);
 }

@@ -54,7 +54,7 @@ fn dump(target: &str) -> Layout {
 #[test]
 fn r8_one_layout_on_32_and_64_bit() {
     let (narrow, wide) = (dump("-m32"), dump("-m64"));
-    assert_eq!(narrow.len(), 6 + 29, "a line is missing from the dump");
+    assert_eq!(narrow.len(), 7 + 34, "a line is missing from the dump");
     assert_eq!(narrow, wide);
 }
 
@@ -150,6 +150,15 @@ fn r8_generated_bindings_agree_with_c() {
     agrees!(
         layout,
         vfio_device_feature_tph_resolve {
+            flags,
+            count,
+            fault,
+            reserved
+        }
+    );
+    agrees!(
+        layout,
+        vfio_device_feature_tph_map {
             flags,
             count,
             fault,
