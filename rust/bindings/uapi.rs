@@ -6,11 +6,13 @@
 pub(crate) use super::bindings::{
     vfio_device_feature_dma_buf_tph,
     vfio_device_feature_tph,
+    vfio_device_feature_tph_map,
     vfio_device_feature_tph_resolve,
     vfio_device_feature_tph_st,
     vfio_tph_resolution,
     vfio_tph_source,
     EBADF,
+    EBUSY,
     EINVAL,
     EIO,
     ENODEV,
@@ -23,12 +25,14 @@ pub(crate) use super::bindings::{
     PCI_ACS_EGRESS_CTL_V,
     PCI_CAP_VC_BASE_SIZEOF,
     PCI_CAP_VC_PER_VC_SIZEOF,
+    PCI_COMMAND,
     PCI_DLF_CAP,
     PCI_DOE_READ,
     PCI_DPA_BASE_SIZEOF,
     PCI_DPA_CAP,
     PCI_DPA_CAP_SUBSTATE_MASK,
     PCI_DVSEC_HEADER1,
+    PCI_ERR_PREFIX_LOG,
     PCI_ERR_ROOT_COMMAND,
     PCI_EXP_DEVCAP2_TPH_COMP_EXT_TPH,
     PCI_EXP_DEVCAP2_TPH_COMP_MASK,
@@ -101,6 +105,7 @@ pub(crate) use super::bindings::{
     PCI_VNDR_HEADER,
     VFIO_DEVICE_FEATURE_DMA_BUF_TPH,
     VFIO_DEVICE_FEATURE_TPH,
+    VFIO_DEVICE_FEATURE_TPH_MAP,
     VFIO_DEVICE_FEATURE_TPH_RESOLVE,
     VFIO_DEVICE_FEATURE_TPH_ST,
     VFIO_DEVICE_TPH_EXTENDED,
@@ -115,6 +120,8 @@ pub(crate) use super::bindings::{
     VFIO_TPH_FLAG_ST_CAP,
     VFIO_TPH_FLAG_ST_DMABUF,
     VFIO_TPH_FLAG_ST_MSIX,
+    VFIO_TPH_FLAG_VIRTUAL,
+    VFIO_TPH_MAP_MAX,
     VFIO_TPH_POLICY_DS_ST,
     VFIO_TPH_POLICY_IV_ST,
     VFIO_TPH_POLICY_LITERAL,
@@ -146,6 +153,9 @@ unsafe impl FromBytes for vfio_tph_resolution {}
 unsafe impl FromBytes for vfio_device_feature_tph_resolve {}
 // SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
 unsafe impl FromBytes for vfio_device_feature_dma_buf_tph {}
+// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`);
+// the flexible array at the end has no size.
+unsafe impl FromBytes for vfio_device_feature_tph_map {}
 // SAFETY: No padding (asserted in `layout.h`), no interior mutability.
 unsafe impl AsBytes for vfio_device_feature_tph {}
 // SAFETY: No padding (asserted in `layout.h`), no interior mutability.

@@ -103,8 +103,10 @@ pub(crate) struct Offer {
     pub(crate) completer: Completer,
     /// Where the device has its ST table, shown or not.
     pub(crate) hardware_table: TableLocation,
-    /// ST entries that `VFIO_DEVICE_FEATURE_TPH_ST` can address.
+    /// ST entries that `VFIO_DEVICE_FEATURE_TPH_ST` can address, or virtual ones.
     pub(crate) entries: u16,
+    /// Whether they are virtual, and `VFIO_DEVICE_FEATURE_TPH_ST` cannot.
+    pub(crate) has_virtual_tags: bool,
 }
 
 impl Offer {
@@ -154,6 +156,7 @@ impl Offer {
             completer: hardware.completer,
             hardware_table: raw.table_location(),
             entries,
+            has_virtual_tags: false,
         })
     }
 
@@ -169,7 +172,28 @@ impl Offer {
 
     /// Whether `VFIO_DEVICE_FEATURE_TPH_ST` exists on this device.
     pub(crate) fn programmable(&self) -> bool {
-        self.policy.programs_table() && self.entries != 0
+        self.policy.programs_table() && self.entries != 0 && !self.has_virtual_tags
+    }
+
+    /// Whether a guest's table can take the place of hardware's: tags of interrupt vectors are what
+    /// it is made of.
+    pub(crate) fn takes_virtual_tags(&self) -> bool {
+        self.programmable() && self.modes().contains(StMode::InterruptVector)
+    }
+
+    /// What is shown with virtual tags: `entries` of them, behind the registers wherever hardware
+    /// has its table. In Device Specific mode the device would send what it finds there.
+    pub(crate) fn with_virtual_tags(&self, entries: u16) -> Self {
+        Self {
+            capability: self
+                .capability
+                .with_modes(self.modes().without(StMode::DeviceSpecific))
+                .with_table_in_capability()
+                .with_table_size(entries),
+            entries,
+            has_virtual_tags: true,
+            ..*self
+        }
     }
 
     /// `VFIO_TPH_FLAG_*`, for `VFIO_DEVICE_FEATURE_TPH`.
@@ -191,6 +215,7 @@ impl Offer {
         table
             | completer
             | when(self.extended(), uapi::VFIO_TPH_FLAG_EXTENDED)
+            | when(self.has_virtual_tags, uapi::VFIO_TPH_FLAG_VIRTUAL)
             | when(self.programmable(), uapi::VFIO_TPH_FLAG_ST)
             | when(self.policy.discloses_tags(), uapi::VFIO_TPH_FLAG_RESOLVE_ST)
             | when(

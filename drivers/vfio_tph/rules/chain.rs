@@ -30,7 +30,7 @@ pub(crate) const MAP_UNASSIGNED: u8 = 0xff;
 const BASE: usize = uapi::PCI_TPH_BASE_SIZEOF as usize;
 const HEADER: usize = size_of::<u32>();
 // CAST: ids of vfio-pci-core's map, which has a byte for each.
-const TPH: u8 = uapi::PCI_EXT_CAP_ID_TPH as u8;
+pub(super) const TPH: u8 = uapi::PCI_EXT_CAP_ID_TPH as u8;
 const VENDOR: u8 = uapi::PCI_EXT_CAP_ID_VNDR as u8;
 const DESIGNATED_VENDOR: u8 = uapi::PCI_EXT_CAP_ID_DVSEC as u8;
 
@@ -103,7 +103,7 @@ const fn is_tph(header: u32) -> bool {
 }
 
 /// A TPH Requester capability that hardware has, whether or not the user's chain leads to it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     /// Its offset in config space.
     pub(crate) offset: u16,
@@ -206,6 +206,51 @@ fn claimed(map: &[u8], space: &[u8], offset: usize, now: Option<Capability>) -> 
     let marked = map[start..].iter().take_while(|&&id| id == TPH).count();
     let end = (start + marked).max(end(now)).max(end(then));
     start..end.next_multiple_of(HEADER).min(size)
+}
+
+/// Whether the user's chain leads to `found`, and all of its registers are there: it is shown by
+/// [`arrange`] if it is on offer.
+pub(crate) fn leads_to(space: &[u8], found: Found) -> bool {
+    let at = usize::from(found.offset);
+    at >= EXTENDED_SPACE && at + BASE <= space.len() && is_tph_of_chain(space, at)
+}
+
+/// The header of a capability in the user's chain.
+pub(crate) fn header(space: &[u8], found: Found) -> u32 {
+    read_header(space, found.offset.into()).unwrap_or(0)
+}
+
+/// Makes the bytes of `table` virtual, which nothing owns: entries of a capability that is shown.
+pub(crate) fn add_table(map: &mut [u8], space: &mut [u8], table: Range<usize>, kept: &mut ByteSet) {
+    for at in table.start..table.end.min(map.len()).min(space.len()) {
+        map[at] = MAP_VIRTUAL;
+        space[at] = 0;
+    }
+    kept.insert(table);
+}
+
+/// Puts a TPH Requester capability at `offset`, where nothing is, into the user's chain: right
+/// behind the first header. `header` is the one that it has had where it is hidden now; `table` are
+/// the bytes of its entries.
+pub(crate) fn insert(
+    map: &mut [u8],
+    space: &mut [u8],
+    offset: u16,
+    header: u32,
+    offer: &Offer,
+    table: Range<usize>,
+    kept: &mut ByteSet,
+) {
+    let at = usize::from(offset);
+    add_table(map, space, at..table.end, kept);
+    let first = read_header(space, EXTENDED_SPACE).unwrap_or(0);
+    write_dword(space, at, with_next_pointer(header, next_pointer(first)));
+    write_dword(
+        space,
+        at + uapi::PCI_TPH_CAP as usize,
+        offer.capability.raw(),
+    );
+    write_dword(space, EXTENDED_SPACE, with_next_pointer(first, at));
 }
 
 /// Takes capabilities out of the chain of a config space: those that are `gone` by their offset and

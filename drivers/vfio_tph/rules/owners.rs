@@ -15,6 +15,8 @@ pub(crate) const EXTENDED_SPACE: usize = 256;
 /// What config space has at most.
 const MOST: usize = 4096;
 const HEADER: usize = size_of::<u32>();
+/// Advanced Error Reporting with its log of prefixes.
+const ERR_SIZE: usize = PCI_ERR_PREFIX_LOG as usize + 16;
 
 /// A set of bytes of config space, by their offsets.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,6 +68,10 @@ pub(crate) struct Owners {
     tph: ByteSet,
     /// Those of all others.
     others: ByteSet,
+    /// Headers of capabilities whose length is not known.
+    unknown: ByteSet,
+    /// What capabilities may have behind what vfio-pci-core knows of them.
+    behind: ByteSet,
 }
 
 impl Owners {
@@ -79,6 +85,8 @@ impl Owners {
             size,
             tph: ByteSet::EMPTY,
             others: ByteSet::EMPTY,
+            unknown: ByteSet::EMPTY,
+            behind: ByteSet::EMPTY,
         };
         let mut visited = ByteSet::EMPTY;
         let mut at = EXTENDED_SPACE;
@@ -92,6 +100,12 @@ impl Owners {
                     _ => &mut owners.others,
                 };
                 let len = length(id, &|register| read(at + register as usize));
+                if len == 0 {
+                    owners.unknown.insert(at..at + HEADER);
+                }
+                if id == PCI_EXT_CAP_ID_ERR {
+                    owners.behind.insert(at + len..at + ERR_SIZE);
+                }
                 set.insert(at..at.saturating_add(len.max(HEADER)).min(size));
             }
             at = next_pointer(header);
@@ -112,6 +126,16 @@ impl Owners {
     /// Whether one that is no TPH Requester capability does.
     pub(crate) fn others_own(&self, at: usize) -> bool {
         self.others.contains(at)
+    }
+
+    /// Whether a byte is in the header of a capability whose length is not known.
+    pub(crate) fn is_of_unknown_length(&self, at: usize) -> bool {
+        self.unknown.contains(at)
+    }
+
+    /// Whether a capability may have a byte that vfio-pci-core does not know of.
+    pub(crate) fn may_own(&self, at: usize) -> bool {
+        self.behind.contains(at)
     }
 
     /// The first byte of `bytes` that a capability owns.

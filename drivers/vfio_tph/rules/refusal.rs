@@ -41,11 +41,13 @@ pub(crate) enum Refusal {
     ForeignDmaBuf,
     /// A dma-buf whose memory cannot be reached now, or ever again.
     Revoked,
+    /// The table has virtual tags, or their map is not the caller's to change, or not now.
+    Busy,
 }
 
 impl Refusal {
     /// Every reason, in the order of their values.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Unsupported,
         Self::Malformed,
         Self::NotEnabled,
@@ -63,6 +65,7 @@ impl Refusal {
         Self::NotDmaBuf,
         Self::ForeignDmaBuf,
         Self::Revoked,
+        Self::Busy,
     ];
 
     /// The errno for user space, positive.
@@ -81,6 +84,7 @@ impl Refusal {
             Self::DeviceGone => uapi::EIO,
             Self::BadFd => uapi::EBADF,
             Self::Revoked => uapi::ENODEV,
+            Self::Busy => uapi::EBUSY,
         };
         // CAST: errnos are below 4096.
         errno as i32

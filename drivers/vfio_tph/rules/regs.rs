@@ -185,6 +185,11 @@ impl Capability {
         Self((self.0 & !uapi::PCI_TPH_CAP_ST_MASK) | (field & uapi::PCI_TPH_CAP_ST_MASK))
     }
 
+    /// The register with the ST table behind it in the capability.
+    pub(crate) const fn with_table_in_capability(self) -> Self {
+        Self((self.0 & !uapi::PCI_TPH_CAP_LOC_MASK) | uapi::PCI_TPH_LOC_CAP)
+    }
+
     /// The register with ST Table Location "none" and size 0.
     pub(crate) const fn without_table(self) -> Self {
         Self(self.0 & !(uapi::PCI_TPH_CAP_LOC_MASK | uapi::PCI_TPH_CAP_ST_MASK))

@@ -185,8 +185,9 @@ fn r8_constants_are_those_of_the_contract() {
             uapi::VFIO_DEVICE_FEATURE_TPH_ST,
             uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE,
             uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH,
+            uapi::VFIO_DEVICE_FEATURE_TPH_MAP,
         ],
-        [0x5450, 0x5451, 0x5452, 0x5453]
+        [0x5450, 0x5451, 0x5452, 0x5453, 0x5454]
     );
     assert_eq!(
         [
@@ -207,8 +208,10 @@ fn r8_constants_are_those_of_the_contract() {
             uapi::VFIO_TPH_FLAG_LITERAL,
             uapi::VFIO_TPH_FLAG_COMPLETER,
             uapi::VFIO_TPH_FLAG_COMPLETER_EXT,
+            uapi::VFIO_TPH_FLAG_ST_DMABUF,
+            uapi::VFIO_TPH_FLAG_VIRTUAL,
         ],
-        [1, 2, 4, 8, 16, 32, 64, 128]
+        [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
     );
     assert_eq!(
         [
@@ -238,5 +241,8 @@ fn r8_constants_are_those_of_the_contract() {
         ],
         [1, 1, 1, 2, 1, 2]
     );
-    assert_eq!(uapi::VFIO_TPH_RESOLVE_MAX, 4096);
+    assert_eq!(
+        (uapi::VFIO_TPH_RESOLVE_MAX, uapi::VFIO_TPH_MAP_MAX),
+        (4096, 255)
+    );
 }

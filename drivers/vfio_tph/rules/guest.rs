@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The ST table of a guest: what its virtual tags stand for, and what hardware's entries are to
+//! have for them.
+//!
+//! A guest writes virtual tags, from 1 on; a [`Map`] says which CPU each of them stands for. What
+//! the guest writes is what is wanted. What hardware is to hold follows from the map and from
+//! Requester Enable, and is found out entry by entry: an entry that has changed since is *open*
+//! until [`Table::settle`] has seen to it, and no other one is touched.
+
+use super::{
+    firmware::CpuTags,
+    refusal::Refusal,
+    regs::{
+        Control,
+        RequesterEnable,
+        StMode, //
+    },
+    source::{
+        MemoryType,
+        Namespace,
+        Source, //
+    },
+};
+use crate::uapi;
+
+/// The entries that a guest has at most: those of a table in the capability.
+pub(crate) const MAX_ENTRIES: usize = super::capability::MAX_CAPABILITY_ENTRIES as usize;
+/// The bytes of so many.
+pub(crate) const MAX_BYTES: usize = 2 * MAX_ENTRIES;
+
+/// What a virtual tag stands for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Target {
+    /// No tag.
+    Nothing,
+    /// What firmware has for a CPU.
+    Cpu {
+        /// Its logical number.
+        cpu: u32,
+        /// Which memory of it.
+        memory: MemoryType,
+    },
+}
+
+impl Target {
+    /// From what a user passed. Neither the CPU nor whose it is is looked at yet.
+    pub(crate) fn decode(raw: &uapi::vfio_tph_source) -> Result<Self, Refusal> {
+        match Source::decode(raw, Namespace::Standard)? {
+            Source::None => Ok(Self::Nothing),
+            Source::Cpu { cpu, memory } => Ok(Self::Cpu { cpu, memory }),
+            Source::DmaBuf { .. } | Source::Literal { .. } => Err(Refusal::MalformedSource),
+        }
+    }
+}
+
+/// What the virtual tags of a guest stand for.
+///
+/// There is a place for each value of a byte, so that no tag that a guest writes leads elsewhere,
+/// neither while the CPU speculates.
+#[derive(Debug)]
+pub(crate) struct Map {
+    /// 0 for nothing, or the CPU plus 1, in 31 bits, and whether its persistent memory is meant.
+    targets: [u32; 256],
+    count: u16,
+}
+
+impl Map {
+    /// Virtual tags that a map can have.
+    pub(crate) const MAX: usize = uapi::VFIO_TPH_MAP_MAX as usize;
+
+    /// A map of no tag.
+    pub(crate) const EMPTY: Self = Self {
+        targets: [0; 256],
+        count: 0,
+    };
+
+    /// Says what the next virtual tag stands for. There are at most [`Self::MAX`], and fewer CPUs
+    /// than take 31 bits.
+    pub(crate) fn push(&mut self, target: Target) {
+        if usize::from(self.count) < Self::MAX {
+            self.count += 1;
+            self.targets[usize::from(self.count) & 0xff] = match target {
+                Target::Nothing => 0,
+                Target::Cpu { cpu, memory } => {
+                    ((cpu + 1) << 1) | u32::from(memory == MemoryType::Persistent)
+                }
+            };
+        }
+    }
+
+    /// What the value of an entry stands for.
+    pub(crate) fn target(&self, value: u16) -> Target {
+        let [low, high] = value.to_le_bytes();
+        let target = self.targets[usize::from(low)];
+        match (target >> 1).checked_sub(1) {
+            Some(cpu) if high == 0 => Target::Cpu {
+                cpu,
+                memory: if target & 1 == 0 {
+                    MemoryType::Volatile
+                } else {
+                    MemoryType::Persistent
+                },
+            },
+            _ => Target::Nothing,
+        }
+    }
+}
+
+/// The checks of `VFIO_DEVICE_FEATURE_TPH_MAP` that come before all others: how many sources follow
+/// the header. `argsz` is the length of both, in bytes.
+pub(crate) fn shape(
+    header: &uapi::vfio_device_feature_tph_map,
+    argsz: usize,
+) -> Result<usize, Refusal> {
+    // CAST: widens.
+    let count = header.count as usize;
+    if header.flags != 0
+        || header.reserved != 0
+        || count > Map::MAX
+        || argsz
+            < size_of::<uapi::vfio_device_feature_tph_map>()
+                + count * size_of::<uapi::vfio_tph_source>()
+    {
+        return Err(Refusal::Malformed);
+    }
+    Ok(count)
+}
+
+/// What is known of a CPU's tags.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Answer {
+    /// Firmware has to be asked.
+    Unknown,
+    /// It could not say.
+    Failed,
+    /// This.
+    Tags(CpuTags),
+}
+
+/// The namespace of the entries that are used with `control`; `None` if none is.
+pub(crate) fn used(control: Control) -> Option<Namespace> {
+    if control.st_mode != StMode::InterruptVector {
+        return None;
+    }
+    match control.requester_enable {
+        RequesterEnable::Disabled => None,
+        RequesterEnable::Standard => Some(Namespace::Standard),
+        RequesterEnable::Extended => Some(Namespace::Extended),
+    }
+}
+
+/// A set of entries.
+type Entries = u64;
+
+/// The first entry of a set.
+fn first(entries: Entries) -> Option<usize> {
+    // CAST: below 64.
+    (entries != 0).then(|| entries.trailing_zeros() as usize)
+}
+
+/// The entries of a guest, in the order of their positions; without a copy of what hardware has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Table {
+    values: [u16; MAX_ENTRIES],
+    len: u16,
+    /// Entries for which hardware's need not be what they stand for.
+    open: Entries,
+    /// Those of them of which firmware could not say: they wait until they are written, or until
+    /// the requester is enabled.
+    failed: Entries,
+    /// Those of them that have a tag of a map that is no more in hardware.
+    stale: Entries,
+    /// The namespace of what hardware has for the others.
+    namespace: Namespace,
+}
+
+/// What entries are settled for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aim {
+    /// What is in force, or about to be.
+    pub(crate) control: Control,
+    /// Whether those count of which firmware could not say.
+    pub(crate) retry: bool,
+    /// Whether what is unknown counts as failed.
+    pub(crate) last: bool,
+}
+
+/// What is known of it.
+pub(crate) struct World<'a> {
+    /// What the values of entries stand for.
+    pub(crate) map: &'a Map,
+    /// What is known of a target.
+    pub(crate) answer: &'a dyn Fn(Target) -> Answer,
+    /// Whether hardware's entry may have a tag at all: that of a vector without an interrupt may
+    /// not.
+    pub(crate) can_have: &'a dyn Fn(usize) -> bool,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Settled {
+    /// Entries of which firmware could not say.
+    pub(crate) failed: u32,
+    /// Firmware has to be asked first: nothing was done.
+    pub(crate) unknown: bool,
+    /// Entries that were not taken.
+    pub(crate) refused: u32,
+}
+
+impl Table {
+    /// A table of `len` entries, at most 64: all of them 0, as in hardware.
+    pub(crate) fn new(len: u16) -> Self {
+        Self {
+            values: [0; MAX_ENTRIES],
+            // CAST: 64.
+            len: len.min(MAX_ENTRIES as u16),
+            open: 0,
+            failed: 0,
+            stale: 0,
+            namespace: Namespace::Standard,
+        }
+    }
+
+    /// The number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.len.into()
+    }
+
+    /// What the guest has written.
+    pub(crate) fn values(&self) -> &[u16] {
+        self.values.get(..self.len()).unwrap_or(&[])
+    }
+
+    /// The same, in bytes as they are read; those behind the last entry are 0.
+    pub(crate) fn bytes(&self) -> [u8; MAX_BYTES] {
+        let mut bytes = [0; MAX_BYTES];
+        for (bytes, value) in bytes.chunks_exact_mut(2).zip(self.values()) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The guest writes `bytes` at `offset` of the table.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        for (at, &byte) in (offset..).zip(bytes) {
+            let entry = at / 2;
+            if entry >= self.len() {
+                return;
+            }
+            let Some(value) = self.values.get_mut(entry) else {
+                return;
+            };
+            let mut halves = value.to_le_bytes();
+            halves[at % 2] = byte;
+            let new = u16::from_le_bytes(halves);
+            if *value != new {
+                *value = new;
+                self.open |= 1 << entry;
+            }
+            self.failed &= !(1 << entry);
+        }
+    }
+
+    /// All entries are 0, and so they are in hardware. Returns whether one was not.
+    pub(crate) fn clear(&mut self) -> bool {
+        let changed = self.values().iter().any(|&value| value != 0);
+        *self = Self::new(self.len);
+        changed
+    }
+
+    /// Vectors were allocated: an entry that is 0 in hardware, which has `held`, may have a tag.
+    pub(crate) fn vectors_changed(&mut self, held: &[u16]) {
+        let mut open: Entries = 0;
+        for (entry, (&value, &tag)) in self.values().iter().zip(held).enumerate() {
+            if value != 0 && tag == 0 {
+                open |= 1 << entry;
+            }
+        }
+        self.open |= open;
+    }
+
+    /// The map `old` is replaced by `new`; hardware has `held`.
+    pub(crate) fn moved(&mut self, old: &Map, new: &Map, held: &[u16]) {
+        for entry in 0..self.len() {
+            let bit = 1 << entry;
+            let value = self.values[entry];
+            if old.target(value) != new.target(value) {
+                self.open |= bit;
+                self.failed &= !bit;
+            }
+            // Of an open entry nobody knows which value its tag in hardware came from.
+            if self.open & bit != 0 && held.get(entry).is_some_and(|&tag| tag != 0) {
+                self.stale |= bit;
+            }
+        }
+    }
+
+    /// The entries that have to be settled for `aim`, and their namespace.
+    fn unsettled(&self, aim: Aim) -> (Entries, Namespace) {
+        let Some(namespace) = used(aim.control) else {
+            return (self.stale, self.namespace);
+        };
+        let open = if namespace == self.namespace {
+            self.open
+        } else {
+            self.all()
+        };
+        let failed = if aim.retry { 0 } else { self.failed };
+        (open & !failed | self.stale, namespace)
+    }
+
+    fn all(&self) -> Entries {
+        match self.len {
+            0 => 0,
+            len => Entries::MAX >> (64 - len.min(64)),
+        }
+    }
+
+    /// Whether hardware's entries may have to change for `aim`.
+    pub(crate) fn is_unsettled(&self, aim: Aim) -> bool {
+        self.unsettled(aim).0 != 0
+    }
+
+    /// What has to be known for that: calls `each` with the targets that are CPUs, by `map`.
+    pub(crate) fn targets(&self, aim: Aim, map: &Map, each: &mut dyn FnMut(Target)) {
+        let mut left = self.unsettled(aim).0;
+        while let Some(entry) = first(left) {
+            left &= left - 1;
+            match map.target(self.values[entry]) {
+                Target::Nothing => (),
+                target => each(target),
+            }
+        }
+    }
+
+    /// Finds the tag of each entry that has to be settled for `aim`. `want` takes the tag for an
+    /// entry; where it does not, the entry stays open.
+    pub(crate) fn settle(
+        &mut self,
+        aim: Aim,
+        world: &World<'_>,
+        want: &mut dyn FnMut(usize, u16) -> bool,
+    ) -> Settled {
+        let mut settled = Settled::default();
+        self.targets(aim, world.map, &mut |target| {
+            settled.unknown |= !aim.last && (world.answer)(target) == Answer::Unknown;
+        });
+        if settled.unknown {
+            return settled;
+        }
+        let (mut left, namespace) = self.unsettled(aim);
+        if namespace != self.namespace {
+            self.open = self.all();
+            self.namespace = namespace;
+        }
+        while let Some(entry) = first(left) {
+            left &= left - 1;
+            let bit: Entries = 1 << entry;
+            let tag = match world.map.target(self.values[entry]) {
+                Target::Nothing => Some(0),
+                // Looked at again when its vector is allocated.
+                Target::Cpu { .. } if !(world.can_have)(entry) => Some(0),
+                target @ Target::Cpu { memory, .. } => match (world.answer)(target) {
+                    // What firmware marks as not valid is no tag.
+                    Answer::Tags(tags) => {
+                        Some(tags.hint(memory, namespace).map_or(0, |hint| hint.tag))
+                    }
+                    Answer::Unknown | Answer::Failed => None,
+                },
+            };
+            settled.failed += u32::from(tag.is_none());
+            if !want(entry, tag.unwrap_or(0)) {
+                settled.refused += 1;
+                continue;
+            }
+            self.stale &= !bit;
+            if tag.is_some() {
+                self.open &= !bit;
+                self.failed &= !bit;
+            } else {
+                self.open |= bit;
+                self.failed |= bit;
+            }
+        }
+        settled
+    }
+}

@@ -1,0 +1,513 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A guest's entries, through every short history of writes, maps, vectors and firmware; R93, R94,
+//! R97.
+
+use crate::{
+    oracle::model::errno,
+    rules::{
+        firmware::CpuTags,
+        guest::{
+            shape,
+            used,
+            Aim,
+            Answer,
+            Map,
+            Table,
+            Target,
+            World,
+            MAX_ENTRIES, //
+        },
+        regs::Control,
+        source::{
+            MemoryType,
+            Namespace, //
+        },
+    },
+    uapi::{
+        vfio_device_feature_tph_map,
+        vfio_tph_source, //
+    },
+    walk::all_controls,
+};
+
+const OFF: Control = Control::RESET;
+
+fn cpu(cpu: u32) -> Target {
+    Target::Cpu {
+        cpu,
+        memory: MemoryType::Volatile,
+    }
+}
+
+fn map_of(targets: &[Target]) -> Map {
+    let mut map = Map::EMPTY;
+    for &target in targets {
+        map.push(target);
+    }
+    map
+}
+
+/// What firmware says of a CPU: both tags valid, and no two alike; CPU 9 has a standard tag alone.
+fn tags(cpu: u32) -> CpuTags {
+    let (st, xst) = (0x10 + cpu, 0x1100 + cpu);
+    let valid = if cpu == 9 { 0b01 } else { 0b11 };
+    CpuTags::from_raw(u64::from(valid | (st << 8) | (xst << 16)))
+}
+
+/// The tag of an entry by the contract: nothing beyond the map, none where firmware has no valid
+/// one.
+fn meaning(targets: &[Target], value: u16, extended: bool) -> u16 {
+    let target = usize::from(value)
+        .checked_sub(1)
+        .and_then(|at| targets.get(at));
+    match (target, extended) {
+        (Some(Target::Cpu { cpu: 9, .. }), true) => 0,
+        (Some(Target::Cpu { cpu, .. }), false) => 0x10 + *cpu as u16,
+        (Some(Target::Cpu { cpu, .. }), true) => 0x1100 + *cpu as u16,
+        _ => 0,
+    }
+}
+
+#[test]
+fn r93_every_value_of_an_entry() {
+    let all: Vec<Target> = (0..255).map(cpu).collect();
+    for count in [0, 1, 2, 254, 255] {
+        let map = map_of(&all[..count]);
+        for value in 0..=u16::MAX {
+            let at = usize::from(value);
+            let expected = match at {
+                0 => Target::Nothing,
+                at if at <= count => all[at - 1],
+                _ => Target::Nothing,
+            };
+            assert_eq!(map.target(value), expected, "{value:#x} of {count}");
+        }
+    }
+    // What is too much changes nothing.
+    let mut full = map_of(&all);
+    full.push(cpu(7));
+    assert_eq!(full.target(0), Target::Nothing);
+    assert_eq!(full.target(255), cpu(254));
+}
+
+#[test]
+fn r93_shape_of_a_map() {
+    for flags in [0, 1, 1 << 31] {
+        for reserved in [0, 1] {
+            for count in [0, 1, 2, 254, 255, 256, 0x1_0000, u32::MAX] {
+                for short in [0, 1, 8, 16] {
+                    let header = vfio_device_feature_tph_map {
+                        flags,
+                        count,
+                        reserved,
+                        fault: 7,
+                        ..Default::default()
+                    };
+                    let argsz = (16 + 8 * (count as usize).min(300)).saturating_sub(short);
+                    let good = flags == 0 && reserved == 0 && count <= 255 && short == 0;
+                    match shape(&header, argsz) {
+                        Ok(sources) => assert!(good && sources == count as usize),
+                        Err(refusal) => {
+                            assert!(!good, "{header:?}");
+                            assert_eq!(refusal.errno(), errno::EINVAL);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn r93_sources_of_a_map() {
+    for type_ in 0..=255 {
+        for flags in 0..4 {
+            for reserved in [0, 1] {
+                for value in [0, 1, 7, u32::MAX] {
+                    let raw = vfio_tph_source {
+                        type_,
+                        flags,
+                        reserved,
+                        value,
+                    };
+                    let expected = match (type_, flags, reserved, value) {
+                        (0, 0, 0, 0) => Some(Target::Nothing),
+                        (1, 0, 0, cpu) => Some(self::cpu(cpu)),
+                        (1, 1, 0, cpu) => Some(Target::Cpu {
+                            cpu,
+                            memory: MemoryType::Persistent,
+                        }),
+                        _ => None,
+                    };
+                    let found = Target::decode(&raw);
+                    assert_eq!(found.ok(), expected, "{raw:?}");
+                    if let Err(refusal) = found {
+                        assert_eq!(refusal.errno(), errno::EINVAL);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Entries are used in Interrupt Vector mode alone, under an enabled requester.
+#[test]
+fn r94_when_entries_are_used() {
+    for control in all_controls() {
+        let expected = match control.raw() {
+            0x101 => Some(Namespace::Standard),
+            0x301 => Some(Namespace::Extended),
+            _ => None,
+        };
+        assert_eq!(used(control), expected, "{control:?}");
+    }
+}
+
+/// Every width at every place, across the end too.
+#[test]
+fn r94_writes_of_every_width() {
+    for entries in [1, 2, 3, 63, 64] {
+        let size = 2 * usize::from(entries);
+        for offset in 0..size + 3 {
+            for width in 1..=size + 4 {
+                let mut table = Table::new(entries);
+                table.write(0, &vec![0x5a; size]);
+                let written: Vec<u8> = (0..width).map(|at| at as u8 + 1).collect();
+                table.write(offset, &written);
+                let mut expected = [0; 2 * MAX_ENTRIES];
+                expected[..size].fill(0x5a);
+                for (at, &byte) in (offset..).zip(&written) {
+                    if at < size {
+                        expected[at] = byte;
+                    }
+                }
+                assert_eq!(table.bytes(), expected, "{width} at {offset} of {entries}");
+                let mut same = Table::new(entries);
+                same.write(0, &expected[..size]);
+                assert_eq!(table, same, "{width} at {offset} of {entries}");
+            }
+        }
+    }
+}
+
+const ENTRIES: usize = 2;
+
+/// What happens to a guest's device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Event {
+    Write(usize, u16),
+    Control(u32),
+    Map(usize),
+    Vectors(bool),
+    Firmware(bool),
+    Reset,
+}
+
+/// The device, as the driver goes about with it.
+#[derive(Clone)]
+struct World_<'a> {
+    maps: &'a [Map; 2],
+    map: usize,
+    table: Table,
+    control: Control,
+    hardware: [u16; ENTRIES],
+    allocated: bool,
+    answers: bool,
+    /// Whether a look-up has failed since entries were last looked up for an enable.
+    failed: bool,
+    /// How many entries the last event has looked at.
+    looked_at: usize,
+}
+
+impl World_<'_> {
+    fn settle(&mut self, control: Control, retry: bool) {
+        let (answers, allocated) = (self.answers, self.allocated);
+        let hardware = &mut self.hardware;
+        let looked_at = &mut self.looked_at;
+        let world = World {
+            map: &self.maps[self.map],
+            answer: &|target| match target {
+                Target::Cpu { cpu, .. } if answers => Answer::Tags(tags(cpu)),
+                _ => Answer::Failed,
+            },
+            can_have: &|_| allocated,
+        };
+        let aim = Aim {
+            control,
+            retry,
+            last: false,
+        };
+        let needed = self.table.is_unsettled(aim);
+        let settled = self.table.settle(aim, &world, &mut |entry, tag| {
+            hardware[entry] = tag;
+            *looked_at += 1;
+            true
+        });
+        assert!(needed || *looked_at == 0);
+        assert!(!settled.unknown && settled.refused == 0);
+        self.failed |= settled.failed != 0;
+    }
+
+    fn happens(&mut self, event: Event) {
+        self.looked_at = 0;
+        match event {
+            Event::Write(entry, value) => {
+                self.table.write(2 * entry, &value.to_le_bytes());
+                self.settle(self.control, false);
+            }
+            Event::Control(raw) => {
+                let control = Control::from_raw(raw).expect("a value");
+                if used(control).is_some() {
+                    self.failed = false;
+                }
+                self.settle(control, true);
+                self.control = control;
+            }
+            Event::Map(map) => {
+                let old = core::mem::replace(&mut self.map, map);
+                let (old, new) = (&self.maps[old], &self.maps[map]);
+                self.table.moved(old, new, &self.hardware);
+                self.settle(self.control, false);
+            }
+            Event::Vectors(allocated) => {
+                self.allocated = allocated;
+                if !allocated {
+                    self.hardware = [0; ENTRIES];
+                }
+                self.table.vectors_changed(&self.hardware);
+                self.settle(self.control, false);
+            }
+            Event::Firmware(answers) => self.answers = answers,
+            Event::Reset => {
+                self.hardware = [0; ENTRIES];
+                self.control = OFF;
+                self.table.clear();
+                self.failed = false;
+            }
+        }
+    }
+}
+
+/// Every history of five events: what is in force is what the contract says, and nothing else was
+/// looked at than what had to be.
+#[test]
+fn r94_every_short_history() {
+    // No tag of one is a tag of the other.
+    let targets = [[cpu(1), Target::Nothing, cpu(9)], [cpu(2), cpu(3), cpu(2)]];
+    let maps = targets.map(|targets| map_of(&targets));
+    let events = [
+        Event::Write(0, 1),
+        Event::Write(0, 3),
+        Event::Write(1, 1),
+        Event::Write(1, 0x101),
+        Event::Write(0, 0),
+        Event::Control(0x000),
+        Event::Control(0x101),
+        Event::Control(0x301),
+        Event::Control(0x100),
+        Event::Map(0),
+        Event::Map(1),
+        Event::Vectors(false),
+        Event::Vectors(true),
+        Event::Firmware(false),
+        Event::Firmware(true),
+        Event::Reset,
+    ];
+    let start = World_ {
+        maps: &maps,
+        map: 0,
+        table: Table::new(ENTRIES as u16),
+        control: OFF,
+        hardware: [0; ENTRIES],
+        allocated: true,
+        answers: true,
+        failed: false,
+        looked_at: 0,
+    };
+    let mut histories = 0u32;
+    let mut left = vec![(start, Vec::new())];
+    while let Some((before, history)) = left.pop() {
+        if history.len() == 5 {
+            continue;
+        }
+        for event in events {
+            let mut now = before.clone();
+            now.happens(event);
+            let mut history: Vec<Event> = history.clone();
+            history.push(event);
+            histories += 1;
+            let values = now.table.values();
+            let means = |entry: usize, extended| {
+                let tag = meaning(&targets[now.map], values[entry], extended);
+                if now.allocated {
+                    tag
+                } else {
+                    0
+                }
+            };
+            for entry in 0..ENTRIES {
+                let held = now.hardware[entry];
+                match used(now.control) {
+                    Some(namespace) => {
+                        let expected = means(entry, namespace == Namespace::Extended);
+                        assert!(
+                            held == expected || now.failed && held == 0,
+                            "{history:x?}: entry {entry} has {held:#x} for {expected:#x}"
+                        );
+                    }
+                    // Nothing is written by what the guest does.
+                    None if matches!(event, Event::Write(..) | Event::Control(_)) => {
+                        assert_eq!(held, before.hardware[entry], "{history:x?}");
+                    }
+                    None => (),
+                }
+                // No tag of a map that is no more, whatever is in force.
+                let of_map = |tag: u16| {
+                    (1..=3)
+                        .flat_map(|value| {
+                            [false, true]
+                                .map(|extended| meaning(&targets[now.map], value, extended))
+                        })
+                        .any(|mine| mine == tag)
+                };
+                assert!(held == 0 || of_map(held), "{history:x?}: {held:#x}");
+            }
+            // An entry that was written, and no more.
+            let settled = used(before.control).is_some();
+            if settled && matches!(event, Event::Write(..)) {
+                assert!(now.looked_at <= 1, "{history:x?}");
+            }
+            left.push((now, history));
+        }
+    }
+    assert_eq!(
+        histories,
+        16 + 16u32.pow(2) + 16u32.pow(3) + 16u32.pow(4) + 16u32.pow(5)
+    );
+}
+
+/// Off, one entry, on: one entry is looked at, however many there are.
+#[test]
+fn r94_the_guests_way_looks_at_one_entry() {
+    let maps = [map_of(&[cpu(1), cpu(2)]), map_of(&[])];
+    for on in [0x101, 0x301] {
+        let on = Control::from_raw(on).expect("a value");
+        let mut table = Table::new(64);
+        let count = |table: &mut Table, control| {
+            let mut looked_at = 0;
+            let world = World {
+                map: &maps[0],
+                answer: &|_| Answer::Tags(tags(1)),
+                can_have: &|_| true,
+            };
+            let aim = Aim {
+                control,
+                retry: true,
+                last: true,
+            };
+            table.settle(aim, &world, &mut |_, _| {
+                looked_at += 1;
+                true
+            });
+            looked_at
+        };
+        table.write(0, &[1, 0].repeat(64));
+        assert_eq!(count(&mut table, on), 64);
+        for entry in 0..64 {
+            assert_eq!(count(&mut table, on.disabled()), 0);
+            table.write(2 * entry, &[2]);
+            assert_eq!(count(&mut table, on.disabled()), 0);
+            assert_eq!(count(&mut table, on), 1);
+            assert_eq!(count(&mut table, on), 0);
+        }
+    }
+}
+
+/// What is not known stops everything, unless nobody asks again: then it is 0, and stays open.
+#[test]
+fn r94_what_is_not_known() {
+    let map = map_of(&[cpu(1), cpu(2)]);
+    let on = Control::from_raw(0x101).expect("a value");
+    let aim = |last| Aim {
+        control: on,
+        retry: false,
+        last,
+    };
+    let mut table = Table::new(4);
+    table.write(0, &[1, 0, 2, 0]);
+    let world = World {
+        map: &map,
+        answer: &|target| match target {
+            Target::Cpu { cpu: 1, .. } => Answer::Tags(tags(1)),
+            _ => Answer::Unknown,
+        },
+        can_have: &|_| true,
+    };
+    let before = table.clone();
+    let settled = table.settle(aim(false), &world, &mut |_, _| panic!("nothing is done"));
+    assert!(settled.unknown);
+    assert_eq!(table, before);
+    let mut wanted = Vec::new();
+    let settled = table.settle(aim(true), &world, &mut |entry, tag| {
+        wanted.push((entry, tag));
+        true
+    });
+    assert_eq!((settled.failed, wanted), (1, vec![(0, 0x11), (1, 0)]));
+    // It waits for the next write, or enable.
+    assert!(!table.is_unsettled(aim(false)));
+    assert!(table.is_unsettled(Aim {
+        retry: true,
+        ..aim(false)
+    }));
+    table.write(2, &[2]);
+    assert!(table.is_unsettled(aim(false)));
+}
+
+/// An entry that is not taken stays open.
+#[test]
+fn r94_what_is_not_taken() {
+    let map = map_of(&[cpu(1)]);
+    let aim = Aim {
+        control: Control::from_raw(0x301).expect("a value"),
+        retry: true,
+        last: true,
+    };
+    let world = World {
+        map: &map,
+        answer: &|_| Answer::Tags(tags(1)),
+        can_have: &|_| true,
+    };
+    let mut table = Table::new(2);
+    table.write(0, &[1, 0, 1, 0]);
+    let settled = table.settle(aim, &world, &mut |entry, _| entry == 0);
+    assert_eq!(settled.refused, 1);
+    let mut left = Vec::new();
+    table.settle(aim, &world, &mut |entry, tag| {
+        left.push((entry, tag));
+        true
+    });
+    assert_eq!(left, [(1, 0x1101)]);
+
+    // In the other namespace an entry has a tag that was 0 before, and that waits.
+    let map = map_of(&[cpu(9)]);
+    let world = World {
+        map: &map,
+        answer: &|_| Answer::Tags(tags(9)),
+        can_have: &|_| true,
+    };
+    let mut table = Table::new(1);
+    table.write(0, &[1]);
+    let settled = table.settle(aim, &world, &mut |_, tag| tag == 0);
+    assert_eq!(settled.refused, 0);
+    let standard = Aim {
+        control: Control::from_raw(0x101).expect("a value"),
+        ..aim
+    };
+    let settled = table.settle(standard, &world, &mut |_, tag| tag == 0);
+    assert_eq!(settled.refused, 1);
+    assert!(table.is_unsettled(Aim {
+        retry: false,
+        ..standard
+    }));
+}
