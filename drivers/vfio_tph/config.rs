@@ -13,9 +13,14 @@ use crate::{
         VfioTph, //
     },
     events,
+    hardware::{
+        guest::GuestWrite,
+        Tph, //
+    },
     rules::{
         capability::MAX_CAPABILITY_ENTRIES,
-        control, //
+        control,
+        guest, //
     },
     rust::{
         nospec,
@@ -28,6 +33,7 @@ use crate::{
             Handle, //
         },
     },
+    uapi, //
 };
 use core::ops::Range;
 use kernel::{
@@ -41,7 +47,7 @@ use kernel::{
 /// Reads config space, with some of a visible ST table in it.
 pub(crate) fn read(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
     match access.config_offset() {
-        Some(offset) => read_table(handle, access, offset, handle.terms().spans.table.range()),
+        Some(offset) => read_table(handle, access, offset),
         None => handle.vdev().read(access),
     }
 }
@@ -68,12 +74,25 @@ fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -
         return handle.vdev().write(access);
     }
 
+    // All that a guest writes in one go counts as one write, and is here before anything changes.
+    let mut bytes = [0; GUEST_BYTES];
+    let mut guest = guest_bytes(handle.terms(), offset, access.count);
+    if let Some(guest) = &guest {
+        let bytes = bytes.get_mut(..guest.within.len()).ok_or(EINVAL)?;
+        UserSlice::new(access.buf.wrapping_byte_add(guest.skipped), bytes.len())
+            .reader()
+            .read_slice(bytes)?;
+    }
+
     let mut done = 0;
     while done < access.count {
         let at = offset + done;
         let buf = access.buf.wrapping_byte_add(done);
         let (ours, len) = next_part(handle.terms(), at, access.count - done);
-        let written = if ours {
+        let its_guests = |guest: &mut GuestBytes| (done..done + len).contains(&guest.skipped);
+        let written = if let Some(guest) = guest.take_if(its_guests) {
+            write_guest(handle, &guest, &bytes)
+        } else if ours {
             write_capability(handle, at, buf, len)
         } else {
             // CAST: at most 4096.
@@ -106,6 +125,13 @@ fn write_others(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize
         .meets(access.position(), access.count)
     {
         events::write_power_state(handle, access)
+    } else if handle
+        .terms()
+        .spans
+        .command
+        .meets(access.position(), access.count)
+    {
+        events::write_command(handle, access)
     } else {
         handle.vdev().write(access)
     }
@@ -114,15 +140,18 @@ fn write_others(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize
 /// Reads config space with some of a visible ST table in it. vfio-pci-core reads a dword at a time,
 /// and a batch could be written between two of them. So the part of the table is read again, in one
 /// piece.
-fn read_table(
-    handle: Handle<'_, VfioTph>,
-    access: Access<'_>,
-    offset: usize,
-    table: Range<u16>,
-) -> Result<usize> {
+fn read_table(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -> Result<usize> {
     let buf = access.buf;
     let done = handle.vdev().read(access)?;
 
+    let mut guard = handle.lock_records();
+    let mut open = guard.open();
+    let guest = open.tph.as_ref().and_then(Tph::guest_table);
+    let guest = guest.map(guest::Table::bytes);
+    let table = match &handle.terms().guest {
+        Some(terms) if guest.is_some() => terms.table(),
+        _ => handle.terms().table.clone(),
+    };
     let start = offset.max(table.start.into());
     let end = (offset + done).min(table.end.into());
     if start < end {
@@ -131,11 +160,11 @@ fn read_table(
         let start = at + within.start;
         let mut entries = [0; 2 * MAX_CAPABILITY_ENTRIES as usize];
         let entries = entries.get_mut(..within.len()).ok_or(EINVAL)?;
-        handle
-            .lock_records()
-            .open()
-            .virtual_config()
-            .read(start, entries)?;
+        match guest {
+            Some(guest) => entries.copy_from_slice(guest.get(within).ok_or(EINVAL)?),
+            None => open.virtual_config().read(start, entries)?,
+        }
+        drop(guard);
         UserSlice::new(buf.wrapping_byte_add(start - offset), entries.len())
             .writer()
             .write_slice(entries)?;
@@ -145,7 +174,7 @@ fn read_table(
 
 /// How the write goes on at `at`: whether in a TPH capability, and for how many of `left` bytes.
 fn next_part(terms: &Terms, at: usize, left: usize) -> (bool, usize) {
-    let ours = |at: usize| terms.kept.contains(at);
+    let ours = |at: usize| terms.is_ours(at);
 
     let first = ours(at);
     let len = (1..left)
@@ -153,6 +182,52 @@ fn next_part(terms: &Terms, at: usize, left: usize) -> (bool, usize) {
         .count()
         + 1;
     (first, len)
+}
+
+/// The bytes that a guest writes at most: Control and the entries behind it.
+const GUEST_BYTES: usize = size_of::<u32>() + guest::MAX_BYTES;
+
+/// What a write to config space has for a guest's Control and entries.
+struct GuestBytes {
+    /// From Control on.
+    within: Range<usize>,
+    /// The bytes of the write that come before.
+    skipped: usize,
+}
+
+/// What a write of `count` bytes at `offset` has for a guest; `None` if there is none.
+fn guest_bytes(terms: &Terms, offset: usize, count: usize) -> Option<GuestBytes> {
+    let guest = terms.guest.as_ref().filter(|_| terms.has_guest())?;
+    let control = usize::from(guest.shown.offset) + uapi::PCI_TPH_CTRL as usize;
+    let start = offset.max(control);
+    let end = offset.saturating_add(count).min(guest.table().end.into());
+    if start >= end {
+        return None;
+    }
+    Some(GuestBytes {
+        within: nospec::range(start - control..end - control, GUEST_BYTES),
+        skipped: start - offset,
+    })
+}
+
+/// Writes a guest's `bytes`.
+fn write_guest(
+    handle: Handle<'_, VfioTph>,
+    guest: &GuestBytes,
+    bytes: &[u8; GUEST_BYTES],
+) -> Result {
+    let bytes = bytes.get(..guest.within.len()).ok_or(EINVAL)?;
+    let start = guest.within.start;
+    let control = size_of::<u32>().saturating_sub(start).min(bytes.len());
+    let (control, entries) = bytes.split_at_checked(control).ok_or(EINVAL)?;
+
+    // As vfio-pci-core has it for any access to a device that does not wake up.
+    let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
+    let write = GuestWrite {
+        control: (!control.is_empty()).then_some((start, control)),
+        entries: (!entries.is_empty()).then_some((start.saturating_sub(size_of::<u32>()), entries)),
+    };
+    events::write_guest(handle, &write)
 }
 
 /// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
@@ -175,7 +250,7 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
 /// The bytes of the Control register that a write of `count` bytes at `at` in config space touches,
 /// and how many bytes of the write come before them.
 fn control_bytes(terms: &Terms, at: usize, count: usize) -> Option<(Range<usize>, usize)> {
-    let within = at.checked_sub(terms.offered.as_ref()?.offset.into())?;
+    let within = at.checked_sub(terms.shown()?.offset.into())?;
     let (register, written) = control::overlap(within, count)?;
     Some((nospec::range(register, size_of::<u32>()), written.start))
 }

@@ -9,6 +9,7 @@ use crate::rules::{
     policy::Policy,
     refusal::Refusal,
     regs::{
+        Capability,
         Control,
         StMode, //
     },
@@ -71,6 +72,15 @@ pub(crate) struct Counters {
     pub(crate) cache_hits: Counter,
     /// Times that hints were published for a dma-buf, or withdrawn.
     pub(crate) published: Counter,
+    /// Times that a user has set a map, or taken it away.
+    pub(crate) maps: Counter,
+    /// Writes of guests to their entries.
+    pub(crate) guest_writes: Counter,
+    /// Entries of guests that stay 0 because firmware could not say.
+    pub(crate) failed_lookups: Counter,
+    /// Times that TPH went off because hardware did not take a guest's tags when vectors or memory
+    /// came within reach.
+    pub(crate) lost_tags: Counter,
     refusals: [Counter; Refusal::ALL.len()],
 }
 
@@ -89,6 +99,8 @@ struct State {
     capability: u32,
     control: u32,
     tags: KVec<u16>,
+    /// Of each entry of a guest, what was written, and what hardware is to have for it.
+    guest: KVec<(u16, u16)>,
 }
 
 /// What debugfs shows of a device.
@@ -100,6 +112,10 @@ pub(crate) struct Visible {
     known: Known,
     #[pin]
     findings: Mutex<(Findings, Policy)>,
+    /// The CPUs that the virtual tags of whoever opens the device stand for, as its administrator
+    /// has said; written under the session's lock.
+    #[pin]
+    pub(crate) vcpus: Mutex<KVec<Option<u32>>>,
 }
 
 /// What does not change while a device is bound.
@@ -127,24 +143,32 @@ impl Visible {
                     resolutions: Counter::new(),
                     cache_hits: Counter::new(),
                     published: Counter::new(),
+                    maps: Counter::new(),
+                    guest_writes: Counter::new(),
+                    failed_lookups: Counter::new(),
+                    lost_tags: Counter::new(),
                     refusals: [const { Counter::new() }; Refusal::ALL.len()],
                 },
                 state <- new_mutex!(None),
                 known,
                 findings <- new_mutex!((findings, policy)),
+                vcpus <- new_mutex!(KVec::new()),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// The device was opened, with a table of `entries` entries in the capability.
-    pub(crate) fn opened(&self, offer: &Offer, entries: usize) -> Result {
+    /// The device was opened, with a table of `entries` entries in the capability; a guest can have
+    /// as many as `guest`.
+    pub(crate) fn opened(&self, offer: &Offer, entries: usize, guest: usize) -> Result {
         let mut tags = KVec::new();
         tags.resize(entries, 0, GFP_KERNEL)?;
+        let guest = KVec::with_capacity(guest, GFP_KERNEL)?;
         *self.state.lock() = Some(State {
             capability: offer.capability.raw(),
             control: 0,
             tags,
+            guest,
         });
         Ok(())
     }
@@ -159,6 +183,37 @@ impl Visible {
     pub(crate) fn set_control(&self, control: Control) {
         if let Some(state) = &mut *self.state.lock() {
             state.control = control.raw();
+        }
+    }
+
+    /// The user is shown another Capability register: there is a guest, or none any more.
+    pub(crate) fn set_capability(&self, capability: Capability) {
+        if let Some(state) = &mut *self.state.lock() {
+            state.capability = capability.raw();
+            state.guest.clear();
+        }
+    }
+
+    /// Some of a guest's entries, of which there are as many as `values`, have new values, or hardware
+    /// is to have others of `tags` for them.
+    pub(crate) fn set_guest(&self, entries: Range<usize>, values: &[u16], tags: &[u16]) {
+        if let Some(state) = &mut *self.state.lock() {
+            while state.guest.len() < values.len() {
+                // There is room for all.
+                if state.guest.push_within_capacity((0, 0)).is_err() {
+                    return;
+                }
+            }
+            let new = values.iter().zip(tags).skip(entries.start);
+            for (shown, (&value, &tag)) in state
+                .guest
+                .iter_mut()
+                .skip(entries.start)
+                .zip(new)
+                .take(entries.len())
+            {
+                *shown = (value, tag);
+            }
         }
     }
 
@@ -194,6 +249,9 @@ impl Visible {
             line(f, "extended", findings.extended())?;
             line(f, "interrupt_vector", mode(StMode::InterruptVector))?;
             line(f, "device_specific", mode(StMode::DeviceSpecific))?;
+            if !self.vcpus.lock().is_empty() {
+                line(f, "tph_vcpus", findings.guest(policy))?;
+            }
         }
 
         f.write_fmt(fmt!("policy {}\n", policy.name()))?;
@@ -220,6 +278,9 @@ impl Visible {
         };
         writeln!(f, "capability {:#010x}", state.capability)?;
         writeln!(f, "control {:#010x}", state.control)?;
+        for (index, (value, tag)) in state.guest.iter().enumerate() {
+            writeln!(f, "guest[{index}] {value:#06x} {tag:#06x}")?;
+        }
         for (index, tag) in state.tags.iter().enumerate() {
             writeln!(f, "table[{index}] {tag:#06x}")?;
         }
@@ -235,6 +296,10 @@ impl Visible {
             ("resolutions", &counters.resolutions),
             ("cache_hits", &counters.cache_hits),
             ("published", &counters.published),
+            ("maps", &counters.maps),
+            ("guest_writes", &counters.guest_writes),
+            ("failed_lookups", &counters.failed_lookups),
+            ("lost_tags", &counters.lost_tags),
         ] {
             writeln!(f, "{name} {}", counter.0.load(Relaxed))?;
         }

@@ -11,6 +11,7 @@
 //! - *due*: an entry of the ST table for which hardware may have something else than is wanted.
 //! - *offer*: what a user may have of TPH on a device.
 //! - *terms*: the offer, and what else is fixed when a device is opened.
+//! - *guest*: a user for whom the ST table is one of virtual tags, by a *map*.
 
 use crate::{
     debugfs::{
@@ -20,6 +21,7 @@ use crate::{
     },
     hardware::Tph,
     lookup::{
+        Firmware,
         HostBridge,
         HostBridges, //
     },
@@ -35,6 +37,7 @@ use crate::{
     },
     spans::Spans, //
 };
+use core::ops::Range;
 use kernel::{
     debugfs::Dir,
     prelude::*,
@@ -76,7 +79,8 @@ pub(crate) struct Shared {
     pub(crate) policy: Policy,
 }
 
-/// What is fixed when a device is opened, and read without a lock until it is closed.
+/// What is fixed when a device is opened, and read without a lock until it is closed. What a guest
+/// is shown is fixed, too; not whether there is one.
 pub(crate) struct Terms {
     /// What the user is shown; `None` where TPH is not usable.
     pub(crate) offered: Option<Offered>,
@@ -87,6 +91,16 @@ pub(crate) struct Terms {
     pub(crate) kept: KBox<ByteSet>,
     /// Which accesses to config space are not vfio-pci-core's alone.
     pub(crate) spans: Spans,
+    /// The bytes of a visible ST table of hardware's.
+    pub(crate) table: Range<u16>,
+    /// What a guest is shown in its place; `None` where there cannot be one.
+    pub(crate) guest: Option<GuestTerms>,
+    /// Whether there is one now; [`Terms::set_guest`] writes it.
+    pub(crate) has_guest: Atomic<bool>,
+    /// Whether there was one, likewise: what was made virtual for it stays so.
+    pub(crate) had_guest: Atomic<bool>,
+    /// The host bridge whose firmware knows the tags of CPUs, if there is one.
+    pub(crate) host_bridge: Option<Arc<HostBridge>>,
     /// Whether the user has an ST table in MSI-X, whose entries follow the interrupt vectors.
     pub(crate) tracks_vectors: bool,
     /// The pages of the MSI-X table, if the user must be kept away from it.
@@ -102,6 +116,60 @@ pub(crate) struct Offered {
     pub(crate) offer: Offer,
     /// Its offset in config space.
     pub(crate) offset: u16,
+}
+
+/// What a guest is shown.
+pub(crate) struct GuestTerms {
+    /// What may be had of the capability, and where it is.
+    pub(crate) shown: Offered,
+    /// The bytes of its table: whole dwords.
+    pub(crate) bytes: Range<u16>,
+    /// The power state, which a guest's entries wait for, if there is one.
+    pub(crate) power: Range<u16>,
+}
+
+impl GuestTerms {
+    /// The bytes of its entries.
+    pub(crate) fn table(&self) -> Range<u16> {
+        let start = self.bytes.start;
+        start..start + 2 * self.shown.offer.entries
+    }
+}
+
+impl Terms {
+    /// What the user is shown now.
+    pub(crate) fn shown(&self) -> Option<&Offered> {
+        match &self.guest {
+            Some(guest) if self.has_guest() => Some(&guest.shown),
+            _ => self.offered.as_ref(),
+        }
+    }
+
+    /// Whether there is a guest, whose tags are virtual.
+    pub(crate) fn has_guest(&self) -> bool {
+        self.has_guest.load(Relaxed)
+    }
+
+    /// There is a guest from now on, or none. The session is locked.
+    pub(crate) fn set_guest(&self, there: bool) {
+        if there {
+            self.had_guest.store(true, Relaxed);
+        }
+        self.has_guest.store(there, Relaxed);
+    }
+
+    /// Whether writes to a byte of config space never reach vfio-pci-core.
+    pub(crate) fn is_ours(&self, at: usize) -> bool {
+        let guests =
+            |guest: &GuestTerms| (guest.bytes.start.into()..guest.bytes.end.into()).contains(&at);
+        self.kept.contains(at)
+            || self.had_guest.load(Relaxed) && self.guest.as_ref().is_some_and(guests)
+    }
+
+    /// Firmware, as a guest's tags are looked up in it.
+    pub(crate) fn firmware(&self) -> Firmware<'_> {
+        Firmware::new(self.host_bridge.as_deref(), &self.visible.counters)
+    }
 }
 
 /// What changes while a device is open.

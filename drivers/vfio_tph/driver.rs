@@ -11,6 +11,7 @@ use crate::{
     },
     denylist,
     device::{
+        GuestTerms,
         Offered,
         Shared,
         Terms,
@@ -37,6 +38,7 @@ use crate::{
             ByteSet,
             Owners, //
         },
+        placement,
         policy::{
             Misfit,
             Policy, //
@@ -88,10 +90,13 @@ use crate::{
         },
     },
     spans::Spans,
-    sysfs::TPH_POLICY,
+    sysfs,
     uapi, //
 };
-use core::ops::RangeInclusive;
+use core::ops::{
+    Range,
+    RangeInclusive, //
+};
 use kernel::{
     c_str,
     debugfs::Dir,
@@ -105,7 +110,10 @@ use kernel::{
     prelude::*,
     str::CString,
     sync::{
-        atomic::Relaxed,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc, //
     },
 };
@@ -135,9 +143,9 @@ impl Driver for VfioTph {
 
     const NAME: &'static CStr = c_str!(env!("VFIO_TPH_NAME"));
     const ID_TABLE: IdTable = &ANY;
-    const ATTRIBUTE: Option<Attribute<Self>> = Some(TPH_POLICY);
+    const ATTRIBUTES: &'static [Attribute<Self>] = sysfs::ATTRIBUTES;
     const FEATURES: RangeInclusive<u32> =
-        uapi::VFIO_DEVICE_FEATURE_TPH..=uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
+        uapi::VFIO_DEVICE_FEATURE_TPH..=uapi::VFIO_DEVICE_FEATURE_TPH_MAP;
 
     fn shared() -> impl PinInit<Shared, Error> {
         let gate = module_param::enable_unsafe_tph();
@@ -261,19 +269,33 @@ impl Driver for VfioTph {
             (None, tph_out_of_use(pdev))
         };
 
-        let kept = show(&mut offered, opening, owners, tph_at)?;
-        let terms = self.terms(opening.vdev(), offered, completer, kept, tph.as_ref());
+        let mut map = sysfs::map_of(&self.files.visible().vcpus.lock())?;
+        let shown = show(&mut offered, map.is_some(), opening, owners, tph_at)?;
+        let guest_fits = shown.guest.is_some();
+        let terms = self.terms(opening.vdev(), offered, completer, shown, tph.as_ref());
         if let Some(tph) = &mut tph {
             if tph.place() == Place::Msix && terms.unmappable.is_none() {
                 tph.set_mappable();
             }
-            if let Some(offered) = &terms.offered {
-                terms.visible.opened(&offered.offer, tph.shown().len())?;
+            if let Some((map, guest)) = map.take().zip(terms.guest.as_ref()) {
+                tph.start_guest(map, guest.shown.offer.entries);
+                let power = guest.power.clone();
+                terms
+                    .spans
+                    .add_guest(guest.table(), power, terms.tracks_vectors);
+                terms.set_guest(true);
+            }
+            if let Some(shown) = terms.shown() {
+                let guest = terms.guest.as_ref();
+                let entries = guest.map_or(0, |guest| guest.shown.offer.entries.into());
+                let in_capability = tph.shown().len();
+                terms.visible.opened(&shown.offer, in_capability, entries)?;
             }
         }
         if let Some(findings) = findings {
             self.files.visible().set_findings(Findings {
                 in_chain: terms.offered.is_some() || findings.tph().is_some(),
+                guest_fits,
                 ..findings
             });
         }
@@ -416,7 +438,7 @@ impl VfioTph {
         vdev: &OpenDevice,
         offered: Option<Offered>,
         completer: Completer,
-        kept: KBox<ByteSet>,
+        shown: Shown,
         tph: Option<&Tph>,
     ) -> Terms {
         let in_msix = tph.is_some_and(|tph| tph.place() == Place::Msix);
@@ -431,10 +453,8 @@ impl VfioTph {
             });
         // A write that takes the device to D3hot and back concerns us if the device loses its state
         // on the way, or has a table that cannot be reached meanwhile.
-        let at = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
-        let concerned =
-            vdev.pm_capability() != 0 && offered.is_some() && (vdev.loses_state() || in_msix);
-        let power = if concerned { at..at + 1 } else { 0..0 };
+        let concerned = offered.is_some() && (vdev.loses_state() || in_msix);
+        let power = if concerned { power_state(vdev) } else { 0..0 };
         let unmappable = vdev
             .msix()
             .zip(offered.as_ref())
@@ -443,10 +463,15 @@ impl VfioTph {
                 region: msix.bar,
                 bytes: isolation::pages(msix.offset, msix.size, PAGE_SIZE as u64),
             });
-        let hull = kept.hull();
+        let hull = shown.kept.hull();
         Terms {
             // CAST: offsets in config space, at most 4096.
-            spans: Spans::new(hull.start as u16..hull.end as u16, table, power),
+            spans: Spans::new(hull.start as u16..hull.end as u16, table.clone(), power),
+            table,
+            guest: shown.guest,
+            has_guest: Atomic::new(false),
+            had_guest: Atomic::new(false),
+            host_bridge: self.host_bridge.clone(),
             tracks_vectors: in_msix && offered.is_some(),
             unmappable,
             offered,
@@ -455,7 +480,7 @@ impl VfioTph {
             } else {
                 Completer::None
             },
-            kept,
+            kept: shown.kept,
             visible: self.files.visible().clone(),
         }
     }
@@ -473,6 +498,15 @@ impl VfioTph {
                 found.room
             );
         }
+    }
+}
+
+/// Where a device has its power state in config space; empty if nowhere.
+fn power_state(vdev: &OpenDevice) -> Range<u16> {
+    let at = vdev.pm_capability() + uapi::PCI_PM_CTRL as u16;
+    match vdev.pm_capability() {
+        0 => 0..0,
+        _ => at..at + 1,
     }
 }
 
@@ -590,6 +624,7 @@ fn findings_of(allowed: bool) -> Findings {
         above: Above::Unknown,
         allowed,
         in_chain: true,
+        guest_fits: true,
     }
 }
 
@@ -613,31 +648,55 @@ fn find_owners(pdev: &pci::Device<Bound>, except: Option<u16>) -> Owners {
     })
 }
 
+/// What became of the config space that a user sees.
+struct Shown {
+    /// The bytes of which vfio-pci-core must get no writes.
+    kept: KBox<ByteSet>,
+    /// What a guest is shown, whether or not there is one already.
+    guest: Option<GuestTerms>,
+}
+
 /// Shows the capability to the user, if there is something on offer, and hides all others.
-/// `owners`, and `found`, are those of a device that has one. Returns the bytes of which
-/// vfio-pci-core must get no writes.
+/// `has_map`: there is a guest already. `owners`, and `found`, are those of a device that has one.
 fn show(
     offered: &mut Option<Offered>,
+    has_map: bool,
     opening: &mut Opening<'_>,
     owners: Option<Owners>,
     found: Option<Found>,
-) -> Result<KBox<ByteSet>> {
+) -> Result<Shown> {
     // The rules write what vfio-pci-core reads.
     const {
         assert!(chain::MAP_VIRTUAL == MAP_VIRTUAL);
         assert!(chain::MAP_UNASSIGNED == MAP_UNASSIGNED);
     };
     let mut kept = KBox::new(ByteSet::EMPTY, GFP_KERNEL)?;
+    let mut guest = None;
     let pdev = opening.pci();
+    let power = power_state(opening.vdev());
     let (map, space) = opening.config();
     // Of a device without one, nothing is asked.
     if found.is_some() || chain::has_tph(space) {
         let at = found.map(|found| found.offset);
         let owners = owners.unwrap_or_else(|| find_owners(pdev, at));
         let offer = offered.as_ref().map(|offered| &offered.offer);
-        if !chain::arrange(map, space, &owners, found, offer, &mut kept) {
+        let placed = placement::place(map, space, &owners, found, offer, has_map);
+        let shows = match &placed {
+            Some(placed) if has_map => placed.show(map, space, &owners, &mut kept),
+            _ => chain::arrange(map, space, &owners, found, offer, &mut kept),
+        };
+        if !shows {
             *offered = None;
         }
+        guest = placed.filter(|_| shows).map(|placed| GuestTerms {
+            shown: Offered {
+                offer: placed.offer,
+                offset: placed.placement.offset,
+            },
+            // CAST: at most 4096.
+            bytes: placed.placement.table().start as u16..placed.placement.table().end as u16,
+            power,
+        });
     }
-    Ok(kept)
+    Ok(Shown { kept, guest })
 }

@@ -10,15 +10,31 @@ use crate::{
     },
     failure::Failure,
     hardware::{
+        guest::{
+            GuestWrite,
+            MapSet,
+            Missing, //
+        },
         Tph,
         Written, //
     },
+    lookup::Firmware,
     reached::Reached,
     rules::{
         batch::Batch,
+        guest::{
+            Answer,
+            Map,
+            Target,
+            MAX_BYTES,
+            MAX_ENTRIES, //
+        },
         reconcile::Place,
         refusal::Refusal,
-        regs::Control,
+        regs::{
+            Control,
+            RequesterEnable, //
+        },
         table::{
             Write,
             Writes, //
@@ -57,13 +73,16 @@ trait Show {
 
     /// Shows some entries of a table in the capability, if the policy discloses them.
     fn show_table(&mut self, entries: Range<usize>);
+
+    /// Shows the administrator some entries of a guest, if there is one.
+    fn show_guest(&mut self, entries: Range<usize>);
 }
 
 impl Show for Open<'_, VfioTph> {
     fn show_control(&mut self) {
         let terms = self.terms();
         let (session, mut config) = self.split();
-        let (Some(offered), Some(tph)) = (&terms.offered, &session.tph) else {
+        let (Some(offered), Some(tph)) = (terms.shown(), &session.tph) else {
             return;
         };
         let control = tph.control();
@@ -81,7 +100,7 @@ impl Show for Open<'_, VfioTph> {
             return;
         };
         terms.visible.set_tags(entries.clone(), tags);
-        if !offered.offer.policy.discloses_tags() {
+        if !offered.offer.policy.discloses_tags() || terms.has_guest() {
             return;
         }
         // CAST: at most 64 entries.
@@ -91,6 +110,57 @@ impl Show for Open<'_, VfioTph> {
                 Write::Dword(value) => config.write_dword(offered.offset + at, value),
             }
         }
+    }
+
+    fn show_guest(&mut self, entries: Range<usize>) {
+        let terms = self.terms();
+        if let Some(tph) = &self.tph {
+            if let Some(table) = tph.guest_table() {
+                let visible = &terms.visible;
+                visible.set_guest(entries, table.values(), &tph.first_tags());
+            }
+        }
+    }
+}
+
+/// How often firmware is asked for what a guest needs, at most: each time it says something that it
+/// has not said before, unless there is no memory to ask it with.
+const ASKED: u32 = 4;
+
+/// The CPUs that firmware has to be asked for.
+struct Unknown<'a> {
+    firmware: Firmware<'a>,
+    targets: [Target; MAX_ENTRIES],
+    count: usize,
+}
+
+impl<'a> Unknown<'a> {
+    fn new(handle: Handle<'a, VfioTph>) -> Self {
+        Self {
+            firmware: handle.terms().firmware(),
+            targets: [Target::Nothing; MAX_ENTRIES],
+            count: 0,
+        }
+    }
+
+    /// Adds a CPU, unless it is known.
+    fn add(&mut self, target: Target) {
+        if self.firmware.answer(target) == Answer::Unknown {
+            if let Some(free) = self.targets.get_mut(self.count) {
+                *free = target;
+                self.count += 1;
+            }
+        }
+    }
+
+    /// Asks for them. Takes its time: no lock is held.
+    fn ask(&mut self) {
+        for &target in self.targets.iter().take(self.count) {
+            if self.firmware.answer(target) == Answer::Unknown {
+                self.firmware.ask(target);
+            }
+        }
+        self.count = 0;
     }
 }
 
@@ -153,6 +223,17 @@ pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &
     };
     for last in [false, true] {
         let mut guard = handle.lock_hardware(&needs_memory)?;
+        if handle.terms().has_guest() {
+            drop(guard);
+            let control = Some((offset, bytes));
+            return write_guest(
+                handle,
+                &GuestWrite {
+                    control,
+                    entries: None,
+                },
+            );
+        }
         let (mut open, mut memory) = guard.open_with_memory();
         let msix = table_if(needs_memory(&open), &mut memory);
         let mut before = Control::RESET;
@@ -162,21 +243,264 @@ pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &
         });
         let counters = &handle.terms().visible.counters;
         match written {
-            Some(Written::NeedsMemory) => continue,
+            Some(Written::NeedsMemory | Written::NeedsTags) => continue,
             Some(Written::InForce) => counters.config_writes.count(),
             Some(Written::Dropped) | None => counters.dropped_writes.count(),
         }
-        if let Some(tph) = &open.tph {
-            let (now, pdev) = (tph.control(), open.vdev().pci());
-            if now.enabled() {
-                trace::enable(pdev, now.st_mode as u8, now.requester_enable as u8);
-            } else if before.enabled() {
-                trace::disable(pdev);
-            }
-        }
+        trace_control(&open, before);
         break;
     }
     Ok(())
+}
+
+/// Says that Control was written, which was `before`.
+fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
+    if let Some(tph) = &open.tph {
+        let (now, pdev) = (tph.control(), open.vdev().pci());
+        if now.enabled() {
+            trace::enable(pdev, now.st_mode as u8, now.requester_enable as u8);
+        } else if before.enabled() {
+            trace::disable(pdev);
+        }
+    }
+}
+
+/// A guest writes its entries, Control, or both; the device is awake. Errors as [`catch_up`].
+pub(crate) fn write_guest(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -> Result {
+    let terms = handle.terms();
+    let Some(guest) = &terms.guest else {
+        return Ok(());
+    };
+    let offer = &guest.shown.offer;
+    let needs_memory = |session: &TphSession| {
+        let tph = session.tph.as_ref();
+        tph.is_some_and(|tph| match write.control {
+            Some(_) => tph.write_needs_memory(),
+            None => false,
+        })
+    };
+    let mut unknown = Unknown::new(handle);
+    let (mut asked, mut last_memory) = (0, false);
+    loop {
+        {
+            let mut guard = handle.lock_records();
+            if let Some(tph) = &guard.open().tph {
+                tph.targets_of_write(offer, write, &mut |target| unknown.add(target));
+            }
+        }
+        unknown.ask();
+        asked += 1;
+
+        let mut guard = handle.lock_hardware(&needs_memory)?;
+        let (mut open, mut memory) = guard.open_with_memory();
+        let Some(tph) = &open.tph else {
+            return Ok(());
+        };
+        let (before, tags) = (tph.control(), tph.first_tags());
+        let settles = tph.targets_of_write(offer, write, &mut |_| ());
+        let in_msix = tph.place() == Place::Msix;
+        let msix = table_if(in_msix && (settles || needs_memory(&open)), &mut memory);
+        let missing = Missing {
+            firmware: &terms.firmware(),
+            last_tags: asked >= ASKED,
+            last_memory,
+        };
+        let written = with_tph(&mut open, msix, |tph, at| {
+            tph.write_guest(at, offer, write, missing)
+        });
+        match written {
+            Some(Written::NeedsTags) => continue,
+            Some(Written::NeedsMemory) => {
+                last_memory = true;
+                continue;
+            }
+            Some(Written::InForce) if write.control.is_some() => {
+                terms.visible.counters.config_writes.count();
+            }
+            Some(Written::InForce) => (),
+            Some(Written::Dropped) | None => terms.visible.counters.dropped_writes.count(),
+        }
+        if write.entries.is_some() {
+            terms.visible.counters.guest_writes.count();
+        }
+        trace_control(&open, before);
+        let entries = write.entries.map_or(0..0, |(offset, bytes)| {
+            offset / 2..(offset + bytes.len()).div_ceil(2)
+        });
+        guest_changed(&mut open, entries, &tags);
+        return Ok(());
+    }
+}
+
+/// Gives hardware what a guest has written and hardware does not have yet: vectors or memory have
+/// come within reach. TPH is off if hardware does not take it. Errors as [`catch_up`].
+pub(crate) fn settle_guest(handle: Handle<'_, VfioTph>) -> Result {
+    let terms = handle.terms();
+    let mut unknown = Unknown::new(handle);
+    let mut asked = 0;
+    while terms.has_guest() {
+        {
+            let mut guard = handle.lock_records();
+            match &guard.open().tph {
+                Some(tph) if tph.owes_guest() => {
+                    tph.owed_targets(&mut |target| unknown.add(target));
+                }
+                _ => return Ok(()),
+            }
+        }
+        unknown.ask();
+        asked += 1;
+
+        let mut guard = handle.lock_hardware(&|_| false)?;
+        let (mut open, mut memory) = guard.open_with_memory();
+        let Some(tph) = &open.tph else {
+            return Ok(());
+        };
+        let tags = tph.first_tags();
+        let msix = tph.msix_table(&mut memory);
+        let missing = Missing {
+            firmware: &terms.firmware(),
+            last_tags: asked >= ASKED,
+            last_memory: true,
+        };
+        let written = with_tph(&mut open, msix, |tph, at| {
+            let awake = tph.is_reachable(at);
+            (tph.settle_guest(at, missing), awake)
+        });
+        match written {
+            Some((Written::NeedsTags, _)) => continue,
+            Some((Written::Dropped, true)) => terms.visible.counters.lost_tags.count(),
+            _ => (),
+        }
+        guest_changed(&mut open, 0..0, &tags);
+        break;
+    }
+    Ok(())
+}
+
+/// Shows what has become of a guest's entries: some were written, and hardware was to have `before`.
+fn guest_changed(open: &mut Open<'_, VfioTph>, written: Range<usize>, before: &[u16; MAX_ENTRIES]) {
+    open.show_guest(written);
+    let Some(tph) = &open.tph else {
+        return;
+    };
+    let now = tph.first_tags();
+    if now == *before {
+        return;
+    }
+    let differs = |entry: &usize| now[*entry] != before[*entry];
+    let first = (0..MAX_ENTRIES).find(differs).unwrap_or(0);
+    let last = (0..MAX_ENTRIES).rfind(differs).unwrap_or(first);
+    let extended = tph.control().requester_enable == RequesterEnable::Extended;
+    let vdev = open.vdev();
+    // CAST: at most 64.
+    let (index, count) = (first as u16, (last - first + 1) as u16);
+    open.terms().visible.counters.table_writes.count();
+    trace::table_write(vdev.pci(), index, count, extended);
+    open.show_guest(first..last + 1);
+    open.show_table(first..last + 1);
+}
+
+/// Whether a map may be set, or taken away, as things are.
+pub(crate) fn may_set_map(
+    handle: Handle<'_, VfioTph>,
+    there: bool,
+    by_admin: bool,
+) -> Result<(), Refusal> {
+    match &handle.lock_records().open().tph {
+        Some(tph) => tph.may_set_map(there, by_admin),
+        None => Err(Refusal::Unsupported),
+    }
+}
+
+/// Sets the map of a guest's tags, or takes it away. `done` runs when it is in place, before the
+/// session is unlocked. EIO if the device cannot be woken up; else errors as [`catch_up`].
+pub(crate) fn set_map(
+    handle: Handle<'_, VfioTph>,
+    mut map: Option<KBox<Map>>,
+    by_admin: bool,
+    done: impl FnOnce(),
+) -> Result<(), Failure> {
+    let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
+    let terms = handle.terms();
+    let Some(guest) = &terms.guest else {
+        return Err(Refusal::Unsupported.into());
+    };
+    let there = map.is_some();
+    let needs_memory = |session: &TphSession| {
+        let tph = session.tph.as_ref();
+        tph.is_some_and(|tph| tph.map_needs_memory(there))
+    };
+    let mut unknown = Unknown::new(handle);
+    let mut asked = 0;
+    loop {
+        {
+            let mut guard = handle.lock_records();
+            if let Some((tph, map)) = guard.open().tph.as_ref().zip(map.as_ref()) {
+                tph.targets_of_map(map, &mut |target| unknown.add(target));
+            }
+        }
+        unknown.ask();
+        asked += 1;
+
+        let mut guard = handle.lock_hardware(&needs_memory)?;
+        let (mut open, mut memory) = guard.open_with_memory();
+        let Some(tph) = &open.tph else {
+            return Err(Refusal::Unsupported.into());
+        };
+        tph.may_set_map(there, by_admin)?;
+        let tags = tph.first_tags();
+        let msix = tph.msix_table(&mut memory);
+        let missing = Missing {
+            firmware: &terms.firmware(),
+            last_tags: asked >= ASKED,
+            last_memory: true,
+        };
+        let entries = guest.shown.offer.entries;
+        let set = with_tph(&mut open, msix, |tph, at| {
+            tph.set_map(at, &mut map, by_admin, entries, missing)
+        });
+        let set = set.unwrap_or(Err(Refusal::Unsupported.into()));
+        if let Ok(MapSet::NeedsTags) = set {
+            continue;
+        }
+        if set.is_ok() {
+            show_picture(&mut open);
+            done();
+        }
+        guest_changed(&mut open, 0..MAX_ENTRIES, &tags);
+        return set.map(|_| ());
+    }
+}
+
+/// Shows the user the capability that goes with a guest, or without one.
+fn show_picture(open: &mut Open<'_, VfioTph>) {
+    let terms = open.terms();
+    let there = open
+        .tph
+        .as_ref()
+        .is_some_and(|tph| tph.guest_table().is_some());
+    let (Some(guest), true) = (&terms.guest, there != terms.has_guest()) else {
+        return;
+    };
+    let bytes = guest.bytes.start.into()..guest.bytes.end.into();
+    let in_msix = terms.tracks_vectors;
+    if there {
+        terms
+            .spans
+            .add_guest(guest.table(), guest.power.clone(), in_msix);
+    }
+    terms.set_guest(there);
+    let (_, mut config) = open.split();
+    if there {
+        config.write(bytes.start, &[0; MAX_BYTES][..bytes.len().min(MAX_BYTES)]);
+        config.take_over(bytes);
+    }
+    if let Some(shown) = terms.shown() {
+        let register = shown.offset + uapi::PCI_TPH_CAP as u16;
+        config.write_dword(register, shown.offer.capability.raw());
+        terms.visible.set_capability(shown.offer.capability);
+    }
 }
 
 /// The user programs the entries of a batch with `tags`; the device is awake. Errors as
@@ -193,6 +517,9 @@ pub(crate) fn program(
     let (Some(offered), Some(tph)) = (&handle.terms().offered, &open.tph) else {
         return Err(Refusal::Unsupported.into());
     };
+    if handle.terms().has_guest() {
+        return Err(Refusal::Busy.into());
+    }
     // Control may have been written since it was looked at.
     batch.admit(tph.control(), &offered.offer)?;
     if !tph.can_program(vdev, batch.entries()) {
@@ -261,6 +588,16 @@ pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>)
     looked.map(|()| count)
 }
 
+/// Lets vfio-pci-core write what may be Command. A guest may have written entries while memory was
+/// not decoded.
+pub(crate) fn write_command(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
+    let vdev = handle.vdev();
+    let _awake = Awake::new(vdev.pci()).map_err(|_| EIO)?;
+    let count = vdev.write(access)?;
+    settle_guest(handle)?;
+    Ok(count)
+}
+
 /// A user may have changed the power state of the device. Runtime PM keeps it awake.
 #[inline(never)]
 fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
@@ -269,7 +606,8 @@ fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
         // A reset may have come since the user began, and have left something else on record.
         sleep(&mut handle.lock_records().open());
     }
-    catch_up(handle)
+    catch_up(handle)?;
+    settle_guest(handle)
 }
 
 /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to D0
@@ -306,7 +644,7 @@ pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, held: HeldVectors<'_>
     if pending {
         catch_up(handle)?;
     }
-    Ok(())
+    settle_guest(handle)
 }
 
 /// The device will be reset: what the PCI core saves, and puts back, has no tags. The table in the
@@ -389,6 +727,7 @@ fn forget(open: &mut Open<'_, VfioTph>) {
 }
 
 fn show_all(open: &mut Open<'_, VfioTph>) {
+    open.show_guest(0..MAX_ENTRIES);
     let entries = open.tph.as_ref().map_or(0, |tph| tph.tags().len());
     open.show_table(0..entries);
 }

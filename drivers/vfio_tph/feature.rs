@@ -11,6 +11,11 @@ use crate::{
     rules::{
         batch::Batch,
         capability::Offer,
+        guest::{
+            self,
+            Map,
+            Target, //
+        },
         lookup::{
             Hint,
             Lookup, //
@@ -61,6 +66,7 @@ pub(crate) fn dispatch(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call
         uapi::VFIO_DEVICE_FEATURE_TPH_ST => set_tph_st(device, handle, call),
         uapi::VFIO_DEVICE_FEATURE_TPH_RESOLVE => get_tph_resolve(device, handle, call),
         uapi::VFIO_DEVICE_FEATURE_DMA_BUF_TPH => set_dma_buf_tph(device, handle, call),
+        uapi::VFIO_DEVICE_FEATURE_TPH_MAP => set_tph_map(device, handle, call),
         _ => return handle.vdev().feature(call),
     };
     let (refusal, position) = match done {
@@ -95,6 +101,12 @@ fn offer<'a>(handle: Handle<'a, VfioTph>) -> Option<&'a Offer> {
         .map(|offered| &offered.offer)
 }
 
+/// What a guest may have; `None` where there cannot be one.
+fn guest_offer<'a>(handle: Handle<'a, VfioTph>) -> Option<&'a Offer> {
+    let guest = handle.terms().guest.as_ref();
+    guest.map(|guest| &guest.shown.offer)
+}
+
 /// Whether the call is to be done. A PROBE is not: the check answers it.
 fn to_do(call: &Call, operation: Operation, min_size: usize) -> Result<bool, Refusal> {
     call.check(operation, min_size)
@@ -103,7 +115,8 @@ fn to_do(call: &Call, operation: Operation, min_size: usize) -> Result<bool, Ref
 
 /// `VFIO_DEVICE_FEATURE_TPH`.
 fn get_tph(handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
-    let offer = offer(handle).ok_or(Refusal::Unsupported)?;
+    let shown = handle.terms().shown().ok_or(Refusal::Unsupported)?;
+    let offer = &shown.offer;
     if !to_do(
         &call,
         Operation::Get,
@@ -128,6 +141,9 @@ fn set_tph_st(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Resu
     type Header = uapi::vfio_device_feature_tph_st;
 
     let offer = Batch::available(offer(handle))?;
+    if handle.terms().has_guest() {
+        return Err(Refusal::Busy.into());
+    }
     if !to_do(&call, Operation::Set, size_of::<Header>())? {
         return Ok(());
     }
@@ -202,6 +218,63 @@ fn set_dma_buf_tph(
     dmabuf::publish(handle.vdev(), raw.dmabuf_fd, published)?;
     device.counters().published.count();
     Ok(())
+}
+
+/// `VFIO_DEVICE_FEATURE_TPH_MAP`.
+fn set_tph_map(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Result<(), Failure> {
+    type Header = uapi::vfio_device_feature_tph_map;
+
+    let offer = guest_offer(handle).ok_or(Refusal::Unsupported)?;
+    if !to_do(&call, Operation::Set, size_of::<Header>())? {
+        return Ok(());
+    }
+
+    let mut reader = call.data(0).reader();
+    let count = guest::shape(&reader.read()?, call.len())?;
+    events::may_set_map(handle, count != 0, false)?;
+    let map = map(offer.policy, count, reader)?;
+    events::set_map(handle, map, false, || ())?;
+    device.counters().maps.count();
+    Ok(())
+}
+
+/// The map of `count` sources in `reader`; none if there are none.
+fn map(
+    policy: Policy,
+    count: usize,
+    mut reader: UserSliceReader,
+) -> Result<Option<KBox<Map>>, Failure> {
+    if count == 0 {
+        return Ok(None);
+    }
+    let mut map = KBox::new(Map::EMPTY, GFP_KERNEL_ACCOUNT)?;
+    let mut callers = CallersCpus::new();
+    for position in 0..count {
+        let source: uapi::vfio_tph_source = reader.read()?;
+        let target = target(policy, &source, &mut callers).map_err(|failure| {
+            failure.of_source(
+                // CAST: at most 255.
+                position as u32,
+                offset_of!(uapi::vfio_device_feature_tph_map, fault),
+            )
+        })?;
+        map.push(target);
+    }
+    Ok(Some(map))
+}
+
+/// What a source of a map stands for.
+fn target(
+    policy: Policy,
+    source: &uapi::vfio_tph_source,
+    callers: &mut CallersCpus,
+) -> Result<Target, Failure> {
+    let target = Target::decode(source)?;
+    if let Target::Cpu { cpu, .. } = target {
+        let cpu = PresentCpu::from_number(cpu).ok_or(Refusal::NoCpu)?;
+        source::admit_cpu(policy, || callers.contain(cpu).map_err(Failure::from))?;
+    }
+    Ok(target)
 }
 
 /// Keeps a batch within the table also while the CPU speculates: its index and count say where tags

@@ -4,7 +4,10 @@
 //! either. Nothing else writes Control, the ST table, or the PCI core's record of them.
 //!
 //! Each event changes what is wanted, or what is known of what is held, and then takes the steps
-//! that [`reconcile::next`] names. `Documentation/state.rst` has them on one page.
+//! that [`reconcile::next`] names. `Documentation/state.rst` has them on one page. What a guest with
+//! virtual tags does to it is in [`guest`].
+
+pub(crate) mod guest;
 
 use crate::{
     reached::{
@@ -15,6 +18,10 @@ use crate::{
         batch::Batch,
         capability::Offer,
         control,
+        guest::{
+            Map,
+            Table as GuestTable, //
+        },
         isolation,
         reconcile::{
             self,
@@ -50,6 +57,18 @@ pub(crate) struct Tph {
     mappable: bool,
     /// The kernel is about to end: hardware is left alone.
     retired: bool,
+    /// Whoever writes virtual tags, if there is somebody.
+    guest: Option<Guest>,
+}
+
+/// Whoever writes virtual tags.
+pub(crate) struct Guest {
+    /// What they stand for.
+    map: KBox<Map>,
+    /// What was written.
+    table: GuestTable,
+    /// Whether the map is the administrator's, and not the user's.
+    by_admin: bool,
 }
 
 /// What came of a write to Control.
@@ -61,6 +80,8 @@ pub(crate) enum Written {
     Dropped,
     /// Nothing yet: memory has to be decoded for it.
     NeedsMemory,
+    /// Nothing yet: firmware has to be asked for tags.
+    NeedsTags,
 }
 
 impl Tph {
@@ -73,6 +94,7 @@ impl Tph {
             table: Table::new(place, entries, unused)?,
             mappable: false,
             retired: false,
+            guest: None,
         })
     }
 
@@ -151,6 +173,11 @@ impl Tph {
             Place::Msix => memory.msix_table(),
             _ => None,
         }
+    }
+
+    /// Whether anything can be done to hardware.
+    pub(crate) fn is_reachable(&self, at: &Reached<'_>) -> bool {
+        at.reach() != Reach::Nothing && !self.retired
     }
 
     /// Takes all steps that can be taken, and tells the PCI core what came of it. With `confirm`,
@@ -257,7 +284,7 @@ impl Tph {
         bytes: &[u8],
         last: bool,
     ) -> Written {
-        if at.reach() == Reach::Nothing || self.retired {
+        if !self.is_reachable(at) {
             return Written::Dropped;
         }
         self.held.doubt(Doubt::Behind);
@@ -269,25 +296,9 @@ impl Tph {
         }
 
         let before = self.wanted;
-        let Some(next) = control::judge(self.control(), offer, offset, bytes) else {
+        let Some(next) = self.judge(at, offer, offset, bytes) else {
             return Written::Dropped;
         };
-        // An entry that is due must not be used.
-        if next.enabled() && self.is_pending() {
-            return Written::Dropped;
-        }
-        // Another function may have come into the group since the device was opened.
-        if isolation::must_be_alone(offer, self.control(), next)
-            && !bus::is_alone_in_group(at.pci())
-        {
-            if ratelimit::allows() {
-                dev_notice!(
-                    at.pci(),
-                    "TPH: not enabled: another function is in the IOMMU group\n"
-                );
-            }
-            return Written::Dropped;
-        }
         if next.enabled() {
             self.held.before_enable(self.table.witness().is_some());
         }
@@ -307,6 +318,34 @@ impl Tph {
         Written::Dropped
     }
 
+    /// What a write of `bytes` at `offset` of Control makes of it; `None` if it is dropped.
+    fn judge(
+        &self,
+        at: &Reached<'_>,
+        offer: &Offer,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Option<Control> {
+        let next = control::judge(self.control(), offer, offset, bytes)?;
+        // An entry that is due must not be used.
+        if next.enabled() && self.is_pending() {
+            return None;
+        }
+        // Another function may have come into the group since the device was opened.
+        if isolation::must_be_alone(offer, self.control(), next)
+            && !bus::is_alone_in_group(at.pci())
+        {
+            if ratelimit::allows() {
+                dev_notice!(
+                    at.pci(),
+                    "TPH: not enabled: another function is in the IOMMU group\n"
+                );
+            }
+            return None;
+        }
+        Some(next)
+    }
+
     /// Puts `tags` into the entries of a batch. On failure the table is what it was, and TPH is
     /// off.
     pub(crate) fn program(
@@ -315,7 +354,7 @@ impl Tph {
         batch: &Batch,
         tags: &mut [u16],
     ) -> Result<(), Refusal> {
-        if at.reach() == Reach::Nothing || self.retired {
+        if !self.is_reachable(at) {
             return Err(Refusal::DeviceGone);
         }
         self.held.doubt(Doubt::Behind);
@@ -359,6 +398,9 @@ impl Tph {
     /// A user has allocated or freed vectors.
     pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, held: HeldVectors<'_>) {
         self.table.vectors_changed(vdev, held);
+        if let Some(guest) = &mut self.guest {
+            guest.table.vectors_changed(self.table.wanted());
+        }
     }
 
     /// The device will be reset: what the PCI core saves now, and restores afterwards, must have no
@@ -373,6 +415,7 @@ impl Tph {
         if !in_msix {
             changed = self.table.leave_to_reset();
         }
+        changed |= self.clear_guest();
         // The PCI core wakes a device that sleeps after this, and saves its state then.
         if self.held.control != Some(Control::RESET) {
             at.write_control(Control::RESET);
@@ -403,6 +446,13 @@ impl Tph {
     /// TPH off and every entry 0 is what is wanted from now on. Returns whether an entry was not 0.
     fn want_reset(&mut self) -> bool {
         self.wanted = Control::RESET;
-        self.table.clear()
+        let changed = self.clear_guest();
+        self.table.clear() || changed
+    }
+
+    /// All of the guest's entries are 0, as hardware's are to be. Returns whether one was not.
+    fn clear_guest(&mut self) -> bool {
+        let guest = self.guest.as_mut();
+        guest.is_some_and(|guest| guest.table.clear())
     }
 }

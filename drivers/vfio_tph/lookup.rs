@@ -17,6 +17,10 @@ use crate::{
     failure::Failure,
     rules::{
         firmware::CpuTags,
+        guest::{
+            Answer,
+            Target, //
+        },
         lookup::Hint,
         refusal::Refusal,
         source::{
@@ -159,6 +163,16 @@ impl HostBridge {
         }
     }
 
+    /// What is kept of a CPU.
+    fn answer(&self, cpu: PresentCpu) -> Answer {
+        let kept = self.cpus.get(cpu.number()).map(|known| self.kept(known));
+        match kept.unwrap_or(Some(Err(EINVAL))) {
+            None => Answer::Unknown,
+            Some(Ok(tags)) => Answer::Tags(tags),
+            Some(Err(_)) => Answer::Failed,
+        }
+    }
+
     /// What firmware says of `cpu`, or has said.
     fn tags(&self, cpu: PresentCpu, counters: &Counters) -> Result<CpuTags> {
         let known = self.cpus.get(cpu.number()).ok_or(EINVAL)?;
@@ -240,6 +254,50 @@ impl Show for HostBridge {
         } else {
             "firmware was not asked yet\n"
         })
+    }
+}
+
+/// Firmware as the tags of a guest are looked up in it: asked without a lock, and what it has said
+/// looked at with locks.
+pub(crate) struct Firmware<'a> {
+    bridge: Option<&'a HostBridge>,
+    counters: &'a Counters,
+}
+
+impl<'a> Firmware<'a> {
+    /// That of a host bridge, if there is one; look-ups are counted in `counters`.
+    pub(crate) fn new(bridge: Option<&'a HostBridge>, counters: &'a Counters) -> Self {
+        Self { bridge, counters }
+    }
+
+    /// What is known of a target.
+    pub(crate) fn answer(&self, target: Target) -> Answer {
+        let Target::Cpu { cpu, .. } = target else {
+            return Answer::Failed;
+        };
+        match self.bridge.zip(PresentCpu::from_number(cpu)) {
+            Some((bridge, cpu)) => bridge.answer(cpu),
+            None => Answer::Failed,
+        }
+    }
+
+    /// Entries stay 0 because firmware could not say.
+    pub(crate) fn count_failed(&self, entries: u32) {
+        if entries != 0 {
+            self.counters.failed_lookups.add(entries.into());
+        }
+    }
+
+    /// Asks for a target that is not known. What comes of it is kept; if there is no memory to ask
+    /// with, nothing is.
+    pub(crate) fn ask(&self, target: Target) {
+        let Target::Cpu { cpu, .. } = target else {
+            return;
+        };
+        if let Some((bridge, cpu)) = self.bridge.zip(PresentCpu::from_number(cpu)) {
+            self.counters.resolutions.count();
+            let _ = bridge.tags(cpu, self.counters);
+        }
     }
 }
 

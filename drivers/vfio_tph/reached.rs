@@ -4,7 +4,10 @@
 
 use crate::{
     rules::{
-        reconcile::Reach,
+        reconcile::{
+            Place,
+            Reach, //
+        },
         regs::Control, //
     },
     rust::{
@@ -85,6 +88,14 @@ impl<'a> Reached<'a> {
     /// How much it is.
     pub(crate) fn reach(&self) -> Reach {
         self.reach
+    }
+
+    /// Whether the table at `place` can be reached as the user has the device, and not only because
+    /// memory is decoded for the moment.
+    pub(crate) fn is_table_users(&self, place: Place) -> bool {
+        let decoded = |msix: &MsixTable<'_>| msix.is_decoded_for_user();
+        self.reach >= place.reach()
+            && (place != Place::Msix || self.msix.as_ref().is_some_and(decoded))
     }
 
     /// Writes Control.

@@ -2,18 +2,27 @@
 
 //! Which accesses to config space concern the driver: most are vfio-pci-core's alone.
 
-use crate::rust::vfio::pci::Watch;
+use crate::{
+    rust::vfio::pci::Watch,
+    uapi, //
+};
 use core::ops::Range;
+
+/// The bytes of Command that matter.
+// CAST: four.
+const COMMAND: Range<u16> = uapi::PCI_COMMAND as u16..uapi::PCI_COMMAND as u16 + 2;
 
 /// Which accesses to config space concern this driver.
 pub(crate) struct Spans {
-    /// Writes to a TPH capability.
+    /// Writes to a TPH capability; with what is before it, where Command matters.
     pub(crate) writes: Watch,
     /// Reads of a visible ST table.
     pub(crate) table: Watch,
     /// Writes that change the power state, of a device that forgets, or whose vectors cannot be
     /// reached meanwhile.
     pub(crate) power: Watch,
+    /// Writes to Command, where they are of interest at all.
+    pub(crate) command: Watch,
 }
 
 impl Spans {
@@ -24,6 +33,19 @@ impl Spans {
             writes: Watch::new(capabilities),
             table: Watch::new(table),
             power: Watch::new(power),
+            command: Watch::new(0..0),
+        }
+    }
+
+    /// A guest's table is at `table` from now on, and the power state is at `power`; `in_msix` says
+    /// whether hardware's table is where Command makes it reachable.
+    pub(crate) fn add_guest(&self, table: Range<u16>, power: Range<u16>, in_msix: bool) {
+        self.writes.widen(table.clone());
+        self.table.widen(table);
+        self.power.widen(power);
+        if in_msix {
+            self.command.widen(COMMAND);
+            self.writes.widen(COMMAND);
         }
     }
 

@@ -133,6 +133,26 @@ impl Table {
         }
     }
 
+    /// The first entries of the table: what each of them is to have.
+    pub(crate) fn first<const N: usize>(&self) -> [u16; N] {
+        let mut tags = [0; N];
+        let count = N.min(self.wanted.len());
+        if let (Some(tags), Some(wanted)) = (tags.get_mut(..count), self.wanted.get(..count)) {
+            tags.copy_from_slice(wanted);
+        }
+        tags
+    }
+
+    /// An entry is to have `tag`; it is due if that is something else than before.
+    pub(crate) fn want(&mut self, entry: usize, tag: u16) {
+        if let Some(wanted) = self.wanted.get_mut(entry) {
+            if *wanted != tag {
+                *wanted = tag;
+                self.due.set_bit(entry);
+            }
+        }
+    }
+
     /// A user is about to allocate or free vectors.
     pub(crate) fn vectors_change(&mut self) {
         self.vectors_change = self.place == Place::Msix;
@@ -167,7 +187,9 @@ impl Table {
 
     /// Whether each of these entries can be written: a vector without an interrupt cannot.
     pub(crate) fn can_write(&self, vdev: &CoreDevice, entries: Range<usize>) -> bool {
-        self.place != Place::Msix || entries.clone().all(|vector| is_allocated(vdev, vector))
+        entries
+            .clone()
+            .all(|entry| can_have(self.place, vdev, entry))
     }
 
     /// Whether hardware has what it is recorded to have in [`Self::witness`].
@@ -261,6 +283,12 @@ impl Table {
             self.due.set_bit(entry);
         }
     }
+}
+
+/// Whether an entry of a table at `place` can have a tag: that of a vector without an interrupt
+/// cannot.
+pub(crate) fn can_have(place: Place, vdev: &CoreDevice, entry: usize) -> bool {
+    place != Place::Msix || is_allocated(vdev, entry)
 }
 
 fn is_allocated(vdev: &CoreDevice, vector: usize) -> bool {

@@ -62,6 +62,9 @@ pub(crate) struct Findings {
     pub(crate) allowed: bool,
     /// Whether vfio-pci-core shows the capability in the chain.
     pub(crate) in_chain: bool,
+    /// Whether there is room for an entry of a guest; taken for granted before the device is
+    /// opened.
+    pub(crate) guest_fits: bool,
 }
 
 /// What stands in the way.
@@ -101,6 +104,10 @@ pub(crate) enum Reason {
     Group,
     /// Another capability owns some of the ST table.
     Overlap,
+    /// The device has no ST table.
+    NoEntries,
+    /// There is no room for virtual entries.
+    NoRoom,
 }
 
 impl Reason {
@@ -138,6 +145,10 @@ impl Reason {
                 "the ST table is in MSI-X, and another function of the IOMMU group reaches it"
             }
             Self::Overlap => "another capability of the device owns some of the ST table",
+            Self::NoEntries => "the device has no ST table",
+            Self::NoRoom => {
+                "not one entry fits behind the registers, and there is no hole for all of them"
+            }
         }
     }
 }
@@ -183,6 +194,18 @@ impl Findings {
             }
             Some(_) => Some(Reason::RootPortNotExtended),
         }
+    }
+
+    /// Why whoever opens the device under `policy` has no virtual tags; nothing if they can.
+    pub(crate) fn guest(&self, policy: Policy) -> Option<Reason> {
+        let hardware = self.hardware.as_ref()?;
+        if let Some(reason) = self.mode(StMode::InterruptVector, policy) {
+            return Some(reason);
+        }
+        if hardware.entries_in_capability() == 0 && hardware.vectors_in_table() == 0 {
+            return Some(Reason::NoEntries);
+        }
+        (!self.guest_fits).then_some(Reason::NoRoom)
     }
 
     /// Why an ST mode is not offered under `policy`, on a device with TPH; nothing if it is.

@@ -9,7 +9,10 @@ use crate::rust::{
 };
 use core::{
     marker::PhantomData,
-    ops::Deref, //
+    ops::{
+        Deref,
+        Range, //
+    },
 };
 use kernel::{
     device::Bound,
@@ -21,6 +24,13 @@ use kernel::{
     },
     uaccess::UserPtr, //
 };
+
+/// In vfio-pci-core's map of config space: the byte belongs to no capability, and is hardware's.
+// CAST: a byte.
+pub(crate) const MAP_UNASSIGNED: u8 = bindings::TPH_MAP_UNASSIGNED as u8;
+/// There, too: the byte is read from the virtual config space alone.
+// CAST: a byte.
+pub(crate) const MAP_VIRTUAL: u8 = bindings::TPH_MAP_VIRTUAL as u8;
 
 /// A read or write of a region, as it comes from user space.
 pub(crate) struct Access<'a> {
@@ -319,9 +329,11 @@ impl Drop for AloneMemoryGuard<'_> {
 ///
 /// # Invariants
 ///
-/// `base` points to `len` bytes of vfio-pci-core's `vconfig`, dword aligned, valid for `'a`.
+/// `base` points to `len` bytes of vfio-pci-core's `vconfig`, dword aligned, valid for `'a`, and
+/// `map` to as many of its `pci_config_map`.
 pub(crate) struct VirtualConfig<'a> {
     base: *mut u8,
+    map: *mut u8,
     len: usize,
     _open: PhantomData<&'a OpenDevice>,
 }
@@ -330,10 +342,11 @@ impl<'a> VirtualConfig<'a> {
     /// Borrows the virtual config space of an open device.
     pub(super) fn new(device: &'a OpenDevice) -> Self {
         // SAFETY: The device is open by the invariant of its type. INVARIANT: vfio-pci-core
-        // allocates `cfg_size` bytes at open, and frees them at close.
+        // allocates `cfg_size` bytes for either at open, and frees them at close.
         unsafe {
             Self {
                 base: (*device.as_raw()).vconfig,
+                map: (*device.as_raw()).pci_config_map,
                 len: (*(*device.as_raw()).pdev).cfg_size as usize,
                 _open: PhantomData,
             }
@@ -355,6 +368,30 @@ impl<'a> VirtualConfig<'a> {
             // SAFETY: In range and aligned, by the check. vfio-pci-core reads at the same time, as
             // with its own writers.
             unsafe { at.cast::<u16>().write_volatile(value.to_le()) };
+        }
+    }
+
+    /// Replaces bytes.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        if let Ok(at) = self.check(offset, bytes.len(), 1) {
+            for (i, &byte) in bytes.iter().enumerate() {
+                // SAFETY: In range, by the check. vfio-pci-core reads at the same time, as with its
+                // own writers.
+                unsafe { at.add(i).write_volatile(byte) };
+            }
+        }
+    }
+
+    /// Has vfio-pci-core read bytes from here, which it has read from hardware so far, and keep
+    /// here what is written to them: they belong to no capability.
+    pub(crate) fn take_over(&mut self, bytes: Range<usize>) {
+        if self.check(bytes.start, bytes.len(), 1).is_err() {
+            return;
+        }
+        for at in bytes {
+            // SAFETY: The map has as many bytes as the virtual config space, by the invariant, and
+            // lives as long. vfio-pci-core reads it at the same time, a byte at a time.
+            unsafe { self.map.add(at).write_volatile(MAP_VIRTUAL) };
         }
     }
 

@@ -219,6 +219,7 @@ impl<T: Hooks> Device<T> {
 
     pub(super) fn maybe_open(&self) -> MaybeOpen<'_, T> {
         MaybeOpen {
+            vdev: &self.vdev,
             session: &self.session,
         }
     }
@@ -594,10 +595,12 @@ impl<T: Hooks> Device<T> {
         let this = unsafe { Self::from_vfio(vdev) };
         // A device that does not wake up is closed all the same.
         let _awake = Awake::new(this.vdev.pci());
+        this.session.end_visits();
         // SAFETY: The device is closed below, when this has returned.
         this.data.before_close(unsafe { this.handle() });
         // SAFETY: The vfio core calls this for the last close, under the device set's lock: no
-        // other callback of a user runs, which could have a handle, and the one above is gone.
+        // other callback of a user runs, which could have a handle, the one above is gone, and
+        // visits are over.
         unsafe { this.session.close(&this.vdev, |open| this.data.close(open)) };
         // SAFETY: The vfio core calls this for the last close, under the device set's lock.
         unsafe { bindings::vfio_pci_core_close_device(vdev) };

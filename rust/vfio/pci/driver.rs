@@ -27,7 +27,8 @@ use core::ops::RangeInclusive;
 use kernel::{
     device::Bound,
     pci,
-    prelude::*, //
+    prelude::*,
+    str::CString, //
 };
 
 /// What vfio-pci-core leaves to the driver, and vfio-pci to module parameters of these names.
@@ -58,8 +59,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     /// The devices that the driver may have.
     const ID_TABLE: IdTable;
 
-    /// The attribute that a bound device has in sysfs, if it has one.
-    const ATTRIBUTE: Option<Attribute<Self>> = None;
+    /// The attributes that a bound device has in sysfs, at most two.
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[];
 
     /// The indices of the features that [`Driver::feature`] handles; all others are
     /// vfio-pci-core's.
@@ -240,7 +241,7 @@ pub(crate) struct Attribute<T: OpenState> {
     /// The file's mode.
     pub(crate) mode: u16,
     /// What a read shows, without the newline.
-    pub(crate) show: fn(&T) -> &'static CStr,
+    pub(crate) show: fn(&T) -> Result<CString>,
     /// Takes what was written, without a newline at its end.
     pub(crate) store: fn(&T, MaybeOpen<'_, T>, &[u8]) -> Result,
 }

@@ -28,7 +28,9 @@ pub(crate) use self::{
     core_device::{
         Access,
         CoreDevice,
-        OpenDevice, //
+        OpenDevice,
+        MAP_UNASSIGNED,
+        MAP_VIRTUAL, //
     },
     driver::{
         Attribute,
@@ -53,9 +55,7 @@ pub(crate) use self::{
         Open,
         OpenState,
         Opening,
-        PowerChange,
-        MAP_UNASSIGNED,
-        MAP_VIRTUAL, //
+        PowerChange, //
     },
     watch::{
         Unmappable,

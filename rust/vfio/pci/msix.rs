@@ -275,6 +275,11 @@ impl MsixTable<'_> {
         write_tags(self, first, tags)
     }
 
+    /// Whether the user has the device decode it, and not only we for the moment.
+    pub(crate) fn is_decoded_for_user(&self) -> bool {
+        !self.switched_on
+    }
+
     /// The interrupt vectors, which nobody frees meanwhile.
     pub(crate) fn held_vectors(&self) -> HeldVectors<'_> {
         // SAFETY: Nobody frees vectors as long as `self` exists, by the invariant.

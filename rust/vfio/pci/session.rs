@@ -8,7 +8,8 @@ use super::{
         CoreDevice,
         MemoryGuard,
         OpenDevice,
-        VirtualConfig, //
+        VirtualConfig,
+        MAP_UNASSIGNED, //
     },
     msix::{
         Hold,
@@ -16,7 +17,6 @@ use super::{
         MsixTable, //
     },
 };
-use crate::rust::bindings;
 use core::{
     cell::UnsafeCell,
     ops::{
@@ -34,13 +34,6 @@ use kernel::{
         MutexGuard, //
     },
 };
-
-/// In vfio-pci-core's map of config space: the byte belongs to no capability, and is hardware's.
-// CAST: a byte.
-pub(crate) const MAP_UNASSIGNED: u8 = bindings::TPH_MAP_UNASSIGNED as u8;
-/// There, too: the byte is read from the virtual config space alone.
-// CAST: a byte.
-pub(crate) const MAP_VIRTUAL: u8 = bindings::TPH_MAP_VIRTUAL as u8;
 
 /// What a driver keeps of a device from when it is opened until it is closed.
 pub(crate) trait OpenState: Sized + 'static {
@@ -202,6 +195,10 @@ pub(super) enum Life<S> {
 /// before vfio_pci_core_close_device().
 pub(super) struct Locked<T: OpenState> {
     life: Life<T::Session>,
+    /// Those who use the device and are no users of it: [`Visit`].
+    visits: u32,
+    /// Whether it is about to be closed: nobody visits it any more.
+    closing: bool,
     change: Change,
     /// Whether a reset is prepared, and not done. One at a time, under the device lock; a user's
     /// change may be under way.
@@ -250,6 +247,8 @@ impl<T: OpenState> Session<T> {
             terms: UnsafeCell::new(None),
             locked <- new_mutex!(Locked {
                 life: Life::Closed,
+                visits: 0,
+                closing: false,
                 change: Change::None,
                 reset: false,
             }),
@@ -295,16 +294,27 @@ impl<T: OpenState> Session<T> {
         guard.set_life(Life::Open(session));
     }
 
+    /// The device will be closed: nobody visits it from now on.
+    pub(super) fn end_visits(&self) {
+        let mut guard = self.locked.lock();
+        guard.closing = true;
+        while guard.visits != 0 {
+            self.over.wait(&mut guard);
+        }
+    }
+
     /// The device is about to be closed: `f` is the last that is done to it.
     ///
     /// # Safety
     ///
-    /// There is no [`Handle`], and no other call of this or of [`Self::open`] is under way.
+    /// There is no [`Handle`], [`Self::end_visits`] was called, and no other call of this or of
+    /// [`Self::open`] is under way.
     pub(super) unsafe fn close(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
         let mut guard = self.locked.lock();
         self.locked_with_open(&mut guard, vdev, f);
         // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
         let life = core::mem::replace(&mut guard.life, Life::Closed);
+        guard.closing = false;
         drop(guard);
         // SAFETY: There is no session any more, nor a handle: nobody reads the terms.
         let terms = unsafe { (*self.terms.get()).take() };
@@ -400,10 +410,11 @@ impl<T: OpenState> Session<T> {
 
 /// A device that is bound, open or not.
 pub(crate) struct MaybeOpen<'a, T: OpenState> {
+    pub(super) vdev: &'a CoreDevice,
     pub(super) session: &'a Session<T>,
 }
 
-impl<T: OpenState> MaybeOpen<'_, T> {
+impl<'a, T: OpenState> MaybeOpen<'a, T> {
     /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
     pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
         let guard = self.session.locked.lock();
@@ -412,6 +423,47 @@ impl<T: OpenState> MaybeOpen<'_, T> {
         }
         f();
         Ok(())
+    }
+
+    /// Keeps the device open, for what is done to it on behalf of somebody else than its user.
+    /// `None` if it is not open, or will be closed.
+    pub(crate) fn visit(&self) -> Option<Visit<'a, T>> {
+        let mut guard = self.session.locked.lock();
+        if guard.closing || !guard.is_open() {
+            return None;
+        }
+        guard.visits += 1;
+        // INVARIANT: Whoever closes the device waits for us, from `Session::end_visits` on, and has
+        // not got there.
+        Some(Visit {
+            // SAFETY: There is a session: vfio-pci-core has enabled the device, and does not disable
+            // it before it is closed.
+            handle: unsafe { Handle::new(self.vdev.as_open(), self.session) },
+        })
+    }
+}
+
+/// Proof that a device stays open, for who does not have it open.
+///
+/// # Invariants
+///
+/// It is one of the session's `visits`.
+pub(crate) struct Visit<'a, T: OpenState> {
+    handle: Handle<'a, T>,
+}
+
+impl<T: OpenState> Visit<'_, T> {
+    /// The device, as a callback of its user gets it.
+    pub(crate) fn handle(&self) -> Handle<'_, T> {
+        self.handle
+    }
+}
+
+impl<T: OpenState> Drop for Visit<'_, T> {
+    fn drop(&mut self) {
+        let session = self.handle.session;
+        session.locked.lock().visits -= 1;
+        session.over.notify_all();
     }
 }
 

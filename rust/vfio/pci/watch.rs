@@ -7,12 +7,17 @@
 
 use crate::rust::bindings;
 use core::ops::Range;
+use kernel::sync::atomic::{
+    Atomic,
+    Relaxed, //
+};
 
 /// A range of config space, in the terms of the device's file.
-#[derive(Default)]
+///
+/// It may become wider while others look: whoever is told of an access looks again.
 pub(crate) struct Watch {
-    start: u64,
-    end: u64,
+    start: Atomic<u64>,
+    end: Atomic<u64>,
 }
 
 impl Watch {
@@ -28,23 +33,37 @@ impl Watch {
             false => Self::CONFIG + u64::from(offset),
         };
         Self {
-            start: at(range.start),
-            end: at(range.end),
+            start: Atomic::new(at(range.start)),
+            end: Atomic::new(at(range.end)),
         }
     }
 
-    /// The offsets in config space that are watched.
-    pub(crate) fn range(&self) -> Range<u16> {
-        // CAST: what `new` was given.
-        let at = |position: u64| position.saturating_sub(Self::CONFIG) as u16;
-        at(self.start)..at(self.end)
+    /// Watches `range` as well, and what is between it and what was watched. One at a time.
+    #[inline(never)]
+    pub(crate) fn widen(&self, range: Range<u16>) {
+        if range.is_empty() {
+            return;
+        }
+        let (start, end) = (
+            Self::CONFIG + u64::from(range.start),
+            Self::CONFIG + u64::from(range.end),
+        );
+        let before = self.end.load(Relaxed);
+        // Nothing was watched: no access meets an end of 0.
+        if before == 0 || start < self.start.load(Relaxed) {
+            self.start.store(start, Relaxed);
+        }
+        if end > before {
+            self.end.store(end, Relaxed);
+        }
     }
 
     /// Whether an access of `count` bytes at a position in the file touches the range.
     #[inline(always)]
     pub(crate) fn meets(&self, position: u64, count: usize) -> bool {
         // CAST: widens. A position below `end` is far from an overflow.
-        position < self.end && position.wrapping_add(count as u64) > self.start
+        position < self.end.load(Relaxed)
+            && position.wrapping_add(count as u64) > self.start.load(Relaxed)
     }
 }
 

@@ -41,6 +41,7 @@ fn findings(device: &Device) -> Findings {
         above: above(device.root_port),
         allowed: true,
         in_chain: true,
+        guest_fits: true,
     }
 }
 
