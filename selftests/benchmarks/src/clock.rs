@@ -105,6 +105,17 @@ impl SystemCall {
         (with - without) as f64 / f64::from(times)
     }
 
+    /// Instructions in the kernel for all of some calls, made one after the other; `before` comes
+    /// before each run, and does not count.
+    pub fn instructions_after(calls: &[Self], mut before: impl FnMut()) -> f64 {
+        let with = least(|| {
+            before();
+            calls.iter().map(|call| call.repeat(1).0).sum()
+        });
+        let without = least(|| empty_loop(1)) * calls.len() as u64;
+        (with - without) as f64
+    }
+
     fn repeat(&self, times: u32) -> (u64, i64) {
         let [first, second, third, fourth] = self.arguments;
         let result: i64;

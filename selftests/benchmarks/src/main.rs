@@ -7,6 +7,7 @@
 
 mod clock;
 mod dropin;
+mod guest;
 mod life;
 mod lookup;
 mod memory;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
     table::in_capability(bench, !arguments.check);
     table::in_msix(bench, !arguments.check);
     table::disclosed(bench);
+    guest::all(bench);
     lookup::one(bench);
     if arguments.check {
         lookup::repeated(bench, cpus::present());

@@ -44,6 +44,7 @@ pub mod slab;
 pub mod sleep;
 pub mod sriov;
 pub mod tph;
+pub mod vcpus;
 pub mod vfio;
 
 pub use nix::errno::Errno;

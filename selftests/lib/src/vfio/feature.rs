@@ -91,7 +91,7 @@ pub const fn source(kind: u32, flags: u32, value: u32) -> Source {
     }
 }
 
-fn source_bytes(source: &Source) -> [u8; size_of::<Source>()] {
+pub(super) fn source_bytes(source: &Source) -> [u8; size_of::<Source>()] {
     let mut bytes = [0; size_of::<Source>()];
     bytes[0] = source.type_;
     bytes[1] = source.flags;

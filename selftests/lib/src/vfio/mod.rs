@@ -7,6 +7,7 @@ mod dma_buf;
 mod feature;
 mod iommu;
 mod irqs;
+mod map;
 mod open;
 mod power;
 mod region;
@@ -22,6 +23,7 @@ pub use feature::{
 };
 pub use iommu::Mapping;
 pub use irqs::{set_irqs_at, Vectors};
+pub use map::{MapRequest, MAP_HEADER};
 pub use open::{
     open, open_beside, open_cdev_unbound, open_with, OpenBy, Unopened, VfToken, NOIOMMU_SWITCH,
 };

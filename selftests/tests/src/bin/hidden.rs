@@ -74,6 +74,7 @@ fn assert_hidden(endpoint: &Endpoint, device: &Device, what: &str) {
         (VFIO_DEVICE_FEATURE_TPH_ST, [Op::Set, Op::ProbeSet]),
         (VFIO_DEVICE_FEATURE_TPH_RESOLVE, [Op::Get, Op::ProbeGet]),
         (VFIO_DEVICE_FEATURE_DMA_BUF_TPH, [Op::Set, Op::ProbeSet]),
+        (VFIO_DEVICE_FEATURE_TPH_MAP, [Op::Set, Op::ProbeSet]),
     ] {
         // The endpoint as a completer is another matter.
         if index == VFIO_DEVICE_FEATURE_DMA_BUF_TPH && root_port::completer(&endpoint.bdf) != 0 {

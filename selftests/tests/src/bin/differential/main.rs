@@ -172,7 +172,7 @@ fn r66_the_features_that_differ(bench: &mut Bench) {
     bench::bind(&ours, Gate::Safe);
     stock.bdf.bind("vfio-pci").expect("vfio-pci");
     let (ours, stock) = (ours.open(), stock.open());
-    for index in VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_DMA_BUF_TPH {
+    for index in VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_TPH_MAP {
         assert_errno!(stock.feature(Op::Probe, index, &mut []), ENOTTY);
         assert_errno!(ours.feature(Op::Probe, index, &mut []), EOPNOTSUPP);
     }
