@@ -106,7 +106,7 @@ impl ForeignExporter {
 }
 
 /// A descriptor of another process, as one of this process.
-fn take_fd(process: u32, number: i32) -> OwnedFd {
+pub fn take_fd(process: u32, number: i32) -> OwnedFd {
     // SAFETY: numbers, which the kernel checks; what it returns is a new descriptor, for us alone.
     unsafe {
         let process = Errno::result(libc::syscall(libc::SYS_pidfd_open, process, 0));

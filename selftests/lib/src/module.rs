@@ -6,6 +6,7 @@ use std::env;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::errno::Errno;
 use nix::kmod::{delete_module, finit_module, DeleteModuleFlags, ModuleInitFlags};
@@ -48,6 +49,35 @@ pub fn ensure(name: &str) {
 pub fn unload(name: &str) -> Result<(), Errno> {
     let name = CString::new(name).expect("no NUL in a module's name");
     delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
+}
+
+/// A module, loaded as long as this lives.
+pub struct Loaded {
+    /// Its name, which is not that of its file.
+    pub name: &'static str,
+}
+
+impl Loaded {
+    /// Loads vfio_tph, or one of those whose name is vfio-pci's.
+    pub fn new(file: &'static str, parameters: &str) -> Self {
+        vfio_pci_can_be_loaded();
+        load(file, parameters).unwrap_or_else(|error| panic!("insmod {file}: {error}"));
+        Self {
+            name: match file {
+                VFIO_TPH => VFIO_TPH,
+                _ => "vfio_pci",
+            },
+        }
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let unloaded = unload(self.name);
+        if !thread::panicking() {
+            unloaded.unwrap_or_else(|error| panic!("rmmod {}: {error}", self.name));
+        }
+    }
 }
 
 /// Sees to it that vfio-pci can be loaded as a module, the kernel's own or this driver under its

@@ -196,6 +196,23 @@ impl Bdf {
     }
 }
 
+/// The devices with some vendor, device and class, as sysfs has them: "0x1234", "0x11e8", "0x02".
+/// An empty text is that of all; of a class the first digits do.
+pub fn devices(vendor: &str, device: &str, class: &str) -> Vec<Bdf> {
+    let is = |bdf: &Bdf, file: &str, start: &str| {
+        fs::read_to_string(bdf.path(file)).is_ok_and(|text| text.starts_with(start))
+    };
+    let mut found: Vec<Bdf> = fs::read_dir("/sys/bus/pci/devices")
+        .expect("sysfs")
+        .filter_map(|entry| Some(Bdf::unchecked(entry.ok()?.file_name().to_str()?)))
+        .filter(|bdf| {
+            is(bdf, "vendor", vendor) && is(bdf, "device", device) && is(bdf, "class", class)
+        })
+        .collect();
+    found.sort();
+    found
+}
+
 /// Writes a sysfs file in one go.
 pub fn write(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new()

@@ -66,7 +66,12 @@ impl Ioas {
 /// What stands behind an open device.
 pub(super) enum Iommu {
     Iommufd(Ioas),
-    Group { group: File, container: File },
+    Group {
+        group: File,
+        container: File,
+    },
+    /// Another process's, which has the descriptors.
+    Elsewhere,
 }
 
 impl Iommu {
@@ -81,13 +86,14 @@ impl Iommu {
                 group: group.try_clone()?,
                 container: container.try_clone()?,
             },
+            Self::Elsewhere => Self::Elsewhere,
         })
     }
 
     /// The group's descriptor, if the device was opened by its group.
     pub(super) fn group_fd(&self) -> Option<RawFd> {
         match self {
-            Self::Iommufd(_) => None,
+            Self::Iommufd(_) | Self::Elsewhere => None,
             Self::Group { group, .. } => Some(group.as_raw_fd()),
         }
     }
@@ -148,6 +154,7 @@ impl Iommu {
                     &mut map,
                 )?;
             }
+            Self::Elsewhere => return Err(Errno::EOPNOTSUPP),
         }
         Ok(Mapping { pages, iova })
     }

@@ -25,7 +25,8 @@ pub use iommu::Mapping;
 pub use irqs::{set_irqs_at, Vectors};
 pub use map::{MapRequest, MAP_HEADER};
 pub use open::{
-    open, open_beside, open_cdev_unbound, open_with, OpenBy, Unopened, VfToken, NOIOMMU_SWITCH,
+    open, open_beside, open_cdev_unbound, open_with, taken, OpenBy, Unopened, VfToken,
+    NOIOMMU_SWITCH,
 };
 pub use region::{Mapped, RegionCapability};
 pub use resolve::{unresolved, Resolution, ResolveRequest, RESOLVE_HEADER};

@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -155,9 +155,16 @@ pub fn open_beside(device: &Device, bdf: &Bdf) -> Result<Device, Errno> {
             attach(&file, ioas)?;
             file
         }
+        Iommu::Elsewhere => return Err(Errno::EOPNOTSUPP),
         Iommu::Group { group, .. } => group_device(group, bdf, None)?,
     };
     Device::new(bdf.clone(), file, iommu)
+}
+
+/// A device that another process has opened, by the descriptor that was taken from it. It can map no
+/// memory.
+pub fn taken(bdf: &Bdf, fd: OwnedFd) -> Result<Device, Errno> {
+    Device::new(bdf.clone(), fd.into(), Iommu::Elsewhere)
 }
 
 fn open_group(

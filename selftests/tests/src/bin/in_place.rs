@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use tph_selftests::bench::{Bench, Want};
-use tph_selftests::module::{self, IN_PLACE, VFIO_TPH};
+use tph_selftests::module::{self, Loaded, IN_PLACE, VFIO_TPH};
 use tph_selftests::pci::{self, Bdf};
 use tph_selftests::sriov::Physical;
 use tph_selftests::tph::{Requester, StMode};
@@ -23,29 +23,6 @@ const VFIO_PCI: &str = "vfio-pci";
 /// Its module.
 const MODULE: &str = "vfio_pci";
 const TRACING: &str = "/sys/kernel/tracing";
-
-/// A module, loaded as long as this lives.
-struct Loaded(&'static str);
-
-impl Loaded {
-    fn new(file: &'static str, parameters: &str) -> Self {
-        module::vfio_pci_can_be_loaded();
-        module::load(file, parameters).unwrap_or_else(|error| panic!("insmod {file}: {error}"));
-        Self(match file {
-            VFIO_TPH => VFIO_TPH,
-            _ => MODULE,
-        })
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        let unloaded = module::unload(self.0);
-        if !std::thread::panicking() {
-            unloaded.unwrap_or_else(|error| panic!("rmmod {}: {error}", self.0));
-        }
-    }
-}
 
 /// Whether the vfio-pci that is loaded is this driver: it has a parameter that the kernel's has
 /// not. This is what administrators are told to look at.
@@ -200,7 +177,7 @@ fn r90_both_names_at_once(bench: &mut Bench) {
         // The one that leaves takes nothing of the other's with it.
         one.bdf.unbind();
         let [first, second] = loaded;
-        let (in_place, own_name) = match first.0 {
+        let (in_place, own_name) = match first.name {
             MODULE => (first, second),
             _ => (second, first),
         };
