@@ -14,10 +14,10 @@ use tph_selftests::bench::Bench;
 use tph_selftests::kmsg::KernelLog;
 use tph_selftests::module::{self, VFIO_TPH};
 use tph_selftests::monitor::wait_until;
-use tph_selftests::pci::Bdf;
+use tph_selftests::pci::{self, devices, Bdf};
 use tph_selftests::sriov::Physical;
 use tph_selftests::vfio::{self, Device, OpenBy};
-use tph_selftests::{assert_errno, harness, skip, tests, Errno};
+use tph_selftests::{assert_errno, errno, harness, skip, tests, Errno};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_PCI_INTX_IRQ_INDEX,
     VFIO_PCI_VGA_REGION_INDEX,
@@ -94,22 +94,6 @@ fn same<T: PartialEq + std::fmt::Debug>(parameters: &str, body: impl Fn(&Driver)
     });
     assert_eq!(ours, stock, "{parameters}");
     ours
-}
-
-/// The devices of QEMU's own with some vendor, device and class: "0x1234", "0x11e8", "".
-fn devices(vendor: &str, device: &str, class: &str) -> Vec<Bdf> {
-    let is = |bdf: &Bdf, file: &str, start: &str| {
-        fs::read_to_string(bdf.path(file)).is_ok_and(|text| text.starts_with(start))
-    };
-    let mut found: Vec<Bdf> = fs::read_dir("/sys/bus/pci/devices")
-        .expect("sysfs")
-        .filter_map(|entry| Some(Bdf::unchecked(entry.ok()?.file_name().to_str()?)))
-        .filter(|bdf| {
-            is(bdf, "vendor", vendor) && is(bdf, "device", device) && is(bdf, "class", class)
-        })
-        .collect();
-    found.sort();
-    found
 }
 
 /// Names, modes and values without parameters are vfio-pci's.
@@ -363,6 +347,57 @@ fn r89_intel_graphics(bench: &mut Bench) {
     assert!(said[0].contains(&graphics.to_string()), "{said:?}");
 }
 
+/// Writes a file of the driver's in sysfs.
+fn tell(driver: &Driver, file: &str, text: &str) -> Result<(), Errno> {
+    let path = format!("/sys/bus/pci/drivers/{}/{file}", driver.name);
+    fs::write(path, text).map_err(errno)
+}
+
+/// Devices that the administrator names by their numbers, or by their addresses, in the driver's own
+/// files.
+fn r89_files_of_the_driver(bench: &mut Bench) {
+    let one = bench.named("one").bdf.clone();
+    let two = bench.named("two").bdf.clone();
+    let address = one.to_string();
+    let seen = same("", |driver| {
+        [&one, &two].map(|bdf| {
+            bdf.unbind();
+            bdf.clear_override().expect("driver_override");
+        });
+        let has = |bdf: &Bdf| bdf.driver().as_deref() == Some(driver.name);
+        let step = |file: &str, text: &str| (tell(driver, file, text), has(&one), has(&two));
+        let steps = [
+            step("bind", &address),
+            step("unbind", &address),
+            // Devices of these numbers are bound at once.
+            step("new_id", "1b36 7401"),
+            step("new_id", "1b36 7401"),
+            step("unbind", &address),
+            step("bind", &address),
+            step("unbind", &address),
+            step("remove_id", "1b36 7401"),
+            step("remove_id", "1b36 7401"),
+            step("bind", &address),
+            step("new_id", "1b36"),
+            step("new_id", "nonsense"),
+            step("remove_id", "1b36"),
+            // Of another class than it has.
+            step("new_id", "1b36 7402 ffffffff ffffffff 030000 ffffff"),
+            step("bind", &two.to_string()),
+        ];
+        // The driver's name in the device's file is as good.
+        pci::write(&one.path("driver_override"), driver.name).expect("driver_override");
+        let by_name = [step("bind", &address), step("bind", &address)];
+        [&one, &two].map(Bdf::unbind);
+        one.clear_override().expect("driver_override");
+        (steps, by_name)
+    });
+    assert_eq!(seen.0[2], (Ok(()), true, false), "new_id: {seen:?}");
+    assert_eq!(seen.0[5], (Ok(()), true, false), "bind: {seen:?}");
+    assert!(seen.0[9].0.is_err(), "bind after remove_id: {seen:?}");
+    assert_eq!(seen.1[0], (Ok(()), true, false), "by name: {seen:?}");
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r89_same_in_sysfs,
@@ -374,5 +409,6 @@ fn main() -> ExitCode {
         r89_disable_denylist,
         r89_enable_sriov,
         r89_intel_graphics,
+        r89_files_of_the_driver,
     ])
 }
