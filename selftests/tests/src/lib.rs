@@ -4,7 +4,9 @@
 
 pub mod bed;
 
+use std::fmt::Write;
 use std::fs;
+use std::process::Command;
 use std::rc::Rc;
 
 use tph_selftests::bench::{in_test_vm, Bench, Want};
@@ -14,16 +16,22 @@ use tph_selftests::firmware::{Tags, CPUS};
 use tph_selftests::kernel;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::Traits;
+use tph_selftests::pci::Bdf;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, Device, Source, StRequest, Vectors, FAULT_UNTOUCHED};
 use tph_selftests::{assert_errno, skip, Errno};
 
-/// Whether the kernel was booted with `pci=notph`.
-pub fn booted_with_notph() -> bool {
+/// Whether the kernel was booted with a word.
+pub fn booted_with(wanted: &str) -> bool {
     fs::read_to_string("/proc/cmdline")
         .expect("/proc/cmdline")
         .split_whitespace()
-        .any(|word| word == "pci=notph")
+        .any(|word| word == wanted)
+}
+
+/// Whether the kernel was booted with `pci=notph`.
+pub fn booted_with_notph() -> bool {
+    booted_with("pci=notph")
 }
 
 /// Whether the kernel was built with `CONFIG_PCIE_TPH`.
@@ -39,6 +47,31 @@ pub fn needs_tph() {
     if booted_with_notph() {
         skip!("the kernel was booted with pci=notph");
     }
+}
+
+/// What lspci says of a device whose config space is that. The test is left out if there is no lspci.
+#[track_caller]
+pub fn lspci(bdf: &Bdf, space: &[u8]) -> String {
+    if Command::new("lspci").arg("--version").output().is_err() {
+        skip!("there is no lspci");
+    }
+    let mut dump = format!("{} Class: device\n", &bdf.to_string()[5..]);
+    for (row, bytes) in space.chunks(16).enumerate() {
+        write!(dump, "{:02x}:", 16 * row).expect("a String grows");
+        for byte in bytes {
+            write!(dump, " {byte:02x}").expect("a String grows");
+        }
+        dump.push('\n');
+    }
+    let file = "/tmp/lspci-dump";
+    fs::write(file, dump).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let output = Command::new("lspci")
+        .args(["-F", file, "-vvv"])
+        .output()
+        .expect("lspci");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
 }
 
 /// Opens a device that vfio_tph drives. All vectors are allocated if its table is in MSI-X, each

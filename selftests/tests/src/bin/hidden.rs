@@ -2,9 +2,7 @@
 
 //! The capability of a device on which TPH is not usable.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
@@ -18,7 +16,7 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{none, Device, Op};
 use tph_selftests::{assert_errno, skip, tests};
-use tph_tests::{booted_with_notph, kernel_has_tph, needs_tph};
+use tph_tests::{booted_with_notph, kernel_has_tph, lspci, needs_tph};
 
 /// The bytes of the hardware's capability: header, registers and the table that it claims.
 fn extent(endpoint: &Endpoint) -> (Link, std::ops::Range<usize>) {
@@ -283,28 +281,10 @@ fn r25_hidden_anywhere_in_the_chain(bench: &mut Bench) {
 
 /// lspci's own walk through what the user sees.
 fn r25_lspci_walks_clean(bench: &mut Bench) {
-    if Command::new("lspci").arg("--version").output().is_err() {
-        skip!("there is no lspci");
-    }
     at_each_position(bench, |endpoint, what| {
         for (completer, hidden) in [(root_port::NONE, true), (root_port::EXTENDED, false)] {
             endpoint.set_root_port(completer);
-            let mut dump = format!("{} Class: device\n", &endpoint.bdf.to_string()[5..]);
-            for (row, bytes) in endpoint.open().config_space().chunks(16).enumerate() {
-                write!(dump, "{:02x}:", 16 * row).expect("a String grows");
-                for byte in bytes {
-                    write!(dump, " {byte:02x}").expect("a String grows");
-                }
-                dump.push('\n');
-            }
-            let file = "/tmp/lspci-dump";
-            fs::write(file, dump).unwrap_or_else(|error| panic!("{file}: {error}"));
-            let output = Command::new("lspci")
-                .args(["-F", file, "-vvv"])
-                .output()
-                .expect("lspci");
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(output.status.success(), "{what}: {text}");
+            let text = lspci(&endpoint.bdf, &endpoint.open().config_space());
             assert!(text.contains("Express (v2) "), "{what}: {text}");
             for complaint in ["<chain", "Unknown header", "!!!"] {
                 assert!(!text.contains(complaint), "{what}: {complaint}: {text}");
