@@ -21,8 +21,8 @@ use tph_selftests::tph::{entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, Device, Op, OpenBy, Vectors, NOIOMMU_SWITCH};
-use tph_selftests::{kernel, skip, tests, Errno};
-use tph_tests::{needs_tph, st, CPU};
+use tph_selftests::{assert_errno, errno, kernel, skip, tests, Errno};
+use tph_tests::{booted_with, needs_tph, st, CPU};
 use vfio_bindings::bindings::vfio::{
     vfio_device_ioeventfd, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS,
 };
@@ -454,6 +454,87 @@ fn r73_without_an_iommu(bench: &mut Bench) {
     endpoint.bdf.unbind();
 }
 
+/// On a kernel that uses no MSI nobody gets a vector, with the same error; a table in the
+/// capability has its entries all the same.
+fn r67_without_msi(bench: &mut Bench) {
+    if !booted_with("pci=nomsi") {
+        skip!("the kernel was booted without pci=nomsi");
+    }
+    for want in Want::TABLES {
+        let endpoint = bench.pick(&want);
+        let vectors = |device: &Device| {
+            let info: Vec<_> = (0..VFIO_PCI_NUM_IRQS)
+                .map(|index| device.irq_bytes(index))
+                .collect();
+            (info, Vectors::allocate(device, 1).map(drop))
+        };
+        let stock = vectors(&stock(&endpoint));
+        assert!(stock.1.is_err(), "{want:?}: a vector without MSI");
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        assert_eq!(vectors(&device), stock, "{want:?}");
+        device.enable(StMode::InterruptVector, Requester::Standard);
+        if want.in_msix {
+            assert_errno!(device.program(0, &[cpu(CPU)]), ENXIO);
+        } else {
+            device.program(0, &[cpu(CPU)]).expect("TPH_ST");
+            assert_eq!(endpoint.entries()[0], st(CPU));
+        }
+        drop(device);
+        endpoint.assert_off("close");
+    }
+}
+
+/// On a kernel that reaches no more than 256 bytes of config space there are no extended
+/// capabilities, and no TPH.
+fn r67_without_mmconfig(bench: &mut Bench) {
+    if !booted_with("pci=nommconf") {
+        skip!("the kernel was booted without pci=nommconf");
+    }
+    for name in ["ep0", "m16", "plain"] {
+        let endpoint = bench.named(name);
+        let stock = Portrait::of(&stock(&endpoint));
+        assert_eq!(stock.config.len(), PCI_CFG_SPACE_SIZE as usize, "{name}");
+        for gate in Gate::BOTH {
+            bench::bind(&endpoint, gate);
+            let device = endpoint.open();
+            let what = format!("{name}, {gate:?}");
+            Portrait::of(&device).assert_same(&stock, &what);
+            assert_errno!(device.tph(), EOPNOTSUPP, "{what}");
+            assert_errno!(device.program(0, &[cpu(CPU)]), EOPNOTSUPP, "{what}");
+        }
+    }
+}
+
+/// A device with BARs whose size can be chosen: users see the capability and cannot write it; nor
+/// can an administrator, while a driver has the device.
+fn r66_resizable_bar(bench: &mut Bench) {
+    const AT: u16 = 0x150;
+    /// BAR 2, of 1 MiB to 8 MiB.
+    const SIZES: u32 = 0xf0;
+    const CONTROL: u32 = 2 | (1 << 5);
+    let endpoint = bench.pick(&Want::NO_TPH);
+    endpoint.lie(AT, PCI_EXT_CAP_ID_REBAR | (1 << 16));
+    endpoint.lie(AT + PCI_REBAR_CAP as u16, SIZES);
+    endpoint.lie(AT + PCI_REBAR_CTRL as u16, CONTROL);
+    endpoint.bdf.rediscover();
+    let resize = endpoint.bdf.path("resource2_resize");
+    let seen = |device: &Device| {
+        let at = AT + PCI_REBAR_CTRL as u16;
+        let before = device.config_space();
+        let written = device.write_config(at, &[0x02, 0x01]).ok();
+        let shown = fs::read_to_string(&resize).map_err(errno);
+        let resized = fs::write(&resize, "1").map_err(errno);
+        (before, written, device.config_space(), shown, resized)
+    };
+    let stock = seen(&stock(&endpoint));
+    let header = u32::from_le_bytes(stock.0[usize::from(AT)..][..4].try_into().expect("a dword"));
+    assert_eq!(header as u16, PCI_EXT_CAP_ID_REBAR as u16, "{header:#x}");
+    assert!(stock.4.is_err(), "{:?}", stock.4);
+    bench::bind(&endpoint, Gate::Safe);
+    assert!(seen(&endpoint.open()) == stock);
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         r66_device_without_tph,
@@ -463,8 +544,11 @@ fn main() -> ExitCode {
         r66_device_with_tph,
         r66_device_with_hidden_tph,
         r66_another_variant_driver,
+        r66_resizable_bar,
         r67_every_way_in,
         r67_without_an_iommu,
+        r67_without_msi,
+        r67_without_mmconfig,
         r73_without_an_iommu,
         r103_misaligned_ioeventfds,
         r103_malformed_ioeventfds,
