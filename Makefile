@@ -8,6 +8,7 @@ KERNEL ?= lean
 KDIR ?=
 BDF ?=
 DEVICES ?=
+CLIENTS ?=
 TIME ?= 600
 
 # Said with AS=. To make itself, AS is an assembler, and so it may be in the environment.
@@ -18,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := modules
 .PHONY: help modules modules_install all kernel demo test test-all soak fuzz test-parity test-nested \
-	host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
+	test-clients host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
 	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [BDF=0000:01:00.0] [V=1]'
@@ -58,6 +59,9 @@ test-parity: ## Compare with vfio-pci: the kernel's selftests of vfio, random op
 
 test-nested: ## Pass devices on to a guest in the virtual machine
 	@selftests/nested
+
+test-clients: ## Run DPDK, QEMU, driverctl with this driver in vfio-pci's place [CLIENTS="testpmd nvme"]
+	@selftests/clients $(CLIENTS)
 
 user: ## Build tphctl and the library
 	@kernel/enter cargo build --manifest-path user/Cargo.toml --release --locked --target-dir build/user

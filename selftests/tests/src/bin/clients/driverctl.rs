@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! driverctl, and what it has the next boot do: udev finds a rule of its, and wants a service of
+//! systemd's that loads the override. systemd itself does not run here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use tph_selftests::module;
+use tph_selftests::pci::Bdf;
+
+use crate::root::{ask, command, ROOT};
+use crate::VFIO_PCI;
+
+/// Modules where `modprobe` of the root finds them: the kernel's own in its place, another one
+/// where `modules_install` puts what is built outside of the kernel.
+pub struct Installed(Vec<PathBuf>);
+
+impl Installed {
+    /// Installs the kernel's vfio-pci, and `file` if that is another one.
+    pub fn new(file: &str) -> Self {
+        module::vfio_pci_can_be_loaded();
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the release");
+        let directory = Path::new(ROOT).join("lib/modules").join(release.trim());
+        let mut places = vec![(VFIO_PCI, "kernel/drivers/vfio/pci")];
+        if file != VFIO_PCI {
+            places.push((file, "updates"));
+        }
+        let install = |(file, place)| {
+            let place = directory.join(place);
+            fs::create_dir_all(&place).expect("a directory");
+            let installed = place.join("vfio-pci.ko");
+            fs::copy(module::path(file), &installed).expect("the module");
+            installed
+        };
+        let installed = Self(places.into_iter().map(install).collect());
+        ask("depmod", &["-a"]);
+        installed
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            // What is left shows in the next test.
+            let _ = fs::remove_file(file);
+        }
+        if module::loaded("vfio_pci") {
+            let _ = module::unload("vfio_pci");
+        }
+    }
+}
+
+/// udev of the root, which ends when this is dropped.
+struct Udev(Child);
+
+impl Udev {
+    fn start() -> Self {
+        let udev = command("/usr/lib/systemd/systemd-udevd", &[])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("systemd-udevd");
+        let udev = Self(udev);
+        ask("udevadm", &["control", "--ping"]);
+        udev
+    }
+}
+
+impl Drop for Udev {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a boot does: a driver_override is forgotten, udev is told of each device, and systemd is to
+/// start what udev wants.
+pub fn boot(bdf: &Bdf) {
+    bdf.unbind();
+    bdf.clear_override().expect("driver_override");
+    module::unload("vfio_pci").expect("rmmod");
+
+    let udev = Udev::start();
+    let path = format!("/sys/bus/pci/devices/{bdf}");
+    ask("udevadm", &["trigger", "--settle", "--action=add", &path]);
+    let properties = ask("udevadm", &["info", "--query=property", &path]);
+    drop(udev);
+    let service = format!("SYSTEMD_WANTS=driverctl@pci-{bdf}.service");
+    assert!(
+        properties.lines().any(|line| line == service),
+        "{properties}"
+    );
+    // That service, whose instance systemd unescapes.
+    ask("driverctl", &["load-override", &format!("pci/{bdf}")]);
+}
