@@ -269,7 +269,8 @@ fn busy(device: &Pci) -> Failure {
     )
 }
 
-fn not_bound(device: &Pci) -> Failure {
+/// A device that another driver has, or none.
+pub fn not_bound(device: &Pci) -> Failure {
     let driver = device.driver();
     Failure::new(
         Kind::NotBound,

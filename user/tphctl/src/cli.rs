@@ -10,6 +10,8 @@ use std::str::FromStr;
 use clap::{Parser, Subcommand, ValueHint};
 use vfio_tph::Policy;
 
+use crate::guest_acpi::Bridge;
+
 /// Steering tags (PCIe TPH) of devices that user space drives.
 ///
 /// Lists the devices of this machine that have TPH, says why it is off, binds devices to the
@@ -124,6 +126,39 @@ pub enum Command {
         /// End after so many looks
         #[arg(long, short)]
         count: Option<u64>,
+    },
+    /// Write the ACPI table that gives a guest's kernel a tag for each vCPU
+    ///
+    /// Without it a guest's driver finds no tags. QEMU takes it by '-acpitable file=FILE'.
+    GuestAcpi {
+        /// How many vCPUs the guest may have, 1 to 255
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+        vcpus: u8,
+        /// A host bridge of the guest, by its path in ACPI; for a pxb-pcie with bus_nr=4 also
+        /// '\_SB.PC04'
+        #[arg(long = "bridge", value_name = "PATH", default_value = "\\_SB.PCI0")]
+        bridges: Vec<Bridge>,
+        /// Where to
+        #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: PathBuf,
+    },
+    /// Show or make the map of a guest's tags: on which CPUs its vCPUs run
+    ///
+    /// Makes it from where the vCPUs' threads may run: after the vCPUs of a running guest were
+    /// moved, or before a running QEMU gets the device. A vCPU that is bound to one CPU has that
+    /// one's tag, any other one none.
+    Vcpus {
+        /// The device, as in 0000:01:00.0
+        device: String,
+        /// The process of a QEMU that has names for its threads ('-name NAME,debug-threads=on')
+        #[arg(long, value_name = "PID", conflicts_with = "qmp")]
+        qemu: Option<u32>,
+        /// The socket of QEMU's monitor in JSON
+        #[arg(long, value_name = "SOCKET", value_hint = ValueHint::FilePath)]
+        qmp: Option<PathBuf>,
+        /// A vCPU that may run on several CPUs has the tag of the first of them
+        #[arg(long)]
+        first: bool,
     },
     /// Write the man pages
     #[command(hide = true)]

@@ -3,9 +3,11 @@
 //! `tphctl`: TPH of PCI devices for administrators.
 #![forbid(unsafe_code)]
 
+mod aml;
 mod bind;
 mod cli;
 mod failure;
+mod guest_acpi;
 mod hold;
 mod list;
 mod machine;
@@ -16,6 +18,7 @@ mod path;
 mod picture;
 #[cfg(test)]
 mod tree;
+mod vcpus;
 mod watch;
 mod why;
 
@@ -26,6 +29,7 @@ use clap::{CommandFactory, Parser};
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::machine::Machine;
+use crate::vcpus::Source;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -101,6 +105,24 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
             &machine.device(device)?,
             *interval,
             *count,
+            cli.json,
+        ),
+        Command::GuestAcpi {
+            vcpus,
+            bridges,
+            output,
+        } => guest_acpi::run(*vcpus, bridges, output, cli.json),
+        Command::Vcpus {
+            device,
+            qemu,
+            qmp,
+            first,
+        } => vcpus::run(
+            &machine,
+            &machine.device(device)?,
+            qemu.map(Source::Process)
+                .or(qmp.as_deref().map(Source::Monitor)),
+            *first,
             cli.json,
         ),
         Command::Man { directory } => output::man_pages(directory),
