@@ -19,7 +19,7 @@ endif
 
 .DEFAULT_GOAL := modules
 .PHONY: help modules modules_install all kernel demo test test-all soak fuzz test-parity test-nested \
-	test-clients host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
+	test-clients test-guest qemu host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
 	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [BDF=0000:01:00.0] [V=1]'
@@ -62,6 +62,17 @@ test-nested: ## Pass devices on to a guest in the virtual machine
 
 test-clients: ## Run DPDK, QEMU, driverctl with this driver in vfio-pci's place [CLIENTS="testpmd nvme"]
 	@selftests/clients $(CLIENTS)
+
+# With QEMU=patched nothing in the guest is changed; QEMU is built first.
+test-guest: ## Let a guest in the virtual machine steer with its own kernel [QEMU=patched]
+ifeq ($(QEMU),patched)
+	@qemu=$$(vmm/qemu/build) && selftests/nested --guest --qemu "$$qemu"
+else
+	@selftests/nested --guest
+endif
+
+qemu: ## Build QEMU with our patch (20 minutes on 2 cores)
+	@vmm/qemu/build
 
 user: ## Build tphctl and the library
 	@kernel/enter cargo build --manifest-path user/Cargo.toml --release --locked --target-dir build/user

@@ -3,6 +3,7 @@
 //! Fixtures that several test programs share.
 
 pub mod bed;
+pub mod guest;
 
 use std::fmt::Write;
 use std::fs;

@@ -3,12 +3,9 @@
 //! What a guest sees to which QEMU passes devices on: the filtered capability, on which its own
 //! kernel's PCI/TPH works. Run by selftests/nested, which gives QEMU and a kernel to the test VM.
 
-mod guest;
-
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use guest::Guest;
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
@@ -18,6 +15,7 @@ use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::OpenBy;
 use tph_selftests::{harness, kstate, root_port, tests};
+use tph_tests::guest::{Guest, Machine};
 
 /// A device that the guest has.
 struct Passed {
@@ -98,7 +96,11 @@ fn capability(endpoint: &Endpoint) -> Option<(u16, u32)> {
 fn boot(endpoints: &[&Rc<Endpoint>], by: OpenBy) -> (Guest, Vec<Passed>) {
     let capabilities: Vec<_> = endpoints.iter().map(|it| capability(it)).collect();
     let bdfs: Vec<_> = endpoints.iter().map(|endpoint| &endpoint.bdf).collect();
-    let mut guest = Guest::boot(&bdfs, by);
+    let mut guest = Guest::boot(&Machine {
+        devices: &bdfs,
+        by,
+        ..Machine::default()
+    });
     let passed = endpoints
         .iter()
         .zip(capabilities)
