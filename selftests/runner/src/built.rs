@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Has everything built that the sessions take: the scripts in kernel/ print where it is.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{bail, ensure, Context, Result};
+
+use crate::command::{Built, Setting};
+use crate::plan::{Chosen, Program};
+use crate::session::LEAN;
+
+/// Says what goes on, as the scripts do.
+pub fn say(what: &str, more: &str) {
+    eprintln!("  {what:<8} {more}");
+}
+
+/// Runs a script of kernel/; what it prints is a path.
+fn ask(top: &Path, script: &str, arguments: &[&str]) -> Result<PathBuf> {
+    let output = Command::new(top.join("kernel").join(script))
+        .args(arguments)
+        .current_dir(top)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start kernel/{script}"))?;
+    ensure!(
+        output.status.success(),
+        "kernel/{script} {} has failed",
+        arguments.join(" ")
+    );
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().last().unwrap_or_default().into())
+}
+
+/// Runs a command whose output goes to a file of build/logs; the end of it is shown if it fails.
+pub fn logged(top: &Path, name: &str, command: &mut Command) -> Result<(bool, PathBuf)> {
+    let logs = top.join("build/logs");
+    let log = logs.join(name);
+    let cannot = || format!("cannot write {}", log.display());
+    fs::create_dir_all(&logs).with_context(cannot)?;
+    let file = File::create(&log).with_context(cannot)?;
+    let good = command
+        .current_dir(top)
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?
+        .success();
+    if !good {
+        let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        let end = lines[lines.len().saturating_sub(25)..].join("\n");
+        writeln!(std::io::stderr(), "{end}")?;
+        say("LOG", &log.display().to_string());
+    }
+    Ok((good, log))
+}
+
+/// The test kernel's build tree.
+pub fn kernel(top: &Path, kernel: &str) -> Result<PathBuf> {
+    if kernel != LEAN && !top.join(format!("kernel/config.{kernel}")).is_file() {
+        bail!("no kernel {kernel}: there is no kernel/config.{kernel}");
+    }
+    ask(top, "kernel", &[kernel])
+}
+
+/// vfio_tph.ko for it.
+pub fn module(top: &Path, kernel: &str) -> Result<PathBuf> {
+    ask(top, "module", &[kernel])
+}
+
+/// The programs that run in the guest, and the endpoint. They are the same for every kernel: the
+/// headers are lean's, or all would be built again where these differ.
+pub fn programs(top: &Path) -> Result<()> {
+    let source = fs::canonicalize(kernel(top, LEAN)?.join("source"))?;
+    say("CARGO", "kselftests and endpoint");
+    let mut make = Command::new("make");
+    make.args(["-C", "selftests", "all"])
+        .env("TPH_KERNEL_SRC", source);
+    let (good, _) = logged(top, "selftests.log", &mut make)?;
+    ensure!(good, "the kselftests do not build");
+    Ok(())
+}
+
+/// What is built for each of the kernels that these sessions boot. `module` is tested in place of
+/// the one that is built for `kernel`.
+pub fn all(
+    setting: &Setting,
+    chosen: &[Chosen],
+    kernel_asked: &str,
+    tested: Option<&Path>,
+) -> Result<HashMap<String, Built>> {
+    let top = &setting.top;
+    let mut built = HashMap::new();
+    for one in chosen {
+        let name = one.kernel.as_str();
+        if built.contains_key(name) {
+            continue;
+        }
+        let module = match tested {
+            Some(module) if name == kernel_asked => module.to_owned(),
+            _ => module(top, name)?,
+        };
+        let of_kernel = Built {
+            kernel: kernel(top, name)?,
+            module,
+            modules: ask(top, "test-modules", &[name])?,
+        };
+        built.insert(name.to_owned(), of_kernel);
+    }
+    for one in chosen.iter().filter(|one| one.session.in_place) {
+        ask(top, "module", &[&one.kernel, "TPH_MODULE_NAME=vfio-pci"])?;
+    }
+    Ok(built)
+}
+
+/// The names of the tests that a program with these arguments would run.
+pub fn tests_of(top: &Path, program: &Program) -> Result<Vec<String>> {
+    let path = top.join("build/selftests").join(&program.name);
+    let output = Command::new(&path)
+        .arg("--list")
+        .args(&program.arguments)
+        .output()
+        .with_context(|| format!("cannot start {}", path.display()))?;
+    ensure!(
+        output.status.success(),
+        "{} --list: {}",
+        program.label(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}

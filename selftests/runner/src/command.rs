@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The command that boots a session: `selftests/run` with what the session's row says.
+
+use std::path::{Path, PathBuf};
+
+use crate::plan::Chosen;
+use crate::session::{most_vectors, sanitizes, Firmware};
+
+/// What is built for one kernel.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The kernel's build tree.
+    pub kernel: PathBuf,
+    /// vfio_tph.ko, or what is tested in its place.
+    pub module: PathBuf,
+    /// The directory of the test modules.
+    pub modules: PathBuf,
+}
+
+/// Where things are, and how long a session with storms goes on.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The checkout.
+    pub top: PathBuf,
+    /// Where results go.
+    pub ktap: PathBuf,
+    /// Life cycles of each device.
+    pub soak_cycles: u64,
+    /// Seconds of everything at once.
+    pub soak_seconds: u64,
+}
+
+/// Test modules that each guest has.
+const MODULES: &[&str] = &[
+    "tph_rp",
+    "tph_kstate",
+    "tph_importer",
+    "tph_hold",
+    "tph_plain",
+    "tph_absent",
+    "vfio-pci",
+];
+
+/// What an argument list is made of: options with a value each, then the command in the guest.
+struct Arguments(Vec<String>);
+
+impl Arguments {
+    fn option(&mut self, name: &str, value: impl Into<String>) {
+        self.0.extend([format!("--{name}"), value.into()]);
+    }
+
+    fn file(&mut self, host: &Path, guest: Option<&str>) {
+        let host = host.display();
+        self.option(
+            "file",
+            guest.map_or(host.to_string(), |guest| format!("{host}:{guest}")),
+        );
+    }
+}
+
+/// The longest time for the whole machine and for one test, in seconds; sanitizers take theirs.
+fn limits(chosen: &Chosen, setting: &Setting) -> (u64, u64) {
+    let (all, test) = if sanitizes(&chosen.kernel) {
+        (2400, 900)
+    } else {
+        (1200, 240)
+    };
+    let storms = match chosen.session.storms {
+        true => 4 * setting.soak_cycles + 2 * setting.soak_seconds,
+        false => 0,
+    };
+    let all = chosen.session.time_limit.unwrap_or(all);
+    (all + storms, test + storms)
+}
+
+/// Where the logs of a session's machine are kept if it fails.
+pub fn logs(chosen: &Chosen, setting: &Setting) -> PathBuf {
+    setting.ktap.join(format!("{}.logs", chosen.label))
+}
+
+/// The arguments of `selftests/run`.
+pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<String> {
+    let session = chosen.session;
+    let programs = setting.top.join("build/selftests");
+    let guest = setting.top.join("selftests/guest");
+    let (time_limit, deadline) = limits(chosen, setting);
+    let mut arguments = Arguments(Vec::new());
+
+    arguments.option("kernel", built.kernel.to_string_lossy());
+    arguments.option("timeout", time_limit.to_string());
+    arguments.option("keep", logs(chosen, setting).to_string_lossy());
+    let most = most_vectors(&chosen.kernel).to_string();
+    for device in session.devices.iter().copied().flatten() {
+        arguments.option("device", device.replace("{most}", &most));
+    }
+    for argument in session.qemu {
+        arguments.option("qemu-arg", *argument);
+    }
+    match session.firmware {
+        Firmware::Known => (),
+        Firmware::Silent => arguments.option("firmware", "none"),
+        Firmware::File(file) => arguments.option("firmware", guest.join(file).to_string_lossy()),
+    }
+    arguments.option("cpus", session.cpus.to_string());
+    arguments.option("mem", format!("{}M", session.memory));
+    if !session.append.is_empty() {
+        arguments.option("append", session.append);
+    }
+    for expression in session.ok_log {
+        arguments.option("ok-log", *expression);
+    }
+    if session.serial_control {
+        arguments.option("control", "serial");
+    }
+    if session.endpoints_may_end {
+        arguments.option("endpoints", "may-end");
+    }
+    if let Some(image) = session.image {
+        arguments.option("image", image);
+    }
+    if session.in_place {
+        let build = setting
+            .top
+            .join(format!("build/{}-vfio-pci", chosen.kernel));
+        arguments.file(
+            &build.join("vfio-pci.ko"),
+            Some("/modules/in-place/vfio-pci.ko"),
+        );
+        arguments.file(&programs.join("steer-vectors"), None);
+    }
+    for program in &chosen.programs {
+        let place = format!("/tests/{}", program.name);
+        let host = match session.must_fail.is_empty() {
+            true => programs.clone(),
+            false => setting.top.join("selftests/runner/wrong"),
+        };
+        arguments.file(&host.join(&program.name), Some(&place));
+    }
+    for program in ["compat32", "tphctl", "steer"] {
+        arguments.file(&programs.join(program), None);
+    }
+    arguments.file(&guest.join("session"), None);
+    arguments.option("module", built.module.to_string_lossy());
+    for module in MODULES {
+        let module = built.modules.join(format!("{module}.ko"));
+        arguments.option("module", module.to_string_lossy());
+    }
+    let mut arguments = arguments.0;
+    if session.storms {
+        arguments.extend([
+            "env".into(),
+            format!("TPH_SOAK_CYCLES={}", setting.soak_cycles),
+            format!("TPH_SOAK_SECONDS={}", setting.soak_seconds),
+        ]);
+    }
+    arguments.extend(["session".into(), deadline.to_string()]);
+    arguments.extend(chosen.programs.iter().map(|program| program.label()));
+    arguments
+}

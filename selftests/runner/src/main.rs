@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Runs the kselftests in virtual machines: has built what they take, boots a machine for each
+//! session of the table, judges KTAP and kernel log, and sums up.
+//!
+//! `session.rs` says what a session is, `table.rs` has them all. `plan.rs` decides which are run,
+//! `schedule.rs` in which order; `go.rs` runs them, each by `vm.rs`, and `judge.rs` says what came
+//! of it.
+
+mod built;
+mod command;
+mod go;
+mod host;
+mod judge;
+mod junit;
+mod ktap;
+mod parts;
+mod plan;
+mod progress;
+#[cfg(test)]
+mod same_as_suite;
+mod schedule;
+mod session;
+mod stop;
+mod table;
+mod vm;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{bail, Context, Result};
+use clap::Parser;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::command::Setting;
+use crate::go::Go;
+use crate::judge::Counts;
+use crate::plan::{Chosen, Plan};
+use crate::schedule::Room;
+use crate::session::Session;
+use crate::stop::Stop;
+use crate::table::SESSIONS;
+
+/// Runs the kselftests of vfio_tph: on the host, and in virtual machines with emulated endpoints.
+#[derive(Parser)]
+#[command(name = "selftests/test", version)]
+struct Arguments {
+    /// Kernel to boot; sessions that are about a kernel of their own are left out on any but lean
+    #[arg(long, value_name = "VARIANT", default_value = session::LEAN)]
+    kernel: String,
+    /// Where results go: KTAP of each program, junit.xml, logs of machines that failed
+    #[arg(long, value_name = "DIR")]
+    ktap: Option<PathBuf>,
+    /// Machines at once; by default one for each core, as far as there is memory
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Run all that is run N times
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    repeat: u16,
+    /// Keep the logs of all machines, not only of those that failed
+    #[arg(long)]
+    keep: bool,
+    /// Print the sessions and their programs, or the tests of those that are named, and end
+    #[arg(long)]
+    list: bool,
+    /// Print the command that boots each machine, and end
+    #[arg(long)]
+    print: bool,
+    /// Not the tests of the host
+    #[arg(long)]
+    no_host: bool,
+    /// A vfio_tph.ko to test in place of the one that is built here: a mutant, an older one
+    #[arg(long, value_name = "FILE", env = "TPH_MODULE")]
+    module: Option<PathBuf>,
+    /// Life cycles of each device in the session soak
+    #[arg(long, value_name = "N", env = "TPH_SOAK_CYCLES", default_value_t = 20)]
+    soak_cycles: u64,
+    /// Seconds of everything at once in that session
+    #[arg(long, value_name = "N", env = "TPH_SOAK_SECONDS", default_value_t = 20)]
+    soak_seconds: u64,
+    /// Sessions, programs, words in the names of tests, SESSION/PROGRAM or SESSION/WORD; without
+    /// any, everything
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// The checkout that this program was built from.
+fn top() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    fs::canonicalize(&here).with_context(|| format!("{} is gone", here.display()))
+}
+
+fn main() -> ExitCode {
+    let result = Arguments::try_parse()
+        .map_err(|usage| usage.exit())
+        .and_then(run);
+    match result {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    let top = top()?;
+    let ktap = arguments.ktap.clone().unwrap_or(top.join("build/ktap"));
+    let ktap = std::path::absolute(ktap)?;
+    let setting = Setting {
+        top,
+        ktap,
+        soak_cycles: arguments.soak_cycles,
+        soak_seconds: arguments.soak_seconds,
+    };
+    if arguments.list && arguments.names.is_empty() {
+        SESSIONS.iter().for_each(list);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = decide(&setting, &arguments)?;
+    if arguments.list {
+        return list_tests(&setting, &plan);
+    }
+    let sessions: Vec<&Session> = plan.chosen.iter().map(|one| one.session).collect();
+    let jobs = arguments.jobs.map(usize::from);
+    let room = Room::ask(jobs)?;
+    room.check(&sessions, jobs)?;
+    let _lock = take_place(&setting.ktap, arguments.print)?;
+    let stop = Stop::listen()?;
+
+    let mut counts = Counts::default();
+    if arguments.names.is_empty() && !arguments.no_host && !arguments.print {
+        counts += host::tests(&setting.top)?;
+        counts += host::module_for_bare(&setting.top);
+    }
+    let tested = arguments.module.as_deref();
+    let built = built::all(&setting, &plan.chosen, &arguments.kernel, tested)?;
+    built::programs(&setting.top)?;
+    if arguments.print {
+        for one in &plan.chosen {
+            let words = command::arguments(one, &built[&one.kernel], &setting);
+            println!(
+                "selftests/run {}",
+                words
+                    .iter()
+                    .map(|w| quoted(w))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            );
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let go = Go {
+        setting: &setting,
+        built: &built,
+        room,
+        keep: arguments.keep,
+        stop: &stop,
+    };
+    let (of_sessions, notes) = go.run(&plan.chosen)?;
+    if let Some(signal) = stop.signal() {
+        eprintln!("error: ended by signal {signal}");
+        return Ok(ExitCode::from(128 + signal as u8));
+    }
+    counts += of_sessions;
+    plan.left_out
+        .iter()
+        .chain(&notes)
+        .for_each(|line| println!("{line}"));
+    println!("{}", counts.line());
+    Ok(match counts.good() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Which sessions are run. The programs know the names of their tests, and are asked only if they
+/// have to be.
+fn decide(setting: &Setting, arguments: &Arguments) -> Result<Plan> {
+    let built = std::cell::OnceCell::new();
+    let tests_of = |program: &plan::Program| {
+        if built.get().is_none() {
+            built::programs(&setting.top)?;
+            let _ = built.set(());
+        }
+        built::tests_of(&setting.top, program)
+    };
+    let mut plan = plan::plan(SESSIONS, &arguments.kernel, &arguments.names, &tests_of)?;
+    let once = plan.chosen.clone();
+    for number in 2..=arguments.repeat {
+        plan.chosen.extend(once.iter().map(|one| Chosen {
+            label: format!("{}.{number}", one.label),
+            ..one.clone()
+        }));
+    }
+    Ok(plan)
+}
+
+/// One session of the table.
+fn list(session: &Session) {
+    println!("{:<14} {}", session.name, session.about);
+    println!("{:<14}   {}", "", session.programs.join(" "));
+}
+
+/// The tests that would be run.
+fn list_tests(setting: &Setting, plan: &Plan) -> Result<ExitCode> {
+    built::programs(&setting.top)?;
+    for one in plan
+        .chosen
+        .iter()
+        .filter(|one| one.session.must_fail.is_empty())
+    {
+        for program in &one.programs {
+            for test in built::tests_of(&setting.top, program)? {
+                println!("{}/{} {test}", one.session.name, program.name);
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the place of the results, for this run alone: two that write to one place would judge
+/// each other's. What an earlier run left there goes, unless only commands are printed.
+fn take_place(ktap: &Path, keep: bool) -> Result<Flock<File>> {
+    let cannot = || format!("cannot write {}", ktap.display());
+    fs::create_dir_all(ktap).with_context(cannot)?;
+    let mut path = ktap.as_os_str().to_owned();
+    path.push(".lock");
+    let file = File::create(&path).with_context(cannot)?;
+    let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, Errno::EWOULDBLOCK)) => {
+            bail!(
+                "another one writes to {}; --ktap names another place",
+                ktap.display()
+            )
+        }
+        Err((_, why)) => return Err(why).with_context(cannot),
+    };
+    for entry in fs::read_dir(ktap).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            _ if keep => (),
+            Some("ktap" | "err" | "xml") => fs::remove_file(&path).with_context(cannot)?,
+            Some("logs") => fs::remove_dir_all(&path).with_context(cannot)?,
+            _ => (),
+        }
+    }
+    Ok(lock)
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=,./:+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What sessions share: groups of devices, and lines of the kernel log that are not the driver's.
+
+/// Devices of the common machine: two on one bus, which a reset of the bus hits both; one in the
+/// root complex; one with its table in MSI-X; one without TPH.
+pub const COMMON: &[&str] = &[
+    "name=ep0,tph=cap,entries=64,extended=1,completer=3,msix=4,position=middle,bus=shared:pair",
+    "name=ep1,tph=cap,entries=64,extended=1,completer=3,msix=4,position=last,bus=shared:pair",
+    "name=rciep,tph=cap,entries=64,extended=1,completer=3,msix=4,position=last,port=rciep",
+    "name=m16,tph=msix,msix=16",
+    "name=plain,tph=absent,msix=4",
+];
+
+/// Behind a switch, whose ports are in the IOMMU group of what is below it.
+pub const SWITCH: &[&str] = &[
+    "name=switched,tph=cap,entries=64,extended=1,completer=3,msix=4,port=switch",
+    "name=switchedmsix,tph=msix,msix=16,port=switch",
+];
+
+/// Two with MSI-X that share a bus.
+pub const PAIR_IN_MSIX: &[&str] = &[
+    "name=pair0,tph=msix,msix=8,bus=shared:msix",
+    "name=pair1,tph=msix,msix=8,bus=shared:msix",
+];
+
+/// ST tables in MSI-X of several sizes, on two pages, in the middle of a BAR, of a device that
+/// loses its state in D3hot, of one without extended TPH, of two without FLR that share a bus and
+/// an IOMMU group, and of one that no reset hits at all; tables in the capability, one of which is
+/// lost in D3hot.
+pub const VECTORS: &[&str] = &[
+    "name=m16,tph=msix,msix=16",
+    "name=m300,tph=msix,msix=300",
+    "name=lost,tph=msix,msix=16,nosoftrst=0",
+    "name=std,tph=msix,msix=5,extended=0",
+    "name=most,tph=msix,msix={most}",
+    "name=pair0,tph=msix,msix=16,flr=0,bus=shared:pair",
+    "name=pair1,tph=msix,msix=16,flr=0,bus=shared:pair",
+    "name=cap,entries=8",
+    "name=caplost,entries=8,nosoftrst=0",
+    "name=plain,tph=absent",
+    "name=mid,tph=msix,msix=16,msix_offset=0x2ff0",
+    "name=noreset,tph=msix,msix=16,flr=0,port=rciep",
+];
+
+/// One of each kind of table: in the capability.
+pub const CAP: &[&str] = &["name=cap,entries=8"];
+/// In MSI-X.
+pub const M16: &[&str] = &["name=m16,tph=msix,msix=16"];
+/// One whose state is gone after D3hot.
+pub const CAP_LOST: &[&str] = &["name=caplost,entries=8,nosoftrst=0"];
+
+/// For allocations that fail, and devices that lie.
+pub const FAULTY: &[&str] = &[
+    "name=cap,entries=8,completer=3",
+    "name=m16,tph=msix,msix=16",
+    "name=rciep,entries=8,port=rciep",
+];
+
+/// aer_inject takes a lock that may sleep on PREEMPT_RT under one that may not; lockdep reports
+/// that, and is off: what injects errors comes last.
+pub const AER_INJECT: &str = "Invalid wait context.*inject_lock.* aer_inj_";
+
+/// pciehp takes these two locks in one order and then in the other, whatever drives the device;
+/// lockdep reports that and is off then.
+pub const PCIEHP_LOCKS: &str =
+    "circular locking.*reset_lock.* pciehp_unconfigure_device.*pci_rescan_remove_lock";
+
+/// A device with virtual functions; of the emulated endpoints none has any.
+pub const IGB: &[&str] = &[
+    "-device",
+    "pcie-root-port,id=rp-igb,bus=pcie.0,addr=0x1c,chassis=28,slot=28,x-speed=5",
+    "-device",
+    "igb,bus=rp-igb",
+];
+
+/// Devices on which the parameters of vfio-pci have an effect: igb, two that share an interrupt
+/// line, a VGA device.
+pub const IGB_EDU_VGA: &[&str] = &[
+    "-device",
+    "pcie-root-port,id=rp-igb,bus=pcie.0,addr=0x1c,chassis=28,slot=28,x-speed=5",
+    "-device",
+    "igb,bus=rp-igb",
+    "-device",
+    "edu,addr=8",
+    "-device",
+    "edu,addr=0xc",
+    "-device",
+    "VGA,addr=9",
+];
+
+/// Two that are alike, one on vfio-pci's denylist, Intel graphics.
+pub const PARAMETERS_DEVICES: &[&str] = &[
+    "name=one,tph=absent,id=1b36:7401",
+    "name=two,tph=absent,id=1b36:7402",
+    "name=listed,tph=absent,id=8086:0b25",
+    "name=graphics,tph=absent,id=8086:7403,class=038000",
+];
+
+/// Why some sessions are not run where kmemleak looks.
+pub const LOOKS_LIKE_A_LEAK: &str =
+    "its tests take the name away from the vfio-pci that is built in, which looks like a leak";

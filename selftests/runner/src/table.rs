@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The table of all sessions.
+
+use crate::parts::*;
+use crate::session::{Firmware, Sanitized, Session, DEFAULT};
+
+const POWER: Session = Session {
+    name: "power",
+    about: "power states, shutdown, policy, lookups, the caller's CPUs",
+    programs: &[
+        "life",
+        "waits",
+        "shutdown",
+        "policy",
+        "resolve",
+        "visibility",
+        "caller",
+    ],
+    devices: &[VECTORS],
+    cpus: 8,
+    append: "pcie_port_pm=force",
+    seconds: 110,
+    ..DEFAULT
+};
+
+const MSIX: Session = Session {
+    name: "msix",
+    about: "tables in MSI-X of every shape",
+    programs: &["isolation", "msix"],
+    devices: &[VECTORS],
+    cpus: 8,
+    ok_log: &[AER_INJECT],
+    seconds: 120,
+    ..DEFAULT
+};
+
+/// Where lockdep watches, the PCI core has a word to say to vfio-pci-core, which removes virtual
+/// functions without its lock when the physical function is unbound: under vfio-pci, too.
+const SRIOV: Session = Session {
+    name: "sriov",
+    about: "virtual functions",
+    programs: &["sriov"],
+    qemu: IGB,
+    ok_log: &["WARNING: drivers/pci/remove.c:.* pci_stop_and_remove_bus_device"],
+    ..DEFAULT
+};
+
+/// vfio-pci is a module there, beside vfio_tph.
+const PARAMETERS: Session = Session {
+    name: "parameters",
+    about: "the module parameters of vfio-pci, under both drivers",
+    programs: &["parameters"],
+    devices: &[PARAMETERS_DEVICES],
+    qemu: IGB_EDU_VGA,
+    append: "initcall_blacklist=vfio_pci_init",
+    sanitized: Sanitized::Not(LOOKS_LIKE_A_LEAK),
+    ..SRIOV
+};
+
+/// Devices with memory to share: two on one bus, which are peers to each other; one that is no
+/// requester. And one of another IOMMU group to ask for its own part. The kernel lets a driver map
+/// a peer's memory only where nothing sends their requests up to the root complex: not QEMU's root
+/// ports with their ACS on. Where lockdep watches, the kernel has a word to say to a driver that
+/// forgets the lock: the wrapper and the exporter each have one.
+const DMABUF: Session = Session {
+    name: "dmabuf",
+    about: "dma-bufs with steering tags",
+    programs: &["dmabuf"],
+    devices: &[&[
+        "name=mem0,tph=cap,entries=64,completer=3,msix=4,bar=64K,bus=shared:peers",
+        "name=mem1,tph=cap,entries=64,completer=3,msix=4,bar=64K,bus=shared:peers",
+        "name=ram,tph=absent,completer=3",
+        "name=m16,tph=msix,msix=16",
+    ]],
+    append: "pci=disable_acs_redir=pci:1b36:c",
+    ok_log: &["WARNING: .* at (vfio_pci_)?dma_buf_get_tph"],
+    seconds: 45,
+    ..DEFAULT
+};
+
+/// Under vfio-pci, too: the interrupt core goes on without a file in /proc that it has no memory
+/// for, and warns when it cannot remove it; the vfio core warns of the reference that a group has,
+/// which it makes and then has no memory to register. kmemleak says when it is short of memory
+/// itself.
+const FAULTS: Session = Session {
+    name: "faults",
+    about: "allocations and copies that fail",
+    programs: &["faults"],
+    devices: &[FAULTY, CAP_LOST],
+    ok_log: &[
+        "WARNING: fs/proc/generic.c:.* remove_proc_entry",
+        "WARNING: drivers/vfio/group.c:.* vfio_group_release",
+        "kmemleak: Cannot allocate a scan area",
+    ],
+    seconds: 60,
+    ..DEFAULT
+};
+
+/// vfio-pci-core has a line for each byte of a capability that it meets again; dmesg reads 16M at
+/// most. "short" is a Netronome NFP6000 to the kernel, which limits its config space to 600h bytes.
+const HOSTILE: Session = Session {
+    name: "hostile",
+    about: "devices that lie",
+    programs: &["hostile", "bir", "overlap"],
+    devices: &[
+        FAULTY,
+        CAP_LOST,
+        &[
+            "name=bars,tph=msix,msix=16,bar0=4K,io=256,rom=64K",
+            "name=short,entries=8,id=19ee:6000",
+        ],
+    ],
+    append: "log_buf_len=16M",
+    memory: 1024,
+    seconds: 100,
+    ..DEFAULT
+};
+
+/// What the runner must see, one way to fail each. It judges alike on every kernel.
+const WRONG: Session = Session {
+    name: "wrong",
+    about: "programs that fail on purpose",
+    programs: &["early", "plan", "skips", "status"],
+    sanitized: Sanitized::Not("the runner judges alike on every kernel"),
+    seconds: 10,
+    must_fail: &[
+        "early 1 passed 1 failed 0 skipped",
+        "plan 2 passed 1 failed 0 skipped",
+        "skips 0 passed 1 failed 1 skipped",
+        "status 1 passed 1 failed 0 skipped",
+        "FAILED: ended early",
+        "FAILED: nothing but skips",
+        "FAILED: status 3",
+    ],
+    ..DEFAULT
+};
+
+/// All of them, in the order of `--list`.
+pub const SESSIONS: &[Session] = &[
+    Session {
+        name: "rules",
+        about: "what is offered, hidden and refused",
+        programs: &[
+            "interface",
+            "gate",
+            "hidden:r2",
+            "capability",
+            "paths:below_a_switch",
+            "why",
+        ],
+        devices: &[COMMON, SWITCH],
+        ..DEFAULT
+    },
+    Session {
+        name: "admin",
+        about: "what an administrator does, by the command line",
+        programs: &["admin"],
+        devices: &[COMMON],
+        sanitized: Sanitized::Less {
+            program: "admin",
+            instead: Some("admin:holds"),
+            why: "the calls of a command are those that other programs make",
+        },
+        ..DEFAULT
+    },
+    Session {
+        name: "paths",
+        about: "what is around a device changes: ports go and come",
+        programs: &["paths", "why:group"],
+        devices: &[
+            &[
+                "name=below,tph=cap,entries=64,extended=1,completer=3,msix=4",
+                "name=rciep,tph=cap,entries=64,extended=1,completer=3,msix=4,port=rciep",
+                "name=pair0,tph=msix,msix=16,bus=shared:pair",
+                "name=pair1,tph=msix,msix=16,bus=shared:pair",
+            ],
+            SWITCH,
+        ],
+        ok_log: &[PCIEHP_LOCKS],
+        ..DEFAULT
+    },
+    // The eighth CPU is the last one of which the firmware has something to say.
+    Session {
+        name: "life",
+        about: "a device from bind to unbind, and what reaches it",
+        programs: &[
+            "table",
+            "fault",
+            "lifetime",
+            "descriptor",
+            "cost",
+            "dropin:r66",
+            "dropin:r67_every",
+            "dropin:r103",
+            "compat",
+            "wire",
+            "paths:r46",
+            "resets",
+        ],
+        devices: &[COMMON, PAIR_IN_MSIX, SWITCH],
+        cpus: 8,
+        ok_log: &[AER_INJECT],
+        sanitized: Sanitized::Less {
+            program: "cost",
+            instead: None,
+            why: "the driver's accesses are the same on every kernel",
+        },
+        seconds: 150,
+        ..DEFAULT
+    },
+    MSIX,
+    POWER,
+    Session {
+        name: "sleep",
+        about: "the whole system sleeps: one device of each kind",
+        programs: &["sleep"],
+        devices: &[
+            CAP,
+            CAP_LOST,
+            M16,
+            &["name=lost,tph=msix,msix=16,nosoftrst=0"],
+        ],
+        serial_control: true,
+        sanitized: Sanitized::Less {
+            program: "sleep",
+            instead: Some("sleep:r86_suspend_to_idle"),
+            why: "the others take minutes each, and go the same way",
+        },
+        seconds: 100,
+        ..DEFAULT
+    },
+    // One of each kind of table, alone and on one bus; one with all vectors that there can be.
+    Session {
+        name: "lost",
+        about: "devices that lose their state",
+        programs: &["lost"],
+        devices: &[
+            CAP,
+            M16,
+            &[
+                "name=most,tph=msix,msix={most}",
+                "name=pair0,tph=msix,msix=16,flr=0,bus=shared:pair",
+                "name=pair1,entries=8,flr=0,bus=shared:pair",
+            ],
+        ],
+        ok_log: &[AER_INJECT],
+        seconds: 100,
+        ..DEFAULT
+    },
+    Session {
+        name: "hotplug",
+        about: "devices that leave",
+        programs: &["hotplug"],
+        devices: &[CAP, M16],
+        ok_log: &[PCIEHP_LOCKS],
+        ..DEFAULT
+    },
+    SRIOV,
+    PARAMETERS,
+    Session {
+        name: "in_place",
+        about: "the driver in vfio-pci's place, beside the kernel's",
+        programs: &["in_place"],
+        devices: &[
+            PARAMETERS_DEVICES,
+            &["name=ep0,entries=8", "name=ep1,entries=8"],
+            M16,
+        ],
+        in_place: true,
+        ..PARAMETERS
+    },
+    // Two and two that are alike: one for vfio-pci and one for vfio_tph.
+    Session {
+        name: "same",
+        about: "random operations under vfio-pci and vfio_tph",
+        programs: &["differential"],
+        devices: &[&[
+            "name=plain0,tph=absent,msix=4",
+            "name=plain1,tph=absent,msix=4",
+            "name=ep0,tph=cap,entries=64,extended=1,completer=3,msix=4",
+            "name=ep1,tph=cap,entries=64,extended=1,completer=3,msix=4",
+        ]],
+        sanitized: Sanitized::Less {
+            program: "differential",
+            instead: Some("differential:--operations=2000"),
+            why: "2,000 operations in place of 10,000, for time",
+        },
+        seconds: 90,
+        ..DEFAULT
+    },
+    DMABUF,
+    FAULTS,
+    HOSTILE,
+    // One that can be reset the kernel would give a minute to come back, again and again.
+    Session {
+        name: "killed",
+        about: "an endpoint that is gone for good",
+        programs: &["killed"],
+        devices: &[&["name=cap,entries=8,completer=3,flr=0"]],
+        endpoints_may_end: true,
+        by_name: Some("QEMU may abort before the test is over"),
+        ..DEFAULT
+    },
+    Session {
+        name: "firmware",
+        about: "firmware that is wrong in many ways",
+        programs: &["firmware:answer"],
+        devices: &[FAULTY],
+        firmware: Firmware::File("wrong.asl"),
+        cpus: 10,
+        seconds: 15,
+        ..DEFAULT
+    },
+    Session {
+        name: "denied",
+        about: "firmware that aborts before it has said what it knows",
+        programs: &["firmware:denied"],
+        devices: &[FAULTY],
+        firmware: Firmware::File("denied.asl"),
+        seconds: 15,
+        ..DEFAULT
+    },
+    Session {
+        name: "silent",
+        about: "firmware that has nothing to say",
+        programs: &["firmware:no_dsm", "why:without_tags"],
+        devices: &[FAULTY],
+        firmware: Firmware::Silent,
+        seconds: 15,
+        ..DEFAULT
+    },
+    Session {
+        name: "soak",
+        about: "the same over and over, and all at once",
+        programs: &["soak"],
+        devices: &[FAULTY],
+        storms: true,
+        seconds: 60,
+        ..DEFAULT
+    },
+    Session {
+        name: "bare",
+        about: "a kernel without CONFIG_PCIE_TPH",
+        kernel: Some("bare"),
+        programs: &["hidden:r70", "why:without_tph"],
+        devices: &[COMMON],
+        seconds: 15,
+        ..DEFAULT
+    },
+    Session {
+        name: "notph",
+        about: "a kernel that was told to use no TPH",
+        programs: &[
+            "hidden:r19",
+            "dropin:without_tph",
+            "dropin:hidden",
+            "lost:notph",
+            "why:notph",
+        ],
+        devices: &[COMMON],
+        append: "pci=notph",
+        ..DEFAULT
+    },
+    Session {
+        name: "noiommu",
+        about: "a machine without an IOMMU",
+        programs: &["dropin:without_an_iommu"],
+        devices: &[COMMON],
+        append: "intel_iommu=off",
+        seconds: 15,
+        ..DEFAULT
+    },
+    // A kernel without kernel/patches: what differs there. --kernel plain runs everything.
+    Session {
+        name: "plain",
+        about: "dma-bufs on a kernel without our patches",
+        kernel: Some("plain"),
+        programs: &["dmabuf", "table:r9"],
+        ..DMABUF
+    },
+    Session {
+        name: "plain_msix",
+        about: "tables in MSI-X on that kernel",
+        kernel: Some("plain"),
+        programs: &["msix"],
+        ..MSIX
+    },
+    Session {
+        name: "plain_caller",
+        about: "the driver asks there which CPUs the threads may run on, one by one",
+        kernel: Some("plain"),
+        programs: &["caller:r72"],
+        seconds: 20,
+        ..POWER
+    },
+    Session {
+        name: "plain_hostile",
+        about: "the PCI core itself writes past its buffer there, if the driver lets it",
+        kernel: Some("plain"),
+        programs: &["hostile:r48"],
+        seconds: 20,
+        ..HOSTILE
+    },
+    Session {
+        name: "plain_faults",
+        about: "vfio-pci-core sets the callbacks of a driver at each bind there",
+        kernel: Some("plain"),
+        programs: &["faults:r83"],
+        seconds: 20,
+        ..FAULTS
+    },
+    Session {
+        name: "kexec",
+        about: "a kernel that starts another one, which goes on where it was",
+        programs: &["kexec"],
+        devices: &[CAP, M16],
+        image: Some("boot/bzImage"),
+        memory: 1024,
+        ..DEFAULT
+    },
+    WRONG,
+    Session {
+        name: "wrong_panic",
+        about: "the kernel panics",
+        programs: &["panic"],
+        must_fail: &["the guest died: Kernel panic", "FAILED: ended early"],
+        ..WRONG
+    },
+    Session {
+        name: "wrong_warn",
+        about: "all tests pass, and the kernel warns",
+        programs: &["warn"],
+        must_fail: &[
+            "warn 1 passed 0 failed",
+            "WARNING: ",
+            "the kernel log has bad lines",
+        ],
+        ..WRONG
+    },
+    Session {
+        name: "wrong_hang",
+        about: "a program that never ends",
+        programs: &["hang"],
+        time_limit: Some(20),
+        must_fail: &[
+            "time is over: the guest did not end within 20 s",
+            "FAILED: ended early",
+        ],
+        ..WRONG
+    },
+    Session {
+        name: "wrong_endpoint",
+        about: "an endpoint that does not start",
+        programs: &["plan"],
+        devices: &[&["name=ep0,entries=100000"]],
+        must_fail: &["the endpoint does not start: ", "FAILED: ended early"],
+        ..WRONG
+    },
+];
