@@ -9,6 +9,7 @@ KDIR ?=
 BDF ?=
 DEVICES ?=
 CLIENTS ?=
+T ?=
 TIME ?= 600
 
 # Said with AS=. To make itself, AS is an assembler, and so it may be in the environment.
@@ -22,7 +23,7 @@ endif
 	test-clients test-guest qemu host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [BDF=0000:01:00.0] [V=1]'
+	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [T=NAME] [BDF=0000:01:00.0] [V=1]'
 	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
 all: modules
@@ -43,16 +44,16 @@ kernel: ## Build a test kernel
 demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 	@selftests/demo
 
-test: ## Run all tests: rules on the host, the module in virtual machines with KERNEL
-	@selftests/test --kernel $(KERNEL)
+test: ## Run all tests, or T="SESSION PROGRAM WORD": the rules on the host, the module in VMs with KERNEL
+	@selftests/test --kernel $(KERNEL) $(T)
 
 test-all: ## What CI leaves out or takes a share of: hours, and four more kernels
 	@selftests/test-all
 
 # The sanitizer kernel unless another one is named.
 soak: ## 1,000 life cycles and 10 minutes of everything at once [CYCLES=N] [SECONDS=N]
-	@selftests/soak $(if $(filter command line,$(origin KERNEL)),--kernel $(KERNEL)) \
-		$(if $(CYCLES),--cycles $(CYCLES)) $(if $(SECONDS),--seconds $(SECONDS))
+	@selftests/test --kernel $(if $(filter command line,$(origin KERNEL)),$(KERNEL),debug) \
+		--ktap build/ktap-soak --soak-cycles $(or $(CYCLES),1000) --soak-seconds $(or $(SECONDS),600) soak
 
 test-parity: ## Compare with vfio-pci: the kernel's selftests of vfio, random operations
 	@selftests/parity $(DEVICES)

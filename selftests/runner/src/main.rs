@@ -17,8 +17,6 @@ mod ktap;
 mod parts;
 mod plan;
 mod progress;
-#[cfg(test)]
-mod same_as_suite;
 mod schedule;
 mod session;
 mod stop;
