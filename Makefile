@@ -59,7 +59,7 @@ test-parity: ## Compare with vfio-pci: the kernel's selftests of vfio, random op
 	@selftests/parity $(DEVICES)
 
 test-nested: ## Pass devices on to a guest in the virtual machine
-	@selftests/nested
+	@selftests/test --ktap build/ktap-nested nested
 
 test-clients: ## Run DPDK, QEMU, driverctl with this driver in vfio-pci's place [CLIENTS="testpmd nvme"]
 	@selftests/clients $(CLIENTS)

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{bail, ensure, Context, Result};
 
-use crate::command::{Built, Setting};
+use crate::command::{self, Built, Setting};
 use crate::plan::{Chosen, Program};
 use crate::session::LEAN;
 
@@ -112,6 +112,13 @@ pub fn all(
             modules: ask(top, "test-modules", &[name])?,
         };
         built.insert(name.to_owned(), of_kernel);
+    }
+    for one in chosen.iter().filter(|one| one.session.nested) {
+        let of_kernel = &built[&one.kernel];
+        let mut pack = Command::new(top.join("selftests/guest/nested/pack"));
+        pack.args([&of_kernel.kernel, &of_kernel.modules, &command::nested_initramfs(setting)]);
+        let (good, _) = logged(top, "nested.log", &mut pack)?;
+        ensure!(good, "there is no initramfs for the guest in the guest");
     }
     for one in chosen.iter().filter(|one| one.session.in_place) {
         ask(top, "module", &[&one.kernel, "TPH_MODULE_NAME=vfio-pci"])?;

@@ -71,7 +71,13 @@ fn limits(chosen: &Chosen, setting: &Setting) -> (u64, u64) {
         false => 0,
     };
     let all = chosen.session.time_limit.unwrap_or(all);
+    let test = chosen.session.deadline.unwrap_or(test);
     (all + storms, test + storms)
+}
+
+/// The initramfs of the guest in the guest.
+pub fn nested_initramfs(setting: &Setting) -> PathBuf {
+    setting.top.join("build/nested/initramfs")
 }
 
 /// Where the logs of a session's machine are kept if it fails.
@@ -141,6 +147,9 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
         arguments.file(&programs.join(program), None);
     }
     arguments.file(&guest.join("session"), None);
+    if session.nested {
+        arguments.file(&guest.join("nested/start"), None);
+    }
     arguments.option("module", built.module.to_string_lossy());
     for module in MODULES {
         let module = built.modules.join(format!("{module}.ko"));
@@ -152,6 +161,15 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
             "env".into(),
             format!("TPH_SOAK_CYCLES={}", setting.soak_cycles),
             format!("TPH_SOAK_SECONDS={}", setting.soak_seconds),
+        ]);
+    }
+    if session.nested {
+        let kernel = built.kernel.join("arch/x86/boot/bzImage");
+        arguments.extend([
+            "env".into(),
+            format!("NESTED_KERNEL={}", kernel.display()),
+            format!("NESTED_INITRAMFS={}", nested_initramfs(setting).display()),
+            "start".into(),
         ]);
     }
     arguments.extend(["session".into(), deadline.to_string()]);

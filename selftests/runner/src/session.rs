@@ -37,6 +37,8 @@ pub struct Session {
     pub image: Option<&'static str>,
     /// The guest has the driver in vfio-pci's place, and the example that is steered by it.
     pub in_place: bool,
+    /// The guest has QEMU, from the build root, and the kernel and initramfs of a guest of its own.
+    pub nested: bool,
     /// Goes on for as many cycles and seconds as the caller says.
     pub storms: bool,
     /// What is run of it on a kernel with sanitizers.
@@ -45,6 +47,8 @@ pub struct Session {
     pub by_name: Option<&'static str>,
     /// The longest time for the whole machine in seconds, if it is not the same as ever.
     pub time_limit: Option<u64>,
+    /// The longest time for one test, likewise.
+    pub deadline: Option<u64>,
     /// Nothing else runs beside it: it measures, or has little time to spare.
     pub alone: bool,
     /// About how long it takes, on the kernel lean and two cores: the longest ones start first.
@@ -101,10 +105,12 @@ pub const DEFAULT: Session = Session {
     endpoints_may_end: false,
     image: None,
     in_place: false,
+    nested: false,
     storms: false,
     sanitized: Sanitized::Whole,
     by_name: None,
     time_limit: None,
+    deadline: None,
     alone: false,
     seconds: 30,
     must_fail: &[],

@@ -419,6 +419,31 @@ pub const SESSIONS: &[Session] = &[
         memory: 1024,
         ..DEFAULT
     },
+    // R68. /tmp is the build root's own here, the checkout is what both of us see.
+    Session {
+        name: "nested",
+        about: "QEMU in the guest passes devices on to a guest of its own, TCG in TCG",
+        programs: &["nested"],
+        devices: &[&[
+            "name=ep0,entries=64,extended=1,completer=3,msix=4",
+            "name=ep1,entries=8,extended=1,completer=3,msix=4",
+            "name=ep2,entries=8,extended=1,completer=3,msix=4",
+            "name=vectors,tph=msix,extended=1,completer=3,msix=16",
+        ]],
+        qemu: &[
+            "-fsdev",
+            "local,id=build-root,path=/,security_model=none,readonly=on,multidevs=remap",
+            "-device",
+            "virtio-9p-pci,fsdev=build-root,mount_tag=build-root",
+        ],
+        memory: 2048,
+        nested: true,
+        by_name: Some("make test-nested runs it"),
+        time_limit: Some(1900),
+        deadline: Some(900),
+        seconds: 300,
+        ..DEFAULT
+    },
     WRONG,
     Session {
         name: "wrong_panic",

@@ -55,9 +55,9 @@ pub struct Guest {
     console: String,
 }
 
-/// A path that selftests/nested hands over in the environment.
+/// A path that the runner hands over in the environment.
 fn path(variable: &str) -> String {
-    env::var(variable).unwrap_or_else(|_| skip!("needs a guest to boot: run selftests/nested"))
+    env::var(variable).unwrap_or_else(|_| skip!("needs a guest to boot: run selftests/test nested"))
 }
 
 impl Guest {

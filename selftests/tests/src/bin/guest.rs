@@ -4,7 +4,7 @@
 //! the PCI core's API, and its tags are those of the guest's firmware, one for each vCPU. What the
 //! endpoint holds and sends are the host's tags of the CPUs that the vCPUs stand for.
 //!
-//! Run by `selftests/nested --guest`.
+//! The session "guest" gives QEMU and a kernel to the test VM.
 
 use std::env;
 use std::fs;

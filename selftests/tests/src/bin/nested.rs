@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What a guest sees to which QEMU passes devices on: the filtered capability, on which its own
-//! kernel's PCI/TPH works. Run by selftests/nested, which gives QEMU and a kernel to the test VM.
+//! kernel's PCI/TPH works. The session "nested" gives QEMU and a kernel to the test VM.
 
 use std::process::ExitCode;
 use std::rc::Rc;
