@@ -67,9 +67,9 @@ test-clients: ## Run DPDK, QEMU, driverctl with this driver in vfio-pci's place 
 # With QEMU=patched nothing in the guest is changed; QEMU is built first.
 test-guest: ## Let a guest in the virtual machine steer with its own kernel [QEMU=patched]
 ifeq ($(QEMU),patched)
-	@qemu=$$(vmm/qemu/build) && selftests/nested --guest --qemu "$$qemu"
+	@qemu=$$(vmm/qemu/build) && selftests/test --ktap build/ktap-guest --nested-qemu "$$qemu" guest
 else
-	@selftests/nested --guest
+	@selftests/test --ktap build/ktap-guest guest
 endif
 
 qemu: ## Build QEMU with our patch (20 minutes on 2 cores)

@@ -113,20 +113,38 @@ fn of_device(bench: &mut Bench, name: &str, vectors: bool, place: &str) {
         Row::new(&operation, size, what, ours).peer(peer, theirs)
     };
     let one = "TPH_ST of 1 entry";
-    row("enabled", "accesses", enabled.accesses, one, by_call.accesses)
-        .exactly(by_call.accesses)
-        .print();
-    row("enabled", "instructions", enabled.instructions, one, by_call.instructions)
-        .at_most_times(1.1)
-        .print();
+    row(
+        "enabled",
+        "accesses",
+        enabled.accesses,
+        one,
+        by_call.accesses,
+    )
+    .exactly(by_call.accesses)
+    .print();
+    row(
+        "enabled",
+        "instructions",
+        enabled.instructions,
+        one,
+        by_call.instructions,
+    )
+    .at_most_times(1.1)
+    .print();
     let (way, other) = ("disable, write, enable; 64 entries", "1 entry");
     row(way, "accesses", full.accesses, other, empty.accesses)
         // A reset would have cleared the others: one of them is looked at.
         .at_most(empty.accesses + 1.0)
         .print();
-    row(way, "instructions", full.instructions, other, empty.instructions)
-        .at_most_times(1.2)
-        .print();
+    row(
+        way,
+        "instructions",
+        full.instructions,
+        other,
+        empty.instructions,
+    )
+    .at_most_times(1.2)
+    .print();
     endpoint.check();
 }
 

@@ -116,7 +116,11 @@ pub fn all(
     for one in chosen.iter().filter(|one| one.session.nested) {
         let of_kernel = &built[&one.kernel];
         let mut pack = Command::new(top.join("selftests/guest/nested/pack"));
-        pack.args([&of_kernel.kernel, &of_kernel.modules, &command::nested_initramfs(setting)]);
+        pack.args([
+            &of_kernel.kernel,
+            &of_kernel.modules,
+            &command::nested_initramfs(setting),
+        ]);
         let (good, _) = logged(top, "nested.log", &mut pack)?;
         ensure!(good, "there is no initramfs for the guest in the guest");
     }

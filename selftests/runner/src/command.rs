@@ -25,6 +25,8 @@ pub struct Setting {
     pub top: PathBuf,
     /// Where results go.
     pub ktap: PathBuf,
+    /// The QEMU that boots a guest in the guest, if it is not the build root's own.
+    pub nested_qemu: Option<PathBuf>,
     /// Life cycles of each device.
     pub soak_cycles: u64,
     /// Seconds of everything at once.
@@ -38,6 +40,7 @@ const MODULES: &[&str] = &[
     "tph_importer",
     "tph_hold",
     "tph_plain",
+    "tph_peer",
     "tph_absent",
     "vfio-pci",
 ];
@@ -169,8 +172,10 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
             "env".into(),
             format!("NESTED_KERNEL={}", kernel.display()),
             format!("NESTED_INITRAMFS={}", nested_initramfs(setting).display()),
-            "start".into(),
         ]);
+        let qemu = setting.nested_qemu.as_ref();
+        arguments.extend(qemu.map(|qemu| format!("NESTED_QEMU={}", qemu.display())));
+        arguments.push("start".into());
     }
     arguments.extend(["session".into(), deadline.to_string()]);
     arguments.extend(chosen.programs.iter().map(|program| program.label()));

@@ -72,6 +72,9 @@ struct Arguments {
     /// A vfio_tph.ko to test in place of the one that is built here: a mutant, an older one
     #[arg(long, value_name = "FILE", env = "TPH_MODULE")]
     module: Option<PathBuf>,
+    /// The QEMU that boots a guest in the guest, in place of the build root's own
+    #[arg(long, value_name = "FILE", env = "NESTED_QEMU")]
+    nested_qemu: Option<PathBuf>,
     /// Life cycles of each device in the session soak
     #[arg(long, value_name = "N", env = "TPH_SOAK_CYCLES", default_value_t = 20)]
     soak_cycles: u64,
@@ -110,6 +113,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let setting = Setting {
         top,
         ktap,
+        nested_qemu: arguments.nested_qemu.clone(),
         soak_cycles: arguments.soak_cycles,
         soak_seconds: arguments.soak_seconds,
     };

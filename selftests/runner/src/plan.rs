@@ -4,7 +4,7 @@
 
 use anyhow::{bail, Result};
 
-use crate::session::{sanitizes, Sanitized, Session, LEAN};
+use crate::session::{patched, sanitizes, Sanitized, Session, LEAN};
 
 /// A program of a session, and what it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,9 @@ fn on_kernel(session: &Session, kernel: &str) -> Result<(Vec<Program>, Option<St
     let name = session.name;
     if session.kernel.is_some() && kernel != LEAN {
         bail!("{name} boots a kernel of its own, never {kernel}");
+    }
+    if let (Some(why), false) = (session.patches, patched(kernel)) {
+        bail!("{name} is not run on {kernel}: {why}");
     }
     let whole = session.programs.iter().copied();
     if !sanitizes(kernel) {

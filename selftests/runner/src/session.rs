@@ -14,6 +14,8 @@ pub struct Session {
     pub programs: &'static [&'static str],
     /// The variant of the test kernel that it is about; without, it runs on any.
     pub kernel: Option<&'static str>,
+    /// Why it needs a kernel with kernel/patches, if it does.
+    pub patches: Option<&'static str>,
     /// Emulated endpoints, as `selftests/run --device` takes them, in groups that sessions share.
     /// `{most}` is the largest number of MSI-X vectors that the kernel can take.
     pub devices: &'static [&'static [&'static str]],
@@ -94,6 +96,7 @@ pub const DEFAULT: Session = Session {
     about: "",
     programs: &[],
     kernel: None,
+    patches: None,
     devices: &[],
     qemu: &[],
     firmware: Firmware::Known,
@@ -122,6 +125,11 @@ pub const LEAN: &str = "lean";
 /// Whether a kernel looks for errors in memory, locking and races, and takes its time for it.
 pub fn sanitizes(kernel: &str) -> bool {
     kernel == "debug" || kernel == "kcsan"
+}
+
+/// Whether a kernel has kernel/patches.
+pub fn patched(kernel: &str) -> bool {
+    kernel != "plain"
 }
 
 /// The most MSI-X vectors of a device. That many take a kernel with sanitizers many minutes, and

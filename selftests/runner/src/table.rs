@@ -117,6 +117,33 @@ const HOSTILE: Session = Session {
     ..DEFAULT
 };
 
+/// /tmp is the build root's own here, the checkout is what both of us see.
+const NESTED: Session = Session {
+    name: "nested",
+    about: "QEMU in the guest passes devices on to a guest of its own, TCG in TCG",
+    programs: &["nested"],
+    devices: &[&[
+        "name=ep0,entries=64,extended=1,completer=3,msix=4",
+        "name=ep1,entries=8,extended=1,completer=3,msix=4",
+        "name=ep2,entries=8,extended=1,completer=3,msix=4",
+        "name=vectors,tph=msix,extended=1,completer=3,msix=16",
+    ]],
+    qemu: &[
+        "-fsdev",
+        "local,id=build-root,path=/,security_model=none,readonly=on,multidevs=remap",
+        "-device",
+        "virtio-9p-pci,fsdev=build-root,mount_tag=build-root",
+    ],
+    memory: 2048,
+    append: "hugepagesz=2M hugepages=200",
+    nested: true,
+    by_name: Some("make test-nested runs it"),
+    time_limit: Some(1900),
+    deadline: Some(900),
+    seconds: 300,
+    ..DEFAULT
+};
+
 /// What the runner must see, one way to fail each. It judges alike on every kernel.
 const WRONG: Session = Session {
     name: "wrong",
@@ -211,6 +238,19 @@ pub const SESSIONS: &[Session] = &[
     },
     MSIX,
     POWER,
+    // Each kind keeps its state in D3hot and loses it.
+    Session {
+        name: "virtual",
+        about: "virtual tags, of each kind of table",
+        programs: &["virtual"],
+        devices: &[
+            CAP,
+            CAP_LOST,
+            M16,
+            &["name=lost,tph=msix,msix=16,nosoftrst=0"],
+        ],
+        ..DEFAULT
+    },
     Session {
         name: "sleep",
         about: "the whole system sleeps: one device of each kind",
@@ -292,6 +332,36 @@ pub const SESSIONS: &[Session] = &[
     DMABUF,
     FAULTS,
     HOSTILE,
+    Session {
+        name: "layouts",
+        about: "the capability layouts of real devices, one of each",
+        programs: &["layouts"],
+        devices: &[&[
+            "name=accelerator,msix=9,msix_offset=0x2000,port=rciep",
+            "name=cxl,port=rciep",
+            "name=gigabit,msix=5",
+            "name=storage,tph=msix,msix=129",
+            "name=server",
+            "name=wireless",
+            "name=drive,tph=absent,completer=3,eetlp=2,msix=257,msix_offset=0x4000,class=010802",
+        ]],
+        ..DEFAULT
+    },
+    // What is read and written behind an object of the slab allocator shows by its red zone.
+    Session {
+        name: "fixes",
+        about: "what stock drivers run into without kernel/patches/fixes",
+        programs: &["fixes"],
+        patches: Some("it is about patches that this kernel does not have"),
+        devices: &[&[
+            "name=cap,entries=8",
+            "name=one,tph=msix,msix=16",
+            "name=other,tph=msix,msix=16",
+        ]],
+        append: "slab_debug=Z,kmalloc-* log_buf_len=16M",
+        memory: 1024,
+        ..DEFAULT
+    },
     // One that can be reset the kernel would give a minute to come back, again and again.
     Session {
         name: "killed",
@@ -363,6 +433,24 @@ pub const SESSIONS: &[Session] = &[
         ..DEFAULT
     },
     Session {
+        name: "nomsi",
+        about: "a kernel that uses no MSI",
+        programs: &["dropin:without_msi"],
+        devices: &[COMMON],
+        append: "pci=nomsi",
+        seconds: 15,
+        ..DEFAULT
+    },
+    Session {
+        name: "nommconf",
+        about: "a kernel that reaches 256 bytes of config space",
+        programs: &["dropin:without_mmconfig"],
+        devices: &[COMMON],
+        append: "pci=nommconf",
+        seconds: 15,
+        ..DEFAULT
+    },
+    Session {
         name: "noiommu",
         about: "a machine without an IOMMU",
         programs: &["dropin:without_an_iommu"],
@@ -419,30 +507,13 @@ pub const SESSIONS: &[Session] = &[
         memory: 1024,
         ..DEFAULT
     },
-    // R68. /tmp is the build root's own here, the checkout is what both of us see.
+    NESTED,
     Session {
-        name: "nested",
-        about: "QEMU in the guest passes devices on to a guest of its own, TCG in TCG",
-        programs: &["nested"],
-        devices: &[&[
-            "name=ep0,entries=64,extended=1,completer=3,msix=4",
-            "name=ep1,entries=8,extended=1,completer=3,msix=4",
-            "name=ep2,entries=8,extended=1,completer=3,msix=4",
-            "name=vectors,tph=msix,extended=1,completer=3,msix=16",
-        ]],
-        qemu: &[
-            "-fsdev",
-            "local,id=build-root,path=/,security_model=none,readonly=on,multidevs=remap",
-            "-device",
-            "virtio-9p-pci,fsdev=build-root,mount_tag=build-root",
-        ],
-        memory: 2048,
-        nested: true,
-        by_name: Some("make test-nested runs it"),
-        time_limit: Some(1900),
-        deadline: Some(900),
-        seconds: 300,
-        ..DEFAULT
+        name: "guest",
+        about: "a guest in the guest steers with its own kernel, by virtual tags",
+        programs: &["guest"],
+        by_name: Some("make test-guest runs it"),
+        ..NESTED
     },
     WRONG,
     Session {
