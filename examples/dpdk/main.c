@@ -153,12 +153,14 @@ int main(int argc, char **argv)
 	if (ret)
 		rte_exit(EXIT_FAILURE, "port %u offers no TPH: %s\n", port, strerror(-ret));
 
-	ret = rte_eal_mp_remote_launch(poll_queues, NULL, SKIP_MAIN);
 	RTE_LCORE_FOREACH_WORKER(lcore)
 		if (!ret && number < count)
 			ret = move(number++, lcore);
 	if (ret)
 		rte_exit(EXIT_FAILURE, "no steering: %s\n", strerror(-ret));
+	ret = rte_eal_mp_remote_launch(poll_queues, NULL, SKIP_MAIN);
+	if (ret)
+		rte_exit(EXIT_FAILURE, "lcores: %s\n", strerror(-ret));
 
 	while (printf("steer> "), fflush(stdout), fgets(line, sizeof(line), stdin)) {
 		ret = command(line);

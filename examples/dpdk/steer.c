@@ -68,13 +68,24 @@ int steer_find(struct tph *tph, uint16_t port)
 	return ret < 0 ? ret : tph_find(tph, ret);
 }
 /* steer: */
+/* The first CPU that an lcore runs on: of those that -l makes, each has one. */
+static unsigned int cpu_of(unsigned int lcore)
+{
+	rte_cpuset_t set = rte_lcore_cpuset(lcore);
+	unsigned int cpu = 0;
+
+	while (cpu < CPU_SETSIZE && !CPU_ISSET(cpu, &set))
+		cpu++;
+	return cpu;
+}
+
 /*
  * Vector 0 is for what is not a queue's. That those of receive queues follow is a habit of
  * DPDK's drivers, igb's among them; what another one does is in its source.
  */
 int steer_queue(const struct tph *tph, uint16_t queue, unsigned int lcore)
 {
-	unsigned int cpu = rte_lcore_to_cpu_id(lcore);
+	unsigned int cpu = cpu_of(lcore);
 	uint32_t fault;
 	int ret;
 

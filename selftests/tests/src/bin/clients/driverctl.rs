@@ -34,8 +34,12 @@ impl Installed {
             fs::copy(module::path(file), &installed).expect("the module");
             installed
         };
-        let installed = Self(places.into_iter().map(install).collect());
+        let installed = Self(places.iter().copied().map(install).collect());
         ask("depmod", &["-a"]);
+        // What it would load.
+        let said = ask("modprobe", &["-n", "-v", VFIO_PCI]);
+        let wanted = format!("/{}/vfio-pci.ko", places[places.len() - 1].1);
+        assert!(said.contains(&wanted), "{wanted}: {said}");
         installed
     }
 }

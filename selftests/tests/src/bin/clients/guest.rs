@@ -15,7 +15,7 @@ const FIRST_SLOT: usize = 0x10;
 pub const PAGES: u32 = 96;
 
 /// What the guest says of each of its topics, in their order.
-pub fn boot(devices: &[&Bdf], by: OpenBy) -> Vec<(String, String)> {
+pub fn boot(devices: &[(&Bdf, OpenBy)]) -> Vec<(String, String)> {
     let mut words: Vec<String> = [
         "-nodefaults -no-user-config -no-reboot -display none",
         "-machine q35,memory-backend=memory -accel tcg -cpu max -m 192M",
@@ -30,15 +30,13 @@ pub fn boot(devices: &[&Bdf], by: OpenBy) -> Vec<(String, String)> {
     .map(str::to_owned)
     .collect();
     words.push("console=ttyS0 quiet panic=-1 kunit.enable=0 no_timer_check".to_owned());
-    let backend = match by {
-        OpenBy::Cdev => {
-            words.extend(["-object", "iommufd,id=backend"].map(str::to_owned));
-            ",iommufd=backend"
-        }
-        _ => "",
-    };
-    for (number, bdf) in devices.iter().enumerate() {
+    words.extend(["-object", "iommufd,id=backend"].map(str::to_owned));
+    for (number, (bdf, by)) in devices.iter().enumerate() {
         let slot = FIRST_SLOT + number;
+        let backend = match by {
+            OpenBy::Cdev => ",iommufd=backend",
+            _ => "",
+        };
         let port = format!("pcie-root-port,id=port{number},addr={slot:#x},chassis={slot}");
         let device = format!("vfio-pci,host={bdf},bus=port{number}{backend}");
         words.extend(["-device".to_owned(), port, "-device".to_owned(), device]);

@@ -17,8 +17,9 @@ pub fn command(program: &str, arguments: &[&str]) -> Command {
         skip!("needs Debian's programs: run selftests/clients");
     }
     let mut command = Command::new("chroot");
+    // By env, which finds the root's own: the VM's chroot, busybox, would rather take its own.
     command
-        .args([ROOT, program])
+        .args([ROOT, "/usr/bin/env", program])
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
@@ -41,13 +42,13 @@ pub fn ask(program: &str, arguments: &[&str]) -> String {
 
 /// What a program prints, its errors behind the rest, and whether it succeeds.
 pub fn run(program: &str, arguments: &[&str]) -> (String, bool) {
+    println!("# {program} {}:", arguments.join(" "));
     let output = command(program, arguments)
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said).into_owned();
-    println!("# {program} {}:", arguments.join(" "));
     note(&said);
     (said, output.status.success())
 }
