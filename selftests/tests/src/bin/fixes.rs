@@ -19,7 +19,7 @@ use tph_selftests::pci::Bdf;
 use tph_selftests::protocol::Access;
 use tph_selftests::tph::{self, StMode};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::{harness, kernel, kstate, module, msix, root_port, skip, tests, Errno};
+use tph_selftests::{harness, kernel, kstate, module, root_port, skip, tests, Errno};
 use tph_tests::needs_tph;
 
 /// What vfio-pci-core says of a byte that is in two capabilities.
@@ -69,20 +69,6 @@ fn extended_capability_past_the_end(bench: &mut Bench) {
         PCI_CFG_SPACE_EXP_SIZE as usize,
         "2048 ST entries",
     );
-}
-
-/// "vfio/pci: Bound capabilities by the size of config space": those of the first 256 bytes.
-fn standard_capability_past_the_end(bench: &mut Bench) {
-    const AT: u16 = 0x80;
-    needs_fixes();
-    let endpoint = bench.pick(&Want::TABLE);
-    let express = msix::capability(&endpoint.bdf.config(), PCI_CAP_ID_EXP).expect("PCI Express");
-    let link = endpoint.bdf.config().dword(express) & !0xff00;
-    // As where requests for extended config space do not get through: nobody answers there.
-    endpoint.lie(PCI_CFG_SPACE_SIZE as u16, u32::MAX);
-    endpoint.lie(express, link | (u32::from(AT) << 8));
-    endpoint.lie(AT, PCI_CAP_ID_VNDR | (255 << 16));
-    open_within(&endpoint, PCI_CFG_SPACE_SIZE as usize, "255 bytes at 80h");
 }
 
 /// "PCI/TPH: Save and restore what the buffer holds".
@@ -253,7 +239,6 @@ fn tag_of_a_vector_that_cannot_be_masked(bench: &mut Bench) {
 fn main() -> ExitCode {
     harness::run(tests![
         extended_capability_past_the_end,
-        standard_capability_past_the_end,
         table_longer_than_the_save_buffer,
         two_write_bits_of_a_device,
         reserved_completer_type,
