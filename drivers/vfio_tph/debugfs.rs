@@ -194,8 +194,8 @@ impl Visible {
         }
     }
 
-    /// Some of a guest's entries, of which there are as many as `values`, have new values, or hardware
-    /// is to have others of `tags` for them.
+    /// Some of a guest's entries, of which there are as many as `values`, have new values, or
+    /// hardware is to have others of `tags` for them.
     pub(crate) fn set_guest(&self, entries: Range<usize>, values: &[u16], tags: &[u16]) {
         if let Some(state) = &mut *self.state.lock() {
             while state.guest.len() < values.len() {

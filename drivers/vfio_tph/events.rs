@@ -22,6 +22,7 @@ use crate::{
     reached::Reached,
     rules::{
         batch::Batch,
+        capability::Offer,
         guest::{
             Answer,
             Map,
@@ -253,6 +254,12 @@ pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &
     Ok(())
 }
 
+/// Control as the user sees it.
+fn control_of(open: &Open<'_, VfioTph>) -> Control {
+    let tph = open.tph.as_ref();
+    tph.map_or(Control::RESET, Tph::control)
+}
+
 /// Says that Control was written, which was `before`.
 fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
     if let Some(tph) = &open.tph {
@@ -279,27 +286,18 @@ pub(crate) fn write_guest(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -
             None => false,
         })
     };
-    let mut unknown = Unknown::new(handle);
     let (mut asked, mut last_memory) = (0, false);
     loop {
-        {
-            let mut guard = handle.lock_records();
-            if let Some(tph) = &guard.open().tph {
-                tph.targets_of_write(offer, write, &mut |target| unknown.add(target));
-            }
-        }
-        unknown.ask();
-        asked += 1;
-
         let mut guard = handle.lock_hardware(&needs_memory)?;
         let (mut open, mut memory) = guard.open_with_memory();
         let Some(tph) = &open.tph else {
             return Ok(());
         };
         let (before, tags) = (tph.control(), tph.first_tags());
-        let settles = tph.targets_of_write(offer, write, &mut |_| ());
         let in_msix = tph.place() == Place::Msix;
-        let msix = table_if(in_msix && (settles || needs_memory(&open)), &mut memory);
+        let reaches =
+            in_msix && (needs_memory(&open) || tph.targets_of_write(offer, write, &mut |_| ()));
+        let msix = table_if(reaches, &mut memory);
         let missing = Missing {
             firmware: &terms.firmware(),
             last_tags: asked >= ASKED,
@@ -309,7 +307,12 @@ pub(crate) fn write_guest(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -
             tph.write_guest(at, offer, write, missing)
         });
         match written {
-            Some(Written::NeedsTags) => continue,
+            Some(Written::NeedsTags) => {
+                drop(guard);
+                ask_for_write(handle, offer, write);
+                asked += 1;
+                continue;
+            }
             Some(Written::NeedsMemory) => {
                 last_memory = true;
                 continue;
@@ -323,13 +326,25 @@ pub(crate) fn write_guest(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -
         if write.entries.is_some() {
             terms.visible.counters.guest_writes.count();
         }
-        trace_control(&open, before);
+        if write.control.is_some() || !control_of(&open).enabled() {
+            trace_control(&open, before);
+        }
         let entries = write.entries.map_or(0..0, |(offset, bytes)| {
             offset / 2..(offset + bytes.len()).div_ceil(2)
         });
         guest_changed(&mut open, entries, &tags);
         return Ok(());
     }
+}
+
+/// Asks firmware for the CPUs whose tags have to be known for a guest's write.
+#[inline(never)]
+fn ask_for_write(handle: Handle<'_, VfioTph>, offer: &Offer, write: &GuestWrite<'_>) {
+    let mut unknown = Unknown::new(handle);
+    if let Some(tph) = &handle.lock_records().open().tph {
+        tph.targets_of_write(offer, write, &mut |target| unknown.add(target));
+    }
+    unknown.ask();
 }
 
 /// Gives hardware what a guest has written and hardware does not have yet: vectors or memory have
@@ -356,7 +371,7 @@ pub(crate) fn settle_guest(handle: Handle<'_, VfioTph>) -> Result {
         let Some(tph) = &open.tph else {
             return Ok(());
         };
-        let tags = tph.first_tags();
+        let (before, tags) = (tph.control(), tph.first_tags());
         let msix = tph.msix_table(&mut memory);
         let missing = Missing {
             firmware: &terms.firmware(),
@@ -372,13 +387,16 @@ pub(crate) fn settle_guest(handle: Handle<'_, VfioTph>) -> Result {
             Some((Written::Dropped, true)) => terms.visible.counters.lost_tags.count(),
             _ => (),
         }
+        if !control_of(&open).enabled() {
+            trace_control(&open, before);
+        }
         guest_changed(&mut open, 0..0, &tags);
         break;
     }
     Ok(())
 }
 
-/// Shows what has become of a guest's entries: some were written, and hardware was to have `before`.
+/// Shows what has become of a guest's entries: some were written; hardware was to have `before`.
 fn guest_changed(open: &mut Open<'_, VfioTph>, written: Range<usize>, before: &[u16; MAX_ENTRIES]) {
     open.show_guest(written);
     let Some(tph) = &open.tph else {
@@ -449,7 +467,7 @@ pub(crate) fn set_map(
             return Err(Refusal::Unsupported.into());
         };
         tph.may_set_map(there, by_admin)?;
-        let tags = tph.first_tags();
+        let (before, tags) = (tph.control(), tph.first_tags());
         let msix = tph.msix_table(&mut memory);
         let missing = Missing {
             firmware: &terms.firmware(),
@@ -467,6 +485,9 @@ pub(crate) fn set_map(
         if set.is_ok() {
             show_picture(&mut open);
             done();
+        }
+        if !control_of(&open).enabled() {
+            trace_control(&open, before);
         }
         guest_changed(&mut open, 0..MAX_ENTRIES, &tags);
         return set.map(|_| ());
@@ -492,8 +513,8 @@ fn show_picture(open: &mut Open<'_, VfioTph>) {
     }
     terms.set_guest(there);
     let (_, mut config) = open.split();
+    config.write(bytes.start, &[0; MAX_BYTES][..bytes.len().min(MAX_BYTES)]);
     if there {
-        config.write(bytes.start, &[0; MAX_BYTES][..bytes.len().min(MAX_BYTES)]);
         config.take_over(bytes);
     }
     if let Some(shown) = terms.shown() {
@@ -593,9 +614,11 @@ pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>)
 pub(crate) fn write_command(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
     let vdev = handle.vdev();
     let _awake = Awake::new(vdev.pci()).map_err(|_| EIO)?;
-    let count = vdev.write(access)?;
-    settle_guest(handle)?;
-    Ok(count)
+    let written = vdev.write(access);
+    // Also if not all of it was written. What is written must not be written again, and so a signal
+    // that comes first leaves entries open, until the next event.
+    let _ = settle_guest(handle);
+    written
 }
 
 /// A user may have changed the power state of the device. Runtime PM keeps it awake.
@@ -615,7 +638,9 @@ fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
 pub(crate) fn reset_failed(handle: Handle<'_, VfioTph>) -> Result {
     let pending = {
         let mut guard = handle.lock_records();
-        guard.open().tph.as_ref().is_some_and(Tph::is_pending)
+        let open = guard.open();
+        let owes = |tph: &Tph| tph.is_pending() || tph.owes_guest();
+        open.tph.as_ref().is_some_and(owes)
     };
     if pending {
         power_changed(handle)?;

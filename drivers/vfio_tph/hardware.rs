@@ -4,8 +4,8 @@
 //! either. Nothing else writes Control, the ST table, or the PCI core's record of them.
 //!
 //! Each event changes what is wanted, or what is known of what is held, and then takes the steps
-//! that [`reconcile::next`] names. `Documentation/state.rst` has them on one page. What a guest with
-//! virtual tags does to it is in [`guest`].
+//! that [`reconcile::next`] names. `Documentation/state.rst` has them on one page. What a guest
+//! with virtual tags does to it is in [`guest`].
 
 pub(crate) mod guest;
 
@@ -43,7 +43,10 @@ use crate::{
             MsixTable, //
         },
     },
-    table::Table, //
+    table::{
+        can_have,
+        Table, //
+    },
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -399,7 +402,9 @@ impl Tph {
     pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, held: HeldVectors<'_>) {
         self.table.vectors_changed(vdev, held);
         if let Some(guest) = &mut self.guest {
-            guest.table.vectors_changed(self.table.wanted());
+            let place = self.table.place();
+            let can_have = |entry| can_have(place, vdev, entry);
+            guest.table.vectors_changed(self.table.wanted(), &can_have);
         }
     }
 

@@ -164,11 +164,7 @@ impl Tph {
             if let Some((offset, bytes)) = write.entries {
                 guest.table.write(offset, bytes);
             }
-            let written = self.settle_guest(at, missing);
-            if written != Written::InForce {
-                self.set_guest_table(before);
-            }
-            return written;
+            return self.settle_guest_from(at, missing, before);
         };
 
         self.held.doubt(Doubt::Behind);
@@ -206,27 +202,19 @@ impl Tph {
         if let Some((offset, bytes)) = write.entries {
             guest.table.write(offset, bytes);
         }
-        let recorded = guest.table.clone();
         let aim = Aim {
             control: next,
             retry: true,
             last: missing.last_tags,
         };
         let reached = at.is_table_users(self.place());
-        let settled = if reached {
-            self.put(at, aim, missing.firmware)
-        } else if used(next).is_some() {
-            self.can_wait(at, aim, missing.firmware)
-        } else {
-            Settled::default()
-        };
-        if settled.unknown {
-            self.set_guest_table(before.0);
-            return Written::NeedsTags;
-        }
-        if !reached && settled.refused != 0 {
-            // Of the entries nothing but the record has changed.
-            self.set_guest_table(recorded);
+        if reached {
+            if self.put(at, aim, missing.firmware).unknown {
+                self.set_guest_table(before.0);
+                return Written::NeedsTags;
+            }
+        } else if used(next).is_some() && !self.can_wait(at, aim) {
+            // Entries are recorded.
             return Written::Dropped;
         }
 
@@ -257,19 +245,32 @@ impl Tph {
         Written::Dropped
     }
 
-    /// Gives hardware what it has to get and does not have yet, as far as it can be reached: nothing
-    /// is in force if it cannot. If hardware does not take it TPH is off afterwards, and the entries
-    /// are what they were.
+    /// Gives hardware what it has to get and does not have yet, if it can be reached; if not, that
+    /// stays open. If hardware does not take it TPH is off afterwards, and entries are as before.
     pub(crate) fn settle_guest(&mut self, at: &mut Reached<'_>, missing: Missing<'_>) -> Written {
         if !self.is_reachable(at) {
             return Written::Dropped;
         }
+        match self.guest_table().cloned() {
+            Some(before) => self.settle_guest_from(at, missing, before),
+            None => Written::InForce,
+        }
+    }
+
+    /// The same; entries are `before` if it fails.
+    fn settle_guest_from(
+        &mut self,
+        at: &mut Reached<'_>,
+        missing: Missing<'_>,
+        before: Table,
+    ) -> Written {
         if !self.owes_guest() || !at.is_table_users(self.place()) {
             return Written::InForce;
         }
-        let before = (self.guest_table().cloned(), self.table.first());
+        let tags = self.table.first();
         let aim = self.aim(missing.last_tags);
         if self.put(at, aim, missing.firmware).unknown {
+            self.set_guest_table(before);
             return Written::NeedsTags;
         }
         if !self.is_pending() {
@@ -280,12 +281,20 @@ impl Tph {
         if done.is_ok() && !self.is_pending() && self.held.control == Some(self.wanted) {
             return Written::InForce;
         }
-        if let Some(table) = before.0 {
-            self.set_guest_table(table);
-        }
-        self.restore_tags(&before.1);
+        self.set_guest_table(before);
+        self.restore_tags(&tags);
         self.give_up(at);
         Written::Dropped
+    }
+
+    /// Looks whether the device answers, whose entries cannot be reached. If not TPH is off.
+    fn look_for_guest(&mut self, at: &mut Reached<'_>) -> Written {
+        self.held.doubt(Doubt::Behind);
+        if self.owes_guest() && self.sync(at, true).is_err() {
+            self.give_up(at);
+            return Written::Dropped;
+        }
+        Written::InForce
     }
 
     /// Says what hardware's entries are to have for `aim`: those that change are due then.
@@ -309,23 +318,24 @@ impl Tph {
         settled
     }
 
-    /// Looks whether hardware, which cannot be reached, may use its entries for `aim` as they are:
-    /// each must be what is wanted, or 0, in which case it is written later. What is neither is
-    /// counted as refused.
-    fn can_wait(&mut self, at: &Reached<'_>, aim: Aim, firmware: &Firmware<'_>) -> Settled {
-        let held: [u16; MAX_ENTRIES] = self.table.first();
-        let Some(guest) = &mut self.guest else {
-            return Settled::default();
-        };
-        let mut later = 0;
-        let place = self.table.place();
-        let mut settled = settle(guest, place, at, aim, firmware, &mut |entry, tag| {
-            let now = held.get(entry).copied().unwrap_or(0);
-            later += u32::from(now == 0 && tag != 0);
-            now == tag
-        });
-        settled.refused -= later;
-        settled
+    /// Whether hardware, which cannot be reached, may use its entries for `aim` as they are.
+    fn can_wait(&self, at: &Reached<'_>, aim: Aim) -> bool {
+        let (place, vdev) = (self.place(), at.vdev());
+        self.guest.as_ref().is_none_or(|guest| {
+            let can_have = |entry| can_have(place, vdev, entry);
+            guest.table.can_wait(aim, &guest.map, &can_have)
+        })
+    }
+
+    /// The device cannot be reached: no tag of a map that is no more is what it gets back, nor goes
+    /// on with.
+    fn drop_stale(&mut self, at: &mut Reached<'_>) {
+        let table = &mut self.table;
+        if let Some(guest) = &mut self.guest {
+            guest.table.drop_stale(&mut |entry| table.want(entry, 0));
+        }
+        // What cannot be done stays due.
+        let _ = self.sync(at, false);
     }
 
     fn set_guest_table(&mut self, table: Table) {
@@ -360,10 +370,7 @@ impl Tph {
 
     /// Whether memory has to be decoded to set a map, or to take it away.
     pub(crate) fn map_needs_memory(&self, there: bool) -> bool {
-        self.needs_memory()
-            || self.guest.is_some() != there
-                && self.place() == Place::Msix
-                && (self.mappable || self.tags().iter().any(|&tag| tag != 0))
+        self.needs_memory() || self.guest.is_some() != there && self.place() == Place::Msix
     }
 
     /// The administrator's map is there from the start: all entries are 0.
@@ -393,8 +400,12 @@ impl Tph {
                 core::mem::swap(&mut guest.map, map);
                 // Of a device that sleeps what differs is written when it wakes up.
                 let written = match at.reach() {
-                    Reach::Nothing => Written::InForce,
-                    _ => self.settle_guest(at, missing),
+                    Reach::Nothing => {
+                        self.drop_stale(at);
+                        Written::InForce
+                    }
+                    _ if at.is_table_users(self.place()) => self.settle_guest(at, missing),
+                    _ => self.look_for_guest(at),
                 };
                 if written == Written::InForce {
                     return Ok(MapSet::Done);
@@ -411,6 +422,10 @@ impl Tph {
             _ => (),
         }
 
+        // Also if there is nothing to clear: who asks is not to learn that.
+        if at.reach() < self.place().reach() {
+            return Err(Refusal::DeviceGone.into());
+        }
         let mut tags = KVec::new();
         tags.extend_from_slice(self.tags(), GFP_KERNEL)?;
         self.table.clear();

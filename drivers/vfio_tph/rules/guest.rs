@@ -91,10 +91,9 @@ impl Map {
 
     /// What the value of an entry stands for.
     pub(crate) fn target(&self, value: u16) -> Target {
-        let [low, high] = value.to_le_bytes();
-        let target = self.targets[usize::from(low)];
+        let target = self.raw(value);
         match (target >> 1).checked_sub(1) {
-            Some(cpu) if high == 0 => Target::Cpu {
+            Some(cpu) => Target::Cpu {
                 cpu,
                 memory: if target & 1 == 0 {
                     MemoryType::Volatile
@@ -102,7 +101,16 @@ impl Map {
                     MemoryType::Persistent
                 },
             },
-            _ => Target::Nothing,
+            None => Target::Nothing,
+        }
+    }
+
+    /// The same, in 32 bits; 0 for nothing.
+    fn raw(&self, value: u16) -> u32 {
+        let [low, high] = value.to_le_bytes();
+        match high {
+            0 => self.targets[usize::from(low)],
+            _ => 0,
         }
     }
 }
@@ -171,7 +179,10 @@ pub(crate) struct Table {
     failed: Entries,
     /// Those of them that have a tag of a map that is no more in hardware.
     stale: Entries,
-    /// The namespace of what hardware has for the others.
+    /// Whose tag each entry has in hardware, as a map has it; 0 if it has none. What is decided by
+    /// this does not tell one tag from another.
+    owners: [u32; MAX_ENTRIES],
+    /// The namespace of these, and of what hardware has for entries that are not open.
     namespace: Namespace,
 }
 
@@ -218,6 +229,7 @@ impl Table {
             open: 0,
             failed: 0,
             stale: 0,
+            owners: [0; MAX_ENTRIES],
             namespace: Namespace::Standard,
         }
     }
@@ -269,8 +281,14 @@ impl Table {
         changed
     }
 
-    /// Vectors were allocated: an entry that is 0 in hardware, which has `held`, may have a tag.
-    pub(crate) fn vectors_changed(&mut self, held: &[u16]) {
+    /// Vectors were allocated or freed: an entry that is 0 in hardware, which has `held`, may have a
+    /// tag, if it can have one at all.
+    pub(crate) fn vectors_changed(&mut self, held: &[u16], can_have: &dyn Fn(usize) -> bool) {
+        for entry in 0..self.len() {
+            if !can_have(entry) {
+                self.owners[entry] = 0;
+            }
+        }
         let mut open: Entries = 0;
         for (entry, (&value, &tag)) in self.values().iter().zip(held).enumerate() {
             if value != 0 && tag == 0 {
@@ -308,6 +326,35 @@ impl Table {
         };
         let failed = if aim.retry { 0 } else { self.failed };
         (open & !failed | self.stale, namespace)
+    }
+
+    /// Whether hardware, which cannot be reached, may use its entries for `aim` as they are: each
+    /// that is open must have none, and is written later, or that of what it stands for.
+    pub(crate) fn can_wait(&self, aim: Aim, map: &Map, can_have: &dyn Fn(usize) -> bool) -> bool {
+        let (mut left, namespace) = self.unsettled(aim);
+        while let Some(entry) = first(left) {
+            left &= left - 1;
+            let owner = self.owners[entry];
+            let wanted = match map.raw(self.values[entry]) {
+                raw if can_have(entry) => raw,
+                _ => 0,
+            };
+            if owner != 0 && (owner != wanted || namespace != self.namespace) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Calls `each` with the entries that have a tag of a map that is no more in hardware, where
+    /// it is to have none: they stay open.
+    pub(crate) fn drop_stale(&mut self, each: &mut dyn FnMut(usize)) {
+        while let Some(entry) = first(self.stale) {
+            self.stale &= self.stale - 1;
+            self.open |= 1 << entry;
+            self.owners[entry] = 0;
+            each(entry);
+        }
     }
 
     fn all(&self) -> Entries {
@@ -357,15 +404,21 @@ impl Table {
         while let Some(entry) = first(left) {
             left &= left - 1;
             let bit: Entries = 1 << entry;
-            let tag = match world.map.target(self.values[entry]) {
+            let value = self.values[entry];
+            let mut owner = 0;
+            let tag = match world.map.target(value) {
                 Target::Nothing => Some(0),
                 // Looked at again when its vector is allocated.
                 Target::Cpu { .. } if !(world.can_have)(entry) => Some(0),
                 target @ Target::Cpu { memory, .. } => match (world.answer)(target) {
-                    // What firmware marks as not valid is no tag.
-                    Answer::Tags(tags) => {
-                        Some(tags.hint(memory, namespace).map_or(0, |hint| hint.tag))
-                    }
+                    Answer::Tags(tags) => match tags.hint(memory, namespace) {
+                        Ok(hint) => {
+                            owner = world.map.raw(value);
+                            Some(hint.tag)
+                        }
+                        // What firmware marks as not valid is no tag.
+                        Err(_) => Some(0),
+                    },
                     Answer::Unknown | Answer::Failed => None,
                 },
             };
@@ -375,6 +428,7 @@ impl Table {
                 continue;
             }
             self.stale &= !bit;
+            self.owners[entry] = owner;
             if tag.is_some() {
                 self.open &= !bit;
                 self.failed &= !bit;

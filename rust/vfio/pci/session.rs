@@ -436,8 +436,8 @@ impl<'a, T: OpenState> MaybeOpen<'a, T> {
         // INVARIANT: Whoever closes the device waits for us, from `Session::end_visits` on, and has
         // not got there.
         Some(Visit {
-            // SAFETY: There is a session: vfio-pci-core has enabled the device, and does not disable
-            // it before it is closed.
+            // SAFETY: There is a session: vfio-pci-core has enabled the device, and does not
+            // disable it before it is closed.
             handle: unsafe { Handle::new(self.vdev.as_open(), self.session) },
         })
     }

@@ -6,18 +6,38 @@
 //! more than there.
 
 use crate::rust::bindings;
-use core::ops::Range;
-use kernel::sync::atomic::{
-    Atomic,
-    Relaxed, //
+use core::{
+    cell::UnsafeCell,
+    ops::Range, //
 };
 
 /// A range of config space, in the terms of the device's file.
 ///
 /// It may become wider while others look: whoever is told of an access looks again.
 pub(crate) struct Watch {
-    start: Atomic<u64>,
-    end: Atomic<u64>,
+    start: Word,
+    end: Word,
+}
+
+/// A word that is read without a lock, and written now and then. Where the kernel's atomics are
+/// calls of C, this is one instruction.
+struct Word(UnsafeCell<u64>);
+
+// SAFETY: The word is read and written by volatile accesses alone, which are whole on 64 bit, as
+// READ_ONCE() and WRITE_ONCE() have it.
+unsafe impl Sync for Word {}
+
+impl Word {
+    #[inline(always)]
+    fn load(&self) -> u64 {
+        // SAFETY: The pointer is valid and aligned; others write by `store` alone.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    fn store(&self, value: u64) {
+        // SAFETY: The pointer is valid and aligned; others read by `load` alone.
+        unsafe { self.0.get().write_volatile(value) };
+    }
 }
 
 impl Watch {
@@ -33,8 +53,8 @@ impl Watch {
             false => Self::CONFIG + u64::from(offset),
         };
         Self {
-            start: Atomic::new(at(range.start)),
-            end: Atomic::new(at(range.end)),
+            start: Word(UnsafeCell::new(at(range.start))),
+            end: Word(UnsafeCell::new(at(range.end))),
         }
     }
 
@@ -48,13 +68,13 @@ impl Watch {
             Self::CONFIG + u64::from(range.start),
             Self::CONFIG + u64::from(range.end),
         );
-        let before = self.end.load(Relaxed);
+        let before = self.end.load();
         // Nothing was watched: no access meets an end of 0.
-        if before == 0 || start < self.start.load(Relaxed) {
-            self.start.store(start, Relaxed);
+        if before == 0 || start < self.start.load() {
+            self.start.store(start);
         }
         if end > before {
-            self.end.store(end, Relaxed);
+            self.end.store(end);
         }
     }
 
@@ -62,8 +82,7 @@ impl Watch {
     #[inline(always)]
     pub(crate) fn meets(&self, position: u64, count: usize) -> bool {
         // CAST: widens. A position below `end` is far from an overflow.
-        position < self.end.load(Relaxed)
-            && position.wrapping_add(count as u64) > self.start.load(Relaxed)
+        position < self.end.load() && position.wrapping_add(count as u64) > self.start.load()
     }
 }
 

@@ -275,7 +275,7 @@ impl World_<'_> {
                 if !allocated {
                     self.hardware = [0; ENTRIES];
                 }
-                self.table.vectors_changed(&self.hardware);
+                self.table.vectors_changed(&self.hardware, &|_| allocated);
                 self.settle(self.control, false);
             }
             Event::Firmware(answers) => self.answers = answers,

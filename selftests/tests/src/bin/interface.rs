@@ -23,11 +23,12 @@ use vfio_bindings::bindings::vfio::{
     vfio_device_feature_dma_buf, VFIO_DEVICE_FEATURE_DMA_BUF, VFIO_DEVICE_FEATURE_MASK,
 };
 
-const OURS: [u32; 4] = [
+const OURS: [u32; 5] = [
     VFIO_DEVICE_FEATURE_TPH,
     VFIO_DEVICE_FEATURE_TPH_ST,
     VFIO_DEVICE_FEATURE_TPH_RESOLVE,
     VFIO_DEVICE_FEATURE_DMA_BUF_TPH,
+    VFIO_DEVICE_FEATURE_TPH_MAP,
 ];
 
 fn r1_each_feature_has_its_operation_alone(bench: &mut Bench) {
