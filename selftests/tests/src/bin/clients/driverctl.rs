@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! driverctl, and what it has the next boot do: udev finds a rule of its, and wants a service of
-//! systemd's that loads the override. systemd itself does not run here.
+//! driverctl, and what its service does at the next boot. Neither udev, whose rule wants the service,
+//! nor systemd runs here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
 use tph_selftests::module;
 use tph_selftests::pci::Bdf;
 
-use crate::root::{ask, command, ROOT};
+use crate::root::{ask, ROOT};
 use crate::VFIO_PCI;
 
 /// Modules where `modprobe` of the root finds them: the kernel's own in its place, another one
@@ -56,45 +55,13 @@ impl Drop for Installed {
     }
 }
 
-/// udev of the root, which ends when this is dropped.
-struct Udev(Child);
-
-impl Udev {
-    fn start() -> Self {
-        let udev = command("/usr/lib/systemd/systemd-udevd", &[])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("systemd-udevd");
-        let udev = Self(udev);
-        ask("udevadm", &["control", "--ping"]);
-        udev
-    }
-}
-
-impl Drop for Udev {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// What a boot does: a driver_override is forgotten, udev is told of each device, and systemd is to
-/// start what udev wants.
+/// What a boot does: a driver_override is forgotten, no module is loaded, and driverctl's service
+/// loads the override that was saved.
 pub fn boot(bdf: &Bdf) {
     bdf.unbind();
     bdf.clear_override().expect("driver_override");
     module::unload("vfio_pci").expect("rmmod");
 
-    let udev = Udev::start();
-    let path = format!("/sys/bus/pci/devices/{bdf}");
-    ask("udevadm", &["trigger", "--settle", "--action=add", &path]);
-    let properties = ask("udevadm", &["info", "--query=property", &path]);
-    drop(udev);
-    let service = format!("SYSTEMD_WANTS=driverctl@pci-{bdf}.service");
-    assert!(
-        properties.lines().any(|line| line == service),
-        "{properties}"
-    );
-    // That service, whose instance systemd unescapes.
+    // Its service, whose instance systemd unescapes.
     ask("driverctl", &["load-override", &format!("pci/{bdf}")]);
 }

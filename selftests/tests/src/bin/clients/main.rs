@@ -304,9 +304,9 @@ fn steered(cpus: &[u32]) -> Vec<u16> {
 }
 
 /// examples/dpdk steers the vector of each receive queue to the lcore that polls it: at its start,
-/// when it moves one while packets come in, and after a reset. The tags are the firmware's.
+/// when it moves one, and after a reset. The tags are the firmware's.
 fn r90_examples_dpdk(_: &mut Bench) {
-    let [one, other] = ports();
+    let [one, _] = ports();
     let port = one.root_port().expect("a root port");
     root_port::set(&port, root_port::EXTENDED);
     {
@@ -324,37 +324,23 @@ fn r90_examples_dpdk(_: &mut Bench) {
         }
 
         let _loaded = Loaded::new(IN_PLACE, "");
-        bind(&[&one, &other]);
+        bind(&[&one]);
         let on = control(StMode::InterruptVector, Requester::Standard);
         let mut steer = Steer::start("0,1,3", &one);
         supplied.assert_is(on, &steered(&[1, 3]));
-        // From many addresses, so that there is something for each queue.
-        let flows = ["--forward-mode=txonly", "--txonly-multi-flow"];
-        let mut traffic = Testpmd::start("0@2,1@2", &[&other], &flows);
-        traffic.ask("start");
-        assert_eq!(steer.wait_for_packets(0), 1);
-        assert_eq!(steer.wait_for_packets(1), 3);
-
         assert_eq!(steer.tell("move 0 3"), "done");
         supplied.assert_is(on, &steered(&[3, 3]));
-        assert_eq!(steer.wait_for_packets(0), 3);
         assert_eq!(steer.tell("move 1 1"), "done");
         supplied.assert_is(on, &steered(&[3, 1]));
-        assert_eq!(steer.wait_for_packets(1), 1);
+        assert_eq!([0, 1].map(|queue| steer.owner(queue)), [3, 1]);
         for bad in ["move 2 1", "move 0 2", "move 0 0"] {
             assert_eq!(steer.tell(bad), "Invalid argument", "{bad}");
         }
-
         assert_eq!(steer.tell("reset"), "done");
         supplied.assert_is(on, &steered(&[3, 1]));
-        assert_eq!(steer.wait_for_packets(0), 3);
-        assert_eq!(steer.wait_for_packets(1), 1);
-        traffic.ask("stop");
-        traffic.end();
         steer.end();
         supplied.assert_is(0, &[0; ENTRIES as usize]);
         one.unbind();
-        other.unbind();
     }
     one.rediscover();
 }

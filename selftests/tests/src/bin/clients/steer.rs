@@ -9,8 +9,6 @@ use crate::testpmd::EAL;
 
 /// Where selftests/clients has put it.
 const PROGRAM: &str = "/given/dpdk-steer";
-/// Packets that have to arrive on a queue before it counts as one that is polled.
-const PACKETS: u64 = 100;
 
 fn arguments(lcores: &str, bdf: &Bdf) -> Vec<String> {
     let own = ["-l", lcores, "-a", &bdf.to_string()].map(str::to_owned);
@@ -46,30 +44,14 @@ impl Steer {
         said.lines().last().unwrap_or_default().to_owned()
     }
 
-    /// The lcore that polls a queue, and the packets that have arrived there.
-    fn show(&mut self, queue: usize) -> (u32, u64) {
+    /// The lcore that polls a queue.
+    pub fn owner(&mut self, queue: usize) -> u32 {
         let said = self.0.ask("show");
-        let line = said
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("queue {queue}: lcore ")));
-        let (lcore, packets) = line
-            .and_then(|line| line.strip_suffix(" packets")?.split_once(", "))
-            .unwrap_or_else(|| panic!("no queue {queue}: {said}"));
-        (
-            lcore.parse().expect("an lcore"),
-            packets.parse().expect("a number"),
-        )
-    }
-
-    /// Waits until packets arrive on a queue. Returns who polls it.
-    pub fn wait_for_packets(&mut self, queue: usize) -> u32 {
-        let wanted = self.show(queue).1 + PACKETS;
-        loop {
-            let (lcore, packets) = self.show(queue);
-            if packets >= wanted {
-                return lcore;
-            }
-        }
+        note(&said);
+        let begins = format!("queue {queue}: lcore ");
+        let line = said.lines().find_map(|line| line.strip_prefix(&begins));
+        line.and_then(|line| line.split_once(", ")?.0.parse().ok())
+            .unwrap_or_else(|| panic!("no queue {queue}: {said}"))
     }
 
     /// Has it end.
