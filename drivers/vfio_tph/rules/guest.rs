@@ -351,7 +351,6 @@ impl Table {
     pub(crate) fn drop_stale(&mut self, each: &mut dyn FnMut(usize)) {
         while let Some(entry) = first(self.stale) {
             self.stale &= self.stale - 1;
-            self.open |= 1 << entry;
             self.owners[entry] = 0;
             each(entry);
         }

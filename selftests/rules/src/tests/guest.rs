@@ -511,3 +511,91 @@ fn r94_what_is_not_taken() {
         ..standard
     }));
 }
+
+/// Whether entries may be used that cannot be reached goes by whose they are, not by their tags:
+/// CPU 1 and CPU 2 have the same, and it is 0.
+#[test]
+fn r97_what_can_wait_tells_no_tag() {
+    let same = |cpu| match cpu {
+        1 | 2 => CpuTags::from_raw(0b11),
+        9 => CpuTags::from_raw(0b10),
+        cpu => tags(cpu),
+    };
+    let targets = [Target::Nothing, cpu(1), cpu(2), cpu(3), cpu(9), cpu(3)];
+    let map = map_of(&targets);
+    let controls = [0x101, 0x301].map(|raw| Control::from_raw(raw).expect("a value"));
+    for first in 0..=7u16 {
+        for second in 0..=7u16 {
+            for before in controls {
+                for after in controls {
+                    for allocated in [false, true] {
+                        let world = World {
+                            map: &map,
+                            answer: &|target| match target {
+                                Target::Cpu { cpu, .. } => Answer::Tags(same(cpu)),
+                                Target::Nothing => Answer::Failed,
+                            },
+                            can_have: &|_| true,
+                        };
+                        let aim = |control| Aim {
+                            control,
+                            retry: true,
+                            last: true,
+                        };
+                        let mut table = Table::new(1);
+                        table.write(0, &first.to_le_bytes());
+                        table.settle(aim(before), &world, &mut |_, _| true);
+                        table.write(0, &second.to_le_bytes());
+                        // CPU 9 has no standard tag.
+                        let has = match map.target(first) {
+                            Target::Nothing => false,
+                            Target::Cpu { cpu, .. } => cpu != 9 || before == controls[1],
+                        };
+                        let as_wanted =
+                            allocated && before == after && map.target(first) == map.target(second);
+                        // Nothing has changed: nobody looks.
+                        let closed = first == second && before == after;
+                        assert_eq!(
+                            table.can_wait(aim(after), &map, &|_| allocated),
+                            !has || as_wanted || closed,
+                            "{first} {second} {before:?} {after:?} {allocated}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What has a tag of a map that is no more gets none, once, and is looked at again.
+#[test]
+fn r93_stale_entries_are_dropped() {
+    let maps = [map_of(&[cpu(1), cpu(2)]), map_of(&[cpu(1), cpu(3)])];
+    let aim = Aim {
+        control: Control::from_raw(0x101).expect("a value"),
+        retry: false,
+        last: true,
+    };
+    let world = World {
+        map: &maps[0],
+        answer: &|target| match target {
+            Target::Cpu { cpu, .. } => Answer::Tags(tags(cpu)),
+            Target::Nothing => Answer::Failed,
+        },
+        can_have: &|_| true,
+    };
+    let mut table = Table::new(4);
+    table.write(0, &[1, 0, 2, 0, 0, 0, 2, 0]);
+    let mut held = [0; 4];
+    table.settle(aim, &world, &mut |entry, tag| {
+        held[entry] = tag;
+        true
+    });
+    table.moved(&maps[0], &maps[1], &held);
+    let mut dropped = Vec::new();
+    table.drop_stale(&mut |entry| dropped.push(entry));
+    assert_eq!(dropped, [1, 3]);
+    table.drop_stale(&mut |entry| panic!("again: {entry}"));
+    assert!(table.is_unsettled(aim));
+    assert!(table.can_wait(aim, &maps[1], &|_| true), "none is there");
+}
