@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use anyhow::{Context, Result};
+use signal_hook::consts::SIGTERM;
 
 use crate::command::{self, Built, Setting};
 use crate::judge::{self, Counts};
@@ -26,6 +27,16 @@ enum Event {
     Ended(Result<(Ended, Option<String>)>),
 }
 
+/// What all sessions have come to.
+#[derive(Default)]
+pub struct Results {
+    /// The numbers of the last line.
+    pub counts: Counts,
+    /// What is to be said above it.
+    pub notes: Vec<String>,
+    junit: Junit,
+}
+
 /// One run of all that was chosen.
 pub struct Go<'a> {
     /// Where things are.
@@ -41,63 +52,78 @@ pub struct Go<'a> {
 }
 
 impl Go<'_> {
-    /// Runs the sessions; what they have come to, and what is to be said before the last line.
-    pub fn run(&self, chosen: &[Chosen]) -> Result<(Counts, Vec<String>)> {
+    /// Runs the sessions.
+    pub fn run(&self, chosen: &[Chosen]) -> Result<Results> {
         let mut waiting: Vec<usize> = (0..chosen.len()).collect();
         waiting.sort_by_key(|&place| order(chosen[place].session));
         let mut running: Vec<usize> = Vec::new();
-        let mut counts = Counts::default();
-        let mut notes = Vec::new();
-        let mut junit = Junit::default();
+        let mut results = Results::default();
+        let mut failure = None;
         let mut progress = Progress::new(chosen.len());
         let sessions = |places: &[usize]| -> Vec<&Session> {
             places.iter().map(|&place| chosen[place].session).collect()
         };
         let (sender, receiver) = mpsc::channel();
-        thread::scope(|scope| -> Result<()> {
-            loop {
-                while self.stop.signal().is_none() {
-                    let next = self.room.next(&sessions(&waiting), &sessions(&running));
-                    let Some(next) = next else { break };
-                    let place = waiting.remove(next);
-                    running.push(place);
-                    progress.start(place, &chosen[place].label);
-                    let sender = sender.clone();
-                    scope.spawn(move || {
-                        let tell = |what| drop(sender.send((place, Event::Tells(what))));
-                        let ended = self.boot(&chosen[place], tell);
-                        drop(sender.send((place, Event::Ended(ended))));
-                    });
-                }
-                if running.is_empty() {
-                    return Ok(());
-                }
-                match receiver.recv()? {
-                    (place, Event::Tells(what)) => progress.tell(place, what),
-                    (place, Event::Ended(ended)) => {
-                        running.retain(|&other| other != place);
-                        progress.end(place);
-                        if self.stop.signal().is_some() {
-                            continue;
+        thread::scope(|scope| loop {
+            while self.stop.signal().is_none() {
+                let next = self.room.next(&sessions(&waiting), &sessions(&running));
+                let Some(next) = next else { break };
+                let place = waiting.remove(next);
+                running.push(place);
+                progress.start(place, &chosen[place].label);
+                let sender = sender.clone();
+                scope.spawn(move || {
+                    let tell = |what| drop(sender.send((place, Event::Tells(what))));
+                    let ended = self.boot(&chosen[place], tell);
+                    drop(sender.send((place, Event::Ended(ended))));
+                });
+            }
+            if running.is_empty() {
+                return;
+            }
+            match receiver.recv().expect("this thread has a sender, too") {
+                (place, Event::Tells(what)) => progress.tell(place, what),
+                (place, Event::Ended(ended)) => {
+                    running.retain(|&other| other != place);
+                    progress.end(place);
+                    // What was ended from outside has no result.
+                    if self.stop.signal().is_some() {
+                        continue;
+                    }
+                    match ended.and_then(|ended| self.take(&chosen[place], ended, &mut results)) {
+                        Ok(lines) => progress.print(&lines),
+                        Err(why) => {
+                            failure = Some(why);
+                            self.stop.stop(SIGTERM);
                         }
-                        let (ended, note) = ended?;
-                        notes.extend(note);
-                        let one = &chosen[place];
-                        let logs = command::logs(one, self.setting);
-                        let report = judge::session(one, &ended, &logs.display().to_string());
-                        counts += report.counts;
-                        junit.add(one, &ended, &report);
-                        progress.print(&report.lines);
-                        self.leave(one, &ended, &logs, report.counts.failed == 0)?;
                     }
                 }
             }
-        })?;
+        });
         progress.finish();
+        if let Some(why) = failure {
+            return Err(why);
+        }
         let mut xml = Vec::new();
-        junit.write(&mut xml)?;
+        results.junit.write(&mut xml)?;
         write(&self.setting.ktap.join("junit.xml"), &xml)?;
-        Ok((counts, notes))
+        Ok(results)
+    }
+
+    /// Judges a machine that has ended, and leaves its files: the lines to print.
+    fn take(
+        &self,
+        chosen: &Chosen,
+        (ended, note): (Ended, Option<String>),
+        results: &mut Results,
+    ) -> Result<Vec<String>> {
+        let logs = command::logs(chosen, self.setting);
+        let report = judge::session(chosen, &ended, &logs.display().to_string());
+        results.notes.extend(note);
+        results.counts += report.counts;
+        results.junit.add(chosen, &ended, &report);
+        self.leave(chosen, &ended, &logs, report.counts.failed == 0)?;
+        Ok(report.lines)
     }
 
     /// Boots one machine, and once more if QEMU died before anything was tested.
@@ -222,7 +248,7 @@ mod tests {
             keep: false,
             stop: &Stop::default(),
         };
-        let (counts, notes) = go.run(&[chosen]).unwrap();
+        let Results { counts, notes, .. } = go.run(&[chosen]).unwrap();
         assert!(fs::read_to_string(top.join("ktap/junit.xml")).is_ok());
         let boots = fs::read_to_string(top.join("boots")).unwrap();
         (counts, notes, boots.lines().count())

@@ -94,10 +94,7 @@ fn top() -> Result<PathBuf> {
 }
 
 fn main() -> ExitCode {
-    let result = Arguments::try_parse()
-        .map_err(|usage| usage.exit())
-        .and_then(run);
-    match result {
+    match run(Arguments::parse()) {
         Ok(code) => code,
         Err(why) => {
             eprintln!("error: {why:#}");
@@ -129,7 +126,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let jobs = arguments.jobs.map(usize::from);
     let room = Room::ask(jobs)?;
     room.check(&sessions, jobs)?;
-    let _lock = take_place(&setting.ktap, arguments.print)?;
+    let _lock = match arguments.print {
+        true => None,
+        false => Some(take_place(&setting.ktap)?),
+    };
     let stop = Stop::listen()?;
 
     let mut counts = Counts::default();
@@ -161,15 +161,15 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         keep: arguments.keep,
         stop: &stop,
     };
-    let (of_sessions, notes) = go.run(&plan.chosen)?;
+    let results = go.run(&plan.chosen)?;
     if let Some(signal) = stop.signal() {
         eprintln!("error: ended by signal {signal}");
         return Ok(ExitCode::from(128 + signal as u8));
     }
-    counts += of_sessions;
+    counts += results.counts;
     plan.left_out
         .iter()
-        .chain(&notes)
+        .chain(&results.notes)
         .for_each(|line| println!("{line}"));
     println!("{}", counts.line());
     Ok(match counts.good() {
@@ -224,8 +224,8 @@ fn list_tests(setting: &Setting, plan: &Plan) -> Result<ExitCode> {
 }
 
 /// Makes the place of the results, for this run alone: two that write to one place would judge
-/// each other's. What an earlier run left there goes, unless only commands are printed.
-fn take_place(ktap: &Path, keep: bool) -> Result<Flock<File>> {
+/// each other's. What an earlier run left there goes.
+fn take_place(ktap: &Path) -> Result<Flock<File>> {
     let cannot = || format!("cannot write {}", ktap.display());
     fs::create_dir_all(ktap).with_context(cannot)?;
     let mut path = ktap.as_os_str().to_owned();
@@ -244,7 +244,6 @@ fn take_place(ktap: &Path, keep: bool) -> Result<Flock<File>> {
     for entry in fs::read_dir(ktap).with_context(cannot)? {
         let path = entry.with_context(cannot)?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
-            _ if keep => (),
             Some("ktap" | "err" | "xml") => fs::remove_file(&path).with_context(cannot)?,
             Some("logs") => fs::remove_dir_all(&path).with_context(cannot)?,
             _ => (),
