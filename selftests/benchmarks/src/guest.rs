@@ -129,7 +129,7 @@ fn of_device(bench: &mut Bench, name: &str, vectors: bool, place: &str) {
         one,
         by_call.instructions,
     )
-    .at_most_times(1.1)
+    .at_most_times(1.3)
     .print();
     let (way, other) = ("disable, write, enable; 64 entries", "1 entry");
     row(way, "accesses", full.accesses, other, empty.accesses)
