@@ -100,6 +100,8 @@ pub enum Feature {
     Resolve,
     /// `VFIO_DEVICE_FEATURE_DMA_BUF_TPH`.
     DmaBufTph,
+    /// `VFIO_DEVICE_FEATURE_TPH_MAP`.
+    TphMap,
 }
 
 impl fmt::Display for Feature {
@@ -109,6 +111,7 @@ impl fmt::Display for Feature {
             Self::TphSt => "TPH_ST",
             Self::Resolve => "TPH_RESOLVE",
             Self::DmaBufTph => "DMA_BUF_TPH",
+            Self::TphMap => "TPH_MAP",
         })
     }
 }
@@ -150,6 +153,12 @@ pub enum Refusal {
     /// The memory behind the dma-buf is out of reach.
     #[error("the dma-buf's memory is disabled, or was given up")]
     Revoked,
+    /// There is a guest, who programs the table by virtual tags.
+    #[error("the table has virtual tags, which the guest writes")]
+    VirtualTags,
+    /// The map is the administrator's; or it is the first one or the last, and TPH is enabled.
+    #[error("the map is the administrator's (tph_vcpus), or TPH is enabled")]
+    MapInUse,
     /// The device stopped answering, or sleeps.
     #[error("the device does not answer, or is in a power state in which it cannot")]
     DeviceGone,

@@ -187,6 +187,8 @@ pub struct Offer {
     pub takes_literals: bool,
     /// [`Tph::program`] takes [`Source::DmaBuf`].
     pub takes_dma_bufs: bool,
+    /// The entries are virtual tags: there is a map, by [`Tph::set_map`] or the administrator's.
+    pub virtual_tags: bool,
     /// The device is a TPH completer: [`Tph::publish`] is available.
     pub completer: bool,
     /// ... and one of extended tags.
@@ -221,6 +223,7 @@ impl Offer {
             discloses_tags: has(VFIO_TPH_FLAG_RESOLVE_ST),
             takes_literals: has(VFIO_TPH_FLAG_LITERAL),
             takes_dma_bufs: has(VFIO_TPH_FLAG_ST_DMABUF),
+            virtual_tags: has(VFIO_TPH_FLAG_VIRTUAL),
             completer: has(VFIO_TPH_FLAG_COMPLETER),
             extended_completer: has(VFIO_TPH_FLAG_COMPLETER_EXT),
         }
@@ -364,6 +367,27 @@ impl<'a> Tph<'a> {
         .map_err(|error| refusal(Feature::TphSt, error, &data, sources))
     }
 
+    /// Says what the virtual tags of a guest stand for, for a VMM whose guest steers with its own
+    /// kernel: the first source for tag 1, and so on, at most 255, each [`Source::Cpu`] or
+    /// [`Source::None`]. Without any, the map goes. From the first map on the capability has a table
+    /// of virtual tags, so it is set before the guest reads config space; one map may follow
+    /// another at any time, when vCPUs have moved.
+    pub fn set_map(&self, sources: &[Source]) -> Result<(), Error> {
+        let count = u32::try_from(sources.len()).unwrap_or(u32::MAX);
+        let mut data = Vec::with_capacity(16 + 8 * sources.len());
+        data.extend([0; 4]);
+        data.extend(count.to_ne_bytes());
+        data.extend(UNTOUCHED.to_ne_bytes());
+        data.extend([0; 4]);
+        data.extend(sources.iter().flat_map(|source| source.to_bytes()));
+        call(
+            self.device,
+            VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_TPH_MAP,
+            &mut data,
+        )
+        .map_err(|error| refusal(Feature::TphMap, error, &data, sources))
+    }
+
     /// Looks hints up, and writes nothing: for a driver that puts them into its own descriptors. At
     /// most 4096 sources; one that is refused refuses the call.
     pub fn resolve(&self, namespace: Namespace, sources: &[Source]) -> Result<Vec<Hint>, Error> {
@@ -500,13 +524,15 @@ fn refusal(feature: Feature, error: io::Error, data: &[u8], sources: &[Source]) 
         (libc::EOPNOTSUPP, Some(_)) => Refusal::NoTag,
         (libc::EOPNOTSUPP, None) => Refusal::Unsupported,
         (libc::EINVAL, Some(Source::Cpu { .. })) => Refusal::NoCpu,
-        (libc::EINVAL, Some(Source::DmaBuf(_))) => Refusal::NotDmaBuf,
+        (libc::EINVAL, Some(Source::DmaBuf(_))) if feature != Feature::TphMap => Refusal::NotDmaBuf,
         (libc::EINVAL, _) => Refusal::Malformed,
         (libc::EPERM, Some(Source::Cpu { .. })) if feature == Feature::Resolve => {
             Refusal::Undisclosed
         }
         (libc::EPERM, Some(Source::Cpu { .. })) => Refusal::ForeignCpu,
         (libc::EPERM, Some(_)) => Refusal::ChosenTag,
+        (libc::EBUSY, _) if feature == Feature::TphMap => Refusal::MapInUse,
+        (libc::EBUSY, _) => Refusal::VirtualTags,
         (libc::ENXIO, _) => Refusal::NotEnabled,
         (libc::EBADF, _) => Refusal::BadDescriptor,
         (libc::ENODEV, Some(_)) => Refusal::Revoked,
@@ -526,15 +552,13 @@ mod tests {
     use super::*;
 
     fn refused(errno: i32, fault: u32, sources: &[Source]) -> String {
+        refused_by(Feature::TphSt, errno, fault, sources)
+    }
+
+    fn refused_by(feature: Feature, errno: i32, fault: u32, sources: &[Source]) -> String {
         let mut data = vec![0; 16];
         data[8..12].copy_from_slice(&fault.to_ne_bytes());
-        refusal(
-            Feature::TphSt,
-            io::Error::from_raw_os_error(errno),
-            &data,
-            sources,
-        )
-        .to_string()
+        refusal(feature, io::Error::from_raw_os_error(errno), &data, sources).to_string()
     }
 
     #[test]
@@ -571,6 +595,36 @@ mod tests {
         ] {
             assert_eq!(refused(errno, fault, &sources), words);
         }
+    }
+
+    #[test]
+    fn maps_are_refused_in_words() {
+        let sources = [Source::None, Source::cpu(9), Source::DmaBuf(7)];
+        for (errno, fault, words) in [
+            (
+                libc::EBUSY,
+                UNTOUCHED,
+                "TPH_MAP: the map is the administrator's (tph_vcpus), or TPH is enabled",
+            ),
+            (
+                libc::EPERM,
+                1,
+                "TPH_MAP: the CPU is outside of the caller's cpuset, which the policy does not \
+                 allow (source 1, CPU 9)",
+            ),
+            (
+                libc::EINVAL,
+                2,
+                "TPH_MAP: no such entries, or a field that the driver does not know (source 2, \
+                 dma-buf 7)",
+            ),
+        ] {
+            assert_eq!(refused_by(Feature::TphMap, errno, fault, &sources), words);
+        }
+        assert_eq!(
+            refused(libc::EBUSY, UNTOUCHED, &[]),
+            "TPH_ST: the table has virtual tags, which the guest writes"
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub const VFIO_DEVICE_FEATURE_TPH_ST: u32 = 0x5451;
 pub const VFIO_DEVICE_FEATURE_TPH_RESOLVE: u32 = 0x5452;
 /// Publish hints for own memory, SET: 12 bytes.
 pub const VFIO_DEVICE_FEATURE_DMA_BUF_TPH: u32 = 0x5453;
+/// Say what the tags of a guest stand for, SET: a header of 16 bytes and 8 for each source.
+pub const VFIO_DEVICE_FEATURE_TPH_MAP: u32 = 0x5454;
 
 /// Clears an entry.
 pub const VFIO_TPH_SOURCE_NONE: u32 = 0;
@@ -41,6 +43,8 @@ pub const VFIO_TPH_FLAG_COMPLETER: u32 = 1 << 6;
 pub const VFIO_TPH_FLAG_COMPLETER_EXT: u32 = 1 << 7;
 /// TPH_ST takes DMABUF sources.
 pub const VFIO_TPH_FLAG_ST_DMABUF: u32 = 1 << 8;
+/// The entries are virtual tags of a guest.
+pub const VFIO_TPH_FLAG_VIRTUAL: u32 = 1 << 9;
 
 /// In the flags of TPH_ST and TPH_RESOLVE: extended tags are meant.
 pub const VFIO_DEVICE_TPH_EXTENDED: u32 = 1 << 0;
@@ -51,6 +55,9 @@ pub const VFIO_TPH_RESOLUTION_ST: u32 = 1 << 0;
 pub const VFIO_TPH_RESOLUTION_PH_IGNORED: u32 = 1 << 1;
 /// The most sources of one TPH_RESOLVE.
 pub const VFIO_TPH_RESOLVE_MAX: u32 = 4096;
+
+/// The most virtual tags of a map.
+pub const VFIO_TPH_MAP_MAX: u32 = 255;
 
 /// The standard tag is published.
 pub const VFIO_DMA_BUF_TPH_ST: u32 = 1 << 0;
