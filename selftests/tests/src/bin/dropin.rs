@@ -44,7 +44,7 @@ struct Portrait {
 impl Portrait {
     fn of(device: &Device) -> Self {
         let ops = [Op::Probe, Op::ProbeGet, Op::ProbeSet, Op::ProbeBoth];
-        let ours = VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
+        let ours = VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_TPH_MAP;
         Self {
             config: device.config_space(),
             info: device.info_bytes(),

@@ -319,7 +319,7 @@ fn set_irqs(rng: &mut Rng) -> Operation {
 
 /// A feature, but none of TPH: those are what differs (see `r66_the_features_that_differ`).
 fn feature(rng: &mut Rng) -> Operation {
-    let ours = VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
+    let ours = VFIO_DEVICE_FEATURE_TPH..=VFIO_DEVICE_FEATURE_TPH_MAP;
     let index = loop {
         let index = match rng.u8(..10) {
             0 => rng.u32(..=VFIO_DEVICE_FEATURE_MASK),
