@@ -4,7 +4,7 @@
 //! R97.
 
 use crate::{
-    oracle::model::errno,
+    oracle::answers::errno,
     rules::{
         firmware::CpuTags,
         guest::{
