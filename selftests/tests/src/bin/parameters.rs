@@ -353,8 +353,8 @@ fn tell(driver: &Driver, file: &str, text: &str) -> Result<(), Errno> {
     fs::write(path, text).map_err(errno)
 }
 
-/// Devices that the administrator names by their numbers, or by their addresses, in the driver's own
-/// files.
+/// Devices that the administrator names by their numbers, or by their addresses, in the driver's
+/// own files.
 fn r89_files_of_the_driver(bench: &mut Bench) {
     let one = bench.named("one").bdf.clone();
     let two = bench.named("two").bdf.clone();
