@@ -149,7 +149,7 @@ fn check(before: &Space, offset: usize, raw: u32, offer: &Offer, moves: bool) ->
     assert_eq!(now.dword(start + 8), Some(0));
 
     let taken = taken(before, offset);
-    for byte in 0..now.map.len() {
+    for (byte, &taken) in taken.iter().enumerate().take(now.map.len()) {
         let here = (start..end).contains(&byte);
         let old = (offset..offset + 12).contains(&byte);
         if here || old {
@@ -157,7 +157,7 @@ fn check(before: &Space, offset: usize, raw: u32, offer: &Offer, moves: bool) ->
             assert!(kept.contains(byte));
             let says = byte < start + 8 && here || (FIRST..FIRST + 4).contains(&byte);
             assert!(says || now.bytes[byte] == 0, "{byte:#x}");
-            assert!(old || !taken[byte], "{byte:#x} is somebody's");
+            assert!(old || !taken, "{byte:#x} is somebody's");
         } else if now.dword(byte & !3) != before.dword(byte & !3) {
             // No more than the pointer of a header.
             let at = byte & !3;
