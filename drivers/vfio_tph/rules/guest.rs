@@ -44,7 +44,7 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// From what a user passed. Neither the CPU nor whose it is is looked at yet.
+    /// From what a user passed. Neither the CPU nor its owner is looked at yet.
     pub(crate) fn decode(raw: &uapi::vfio_tph_source) -> Result<Self, Refusal> {
         match Source::decode(raw, Namespace::Standard)? {
             Source::None => Ok(Self::Nothing),
@@ -281,8 +281,8 @@ impl Table {
         changed
     }
 
-    /// Vectors were allocated or freed: an entry that is 0 in hardware, which has `held`, may have a
-    /// tag, if it can have one at all.
+    /// Vectors were allocated or freed: an entry that is 0 in hardware, which has `held`, may have
+    /// a tag, if it can have one at all.
     pub(crate) fn vectors_changed(&mut self, held: &[u16], can_have: &dyn Fn(usize) -> bool) {
         for entry in 0..self.len() {
             if !can_have(entry) {

@@ -259,7 +259,8 @@ mod tests {
         let (counts, notes, boots) = go("[ $boots != 0 ] || exit 120\nall");
         assert_eq!((counts.line().as_str(), boots), ("1 passed, 0 failed", 2));
         assert_eq!(notes.len(), 1);
-        assert!(notes[0].starts_with("started once more, as QEMU died before the first test: life"));
+        let note = "started once more, as QEMU died before the first test: life";
+        assert!(notes[0].starts_with(note));
         // Once.
         let (counts, _, boots) = go("exit 120");
         assert_eq!((counts.line().as_str(), boots), ("0 passed, 2 failed", 2));

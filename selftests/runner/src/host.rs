@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What is tested without a machine: the rules, the protocol, the endpoint and this runner; and that
-//! the module builds for a kernel that has little.
+//! What is tested without a machine: the rules, the protocol, the endpoint and this runner; and
+//! that the module builds for a kernel that has little.
 
 use std::fs;
 use std::path::Path;

@@ -50,7 +50,8 @@ pub fn needs_tph() {
     }
 }
 
-/// What lspci says of a device whose config space is that. The test is left out if there is no lspci.
+/// What lspci says of a device whose config space is that. The test is left out if there is no
+/// lspci.
 #[track_caller]
 pub fn lspci(bdf: &Bdf, space: &[u8]) -> String {
     if Command::new("lspci").arg("--version").output().is_err() {

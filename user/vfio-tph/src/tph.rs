@@ -369,8 +369,8 @@ impl<'a> Tph<'a> {
 
     /// Says what the virtual tags of a guest stand for, for a VMM whose guest steers with its own
     /// kernel: the first source for tag 1, and so on, at most 255, each [`Source::Cpu`] or
-    /// [`Source::None`]. Without any, the map goes. From the first map on the capability has a table
-    /// of virtual tags, so it is set before the guest reads config space; one map may follow
+    /// [`Source::None`]. Without any, the map goes. From the first map on the capability has a
+    /// table of virtual tags, so it is set before the guest reads config space; one map may follow
     /// another at any time, when vCPUs have moved.
     pub fn set_map(&self, sources: &[Source]) -> Result<(), Error> {
         let count = u32::try_from(sources.len()).unwrap_or(u32::MAX);

@@ -161,8 +161,8 @@ pub fn open_beside(device: &Device, bdf: &Bdf) -> Result<Device, Errno> {
     Device::new(bdf.clone(), file, iommu)
 }
 
-/// A device that another process has opened, by the descriptor that was taken from it. It can map no
-/// memory.
+/// A device that another process has opened, by the descriptor that was taken from it. It can map
+/// no memory.
 pub fn taken(bdf: &Bdf, fd: OwnedFd) -> Result<Device, Errno> {
     Device::new(bdf.clone(), fd.into(), Iommu::Elsewhere)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! driverctl, and what its service does at the next boot. Neither udev, whose rule wants the service,
-//! nor systemd runs here.
+//! driverctl, and what its service does at the next boot. Neither udev, whose rule wants the
+//! service, nor systemd runs here.
 
 use std::fs;
 use std::path::{Path, PathBuf};

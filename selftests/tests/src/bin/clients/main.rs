@@ -212,8 +212,9 @@ fn r90_nvme(_: &mut Bench) {
     drive.unbind();
 }
 
-/// QEMU passes devices on to a guest, one by iommufd and one by its group: the guest's kernel drives
-/// one that moves data by DMA and has interrupts, and its lspci shows the same of the other one.
+/// QEMU passes devices on to a guest, one by iommufd and one by its group: the guest's kernel
+/// drives one that moves data by DMA and has interrupts, and its lspci shows the same of the other
+/// one.
 fn r90_guest(bench: &mut Bench) {
     // Behind it is a directory of the host, with a file in it. So is this VM's share of a root,
     // which is on the root bus.

@@ -110,8 +110,8 @@ impl Shell {
         String::from_utf8_lossy(&said).replace('\r', "")
     }
 
-    /// Has it end by these words, or by the end of its input, and without an error. Returns its last
-    /// words.
+    /// Has it end by these words, or by the end of its input, and without an error. Returns its
+    /// last words.
     pub fn end(mut self, line: Option<&str>) -> String {
         if let Some(line) = line {
             self.say(line);
