@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Defects of the kernel that kernel/patches/fixes mends, under drivers that know nothing of
-//! vfio_tph: vfio-pci, and those that the test modules stand in for. Each test fails on a kernel
-//! without its patch, which Documentation/kernel.rst names; a kernel without any of them is not
-//! asked. What vfio_tph itself does about them is tested elsewhere.
+//! vfio_tph: vfio-pci, and those that the test modules stand in for. Each test is of one patch,
+//! which Documentation/kernel.rst names, with what was seen to fail without it; a kernel without
+//! any of them is not asked. What vfio_tph itself does about them is tested elsewhere.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
