@@ -75,11 +75,21 @@ fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -
     }
 
     // All that a guest writes in one go counts as one write, and is here before anything changes.
-    let mut bytes = [0; GUEST_BYTES];
+    // There is no need to clear so much of the stack for the few that it mostly is.
+    let (mut few, mut many);
+    let mut bytes: &mut [u8] = &mut [];
     let mut guest = guest_bytes(handle.terms(), offset, access.count);
     if let Some(guest) = &guest {
-        let bytes = bytes.get_mut(..guest.within.len()).ok_or(EINVAL)?;
-        UserSlice::new(access.buf.wrapping_byte_add(guest.skipped), bytes.len())
+        let count = guest.within.len();
+        bytes = if count <= FEW {
+            few = [0; FEW];
+            &mut few
+        } else {
+            many = [0; GUEST_BYTES];
+            &mut many
+        };
+        bytes = bytes.get_mut(..count).ok_or(EINVAL)?;
+        UserSlice::new(access.buf.wrapping_byte_add(guest.skipped), count)
             .reader()
             .read_slice(bytes)?;
     }
@@ -91,7 +101,7 @@ fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -
         let (ours, len) = next_part(handle.terms(), at, access.count - done);
         let its_guests = |guest: &mut GuestBytes| (done..done + len).contains(&guest.skipped);
         let written = if let Some(guest) = guest.take_if(its_guests) {
-            write_guest(handle, &guest, &bytes)
+            write_guest(handle, &guest, bytes)
         } else if ours {
             write_capability(handle, at, buf, len)
         } else {
@@ -186,6 +196,8 @@ fn next_part(terms: &Terms, at: usize, left: usize) -> (bool, usize) {
 
 /// The bytes that a guest writes at most: Control and the entries behind it.
 const GUEST_BYTES: usize = size_of::<u32>() + guest::MAX_BYTES;
+/// As many as a CPU writes at once.
+const FEW: usize = size_of::<u64>();
 
 /// What a write to config space has for a guest's Control and entries.
 struct GuestBytes {
@@ -211,12 +223,7 @@ fn guest_bytes(terms: &Terms, offset: usize, count: usize) -> Option<GuestBytes>
 }
 
 /// Writes a guest's `bytes`.
-fn write_guest(
-    handle: Handle<'_, VfioTph>,
-    guest: &GuestBytes,
-    bytes: &[u8; GUEST_BYTES],
-) -> Result {
-    let bytes = bytes.get(..guest.within.len()).ok_or(EINVAL)?;
+fn write_guest(handle: Handle<'_, VfioTph>, guest: &GuestBytes, bytes: &[u8]) -> Result {
     let start = guest.within.start;
     let control = size_of::<u32>().saturating_sub(start).min(bytes.len());
     let (control, entries) = bytes.split_at_checked(control).ok_or(EINVAL)?;
@@ -227,7 +234,7 @@ fn write_guest(
         control: (!control.is_empty()).then_some((start, control)),
         entries: (!entries.is_empty()).then_some((start.saturating_sub(size_of::<u32>()), entries)),
     };
-    events::write_guest(handle, &write)
+    events::write(handle, &write)
 }
 
 /// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
@@ -244,7 +251,11 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
 
     // As vfio-pci-core has it for any access to a device that does not wake up.
     let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
-    events::write_control(handle, register.start, bytes)
+    let write = GuestWrite {
+        control: Some((register.start, bytes)),
+        entries: None,
+    };
+    events::write(handle, &write)
 }
 
 /// The bytes of the Control register that a write of `count` bytes at `at` in config space touches,

@@ -351,8 +351,8 @@ impl Driver for VfioTph {
         events::sleep(open);
     }
 
-    fn resume(&self, open: &mut Open<'_, Self>) {
-        events::wake(open);
+    fn resume(&self, open: &mut Open<'_, Self>, woken: &mut InReset<'_>) {
+        events::wake(open, woken);
     }
 
     fn system_suspend(&self, open: &mut Open<'_, Self>) {
@@ -396,6 +396,15 @@ impl Hooks for VfioTph {
     fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
         // It fails only if it waits for a user who changes the power state; there is none now.
         let _ = events::vectors_changed(handle, held);
+    }
+
+    fn low_power_exit(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
+        let terms = handle.terms();
+        if terms.tracks_vectors || terms.guest.is_some() {
+            events::exit_low_power(handle, call)
+        } else {
+            handle.vdev().feature(call)
+        }
     }
 
     fn reset_failed(&self, handle: Handle<'_, Self>) {

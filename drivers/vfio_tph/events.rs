@@ -5,6 +5,7 @@
 
 use crate::{
     device::{
+        Terms,
         TphSession,
         VfioTph, //
     },
@@ -12,17 +13,14 @@ use crate::{
     hardware::{
         guest::{
             GuestWrite,
-            MapSet,
             Missing, //
         },
         Tph,
         Written, //
     },
-    lookup::Firmware,
     reached::Reached,
     rules::{
         batch::Batch,
-        capability::Offer,
         guest::{
             Answer,
             Map,
@@ -48,16 +46,20 @@ use crate::{
             Awake, //
         },
         trace,
-        vfio::pci::{
-            Access,
-            Handle,
-            HeldVectors,
-            InReset,
-            Memory,
-            MsixTable,
-            Open,
-            Opening,
-            PowerChange, //
+        vfio::{
+            feature::Call,
+            pci::{
+                Access,
+                Handle,
+                HeldVectors,
+                InReset,
+                Memory,
+                MsixTable,
+                Open,
+                Opening,
+                PowerChange,
+                ReachChange, //
+            },
         },
     },
     uapi, //
@@ -118,50 +120,9 @@ impl Show for Open<'_, VfioTph> {
         if let Some(tph) = &self.tph {
             if let Some(table) = tph.guest_table() {
                 let visible = &terms.visible;
-                visible.set_guest(entries, table.values(), &tph.first_tags());
+                visible.set_guest(entries, table.values(), tph.tags());
             }
         }
-    }
-}
-
-/// How often firmware is asked for what a guest needs, at most: each time it says something that it
-/// has not said before, unless there is no memory to ask it with.
-const ASKED: u32 = 4;
-
-/// The CPUs that firmware has to be asked for.
-struct Unknown<'a> {
-    firmware: Firmware<'a>,
-    targets: [Target; MAX_ENTRIES],
-    count: usize,
-}
-
-impl<'a> Unknown<'a> {
-    fn new(handle: Handle<'a, VfioTph>) -> Self {
-        Self {
-            firmware: handle.terms().firmware(),
-            targets: [Target::Nothing; MAX_ENTRIES],
-            count: 0,
-        }
-    }
-
-    /// Adds a CPU, unless it is known.
-    fn add(&mut self, target: Target) {
-        if self.firmware.answer(target) == Answer::Unknown {
-            if let Some(free) = self.targets.get_mut(self.count) {
-                *free = target;
-                self.count += 1;
-            }
-        }
-    }
-
-    /// Asks for them. Takes its time: no lock is held.
-    fn ask(&mut self) {
-        for &target in self.targets.iter().take(self.count) {
-            if self.firmware.answer(target) == Answer::Unknown {
-                self.firmware.ask(target);
-            }
-        }
-        self.count = 0;
     }
 }
 
@@ -215,45 +176,6 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
     Ok(())
 }
 
-/// The user writes `bytes` at `offset` of Control; the device is awake. Errors as [`catch_up`].
-pub(crate) fn write_control(handle: Handle<'_, VfioTph>, offset: usize, bytes: &[u8]) -> Result {
-    let needs_memory =
-        |session: &TphSession| session.tph.as_ref().is_some_and(Tph::write_needs_memory);
-    let Some(offered) = &handle.terms().offered else {
-        return Ok(());
-    };
-    for last in [false, true] {
-        let mut guard = handle.lock_hardware(&needs_memory)?;
-        if handle.terms().has_guest() {
-            drop(guard);
-            let control = Some((offset, bytes));
-            return write_guest(
-                handle,
-                &GuestWrite {
-                    control,
-                    entries: None,
-                },
-            );
-        }
-        let (mut open, mut memory) = guard.open_with_memory();
-        let msix = table_if(needs_memory(&open), &mut memory);
-        let mut before = Control::RESET;
-        let written = with_tph(&mut open, msix, |tph, at| {
-            before = tph.control();
-            tph.write_control(at, &offered.offer, offset, bytes, last)
-        });
-        let counters = &handle.terms().visible.counters;
-        match written {
-            Some(Written::NeedsMemory | Written::NeedsTags) => continue,
-            Some(Written::InForce) => counters.config_writes.count(),
-            Some(Written::Dropped) | None => counters.dropped_writes.count(),
-        }
-        trace_control(&open, before);
-        break;
-    }
-    Ok(())
-}
-
 /// Control as the user sees it.
 fn control_of(open: &Open<'_, VfioTph>) -> Control {
     let tph = open.tph.as_ref();
@@ -272,151 +194,234 @@ fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
     }
 }
 
-/// A guest writes its entries, Control, or both; the device is awake. Errors as [`catch_up`].
-pub(crate) fn write_guest(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -> Result {
+/// How often firmware is asked for what one errand needs, at most: each time it says something that
+/// it has not said before, unless there is no memory to ask it with.
+const ASKED: u32 = 4;
+
+/// Something that a user does to a device for which tags of CPUs may have to be known, and memory
+/// decoded.
+trait Errand {
+    /// Whether memory may have to be decoded for it, for the moment.
+    fn needs_memory(&self, tph: &Tph) -> bool;
+
+    /// Calls `each` with the CPUs whose tags have to be known for it.
+    fn targets(&self, terms: &Terms, tph: &mut Tph, each: &mut dyn FnMut(Target));
+
+    /// Whether it writes Control, and which of a guest's entries.
+    fn writes(&self) -> (bool, Range<usize>);
+
+    /// Does it, or says what is missing. Then nothing has changed.
+    fn run(
+        &mut self,
+        open: &mut Open<'_, VfioTph>,
+        memory: &mut Memory<'_>,
+        missing: Missing<'_>,
+    ) -> Result<Written, Failure>;
+}
+
+/// Runs an errand, again and again until nothing is missing, and shows what came of it. Firmware is
+/// asked with no lock held. Errors are the errand's, and those of [`catch_up`].
+fn run(handle: Handle<'_, VfioTph>, errand: &mut dyn Errand) -> Result<(), Failure> {
     let terms = handle.terms();
-    let Some(guest) = &terms.guest else {
-        return Ok(());
-    };
-    let offer = &guest.shown.offer;
-    let needs_memory = |session: &TphSession| {
-        let tph = session.tph.as_ref();
-        tph.is_some_and(|tph| match write.control {
-            Some(_) => tph.write_needs_memory(),
-            None => false,
-        })
-    };
     let (mut asked, mut last_memory) = (0, false);
     loop {
+        let needs_memory = |session: &TphSession| {
+            let tph = session.tph.as_ref();
+            tph.is_some_and(|tph| errand.needs_memory(tph))
+        };
         let mut guard = handle.lock_hardware(&needs_memory)?;
         let (mut open, mut memory) = guard.open_with_memory();
-        let Some(tph) = &open.tph else {
-            return Ok(());
-        };
-        let (before, tags) = (tph.control(), tph.first_tags());
-        let in_msix = tph.place() == Place::Msix;
-        let reaches =
-            in_msix && (needs_memory(&open) || tph.targets_of_write(offer, write, &mut |_| ()));
-        let msix = table_if(reaches, &mut memory);
+        let before = control_of(&open);
         let missing = Missing {
             firmware: &terms.firmware(),
             last_tags: asked >= ASKED,
             last_memory,
         };
-        let written = with_tph(&mut open, msix, |tph, at| {
-            tph.write_guest(at, offer, write, missing)
-        });
-        match written {
-            Some(Written::NeedsTags) => {
+        let done = errand.run(&mut open, &mut memory, missing);
+        match done {
+            Ok(Written::NeedsTags) => {
                 drop(guard);
-                ask_for_write(handle, offer, write);
+                ask(handle, errand);
                 asked += 1;
-                continue;
             }
-            Some(Written::NeedsMemory) => {
-                last_memory = true;
-                continue;
+            Ok(Written::NeedsMemory) => last_memory = true,
+            done => {
+                let (control, entries) = errand.writes();
+                if control || !control_of(&open).enabled() {
+                    trace_control(&open, before);
+                }
+                guest_changed(&mut open, entries);
+                return done.map(|_| ());
             }
-            Some(Written::InForce) if write.control.is_some() => {
-                terms.visible.counters.config_writes.count();
+        }
+    }
+}
+
+/// Asks firmware for the CPUs whose tags have to be known for an errand, as far as they are not.
+#[inline(never)]
+fn ask(handle: Handle<'_, VfioTph>, errand: &dyn Errand) {
+    let terms = handle.terms();
+    let firmware = terms.firmware();
+    let mut unknown = [Target::Nothing; MAX_ENTRIES];
+    let mut left = unknown.iter_mut();
+    if let Some(tph) = &mut handle.lock_records().open().tph {
+        errand.targets(terms, tph, &mut |target| {
+            if firmware.answer(target) == Answer::Unknown {
+                if let Some(free) = left.next() {
+                    *free = target;
+                }
             }
-            Some(Written::InForce) => (),
-            Some(Written::Dropped) | None => terms.visible.counters.dropped_writes.count(),
+        });
+    }
+    for target in unknown {
+        // It may be the same as one before.
+        if target != Target::Nothing && firmware.answer(target) == Answer::Unknown {
+            firmware.ask(target);
         }
-        if write.entries.is_some() {
-            terms.visible.counters.guest_writes.count();
+    }
+}
+
+/// A user writes Control or, as a guest, entries, or both.
+struct Writing<'a>(&'a GuestWrite<'a>);
+
+impl Errand for Writing<'_> {
+    fn needs_memory(&self, tph: &Tph) -> bool {
+        self.0.control.is_some() && tph.write_needs_memory()
+    }
+
+    fn targets(&self, terms: &Terms, tph: &mut Tph, each: &mut dyn FnMut(Target)) {
+        if let Some(guest) = &terms.guest {
+            tph.targets_of_write(&guest.shown.offer, self.0, each);
         }
-        if write.control.is_some() || !control_of(&open).enabled() {
-            trace_control(&open, before);
-        }
-        let entries = write.entries.map_or(0..0, |(offset, bytes)| {
+    }
+
+    fn writes(&self) -> (bool, Range<usize>) {
+        let entries = self.0.entries.map_or(0..0, |(offset, bytes)| {
             offset / 2..(offset + bytes.len()).div_ceil(2)
         });
-        guest_changed(&mut open, entries, &tags);
-        return Ok(());
+        (self.0.control.is_some(), entries)
     }
-}
 
-/// Asks firmware for the CPUs whose tags have to be known for a guest's write.
-#[inline(never)]
-fn ask_for_write(handle: Handle<'_, VfioTph>, offer: &Offer, write: &GuestWrite<'_>) {
-    let mut unknown = Unknown::new(handle);
-    if let Some(tph) = &handle.lock_records().open().tph {
-        tph.targets_of_write(offer, write, &mut |target| unknown.add(target));
-    }
-    unknown.ask();
-}
-
-/// Gives hardware what a guest has written and hardware does not have yet: vectors or memory have
-/// come within reach. TPH is off if hardware does not take it. Errors as [`catch_up`].
-pub(crate) fn settle_guest(handle: Handle<'_, VfioTph>) -> Result {
-    let terms = handle.terms();
-    let mut unknown = Unknown::new(handle);
-    let mut asked = 0;
-    while terms.has_guest() {
-        {
-            let mut guard = handle.lock_records();
-            match &guard.open().tph {
-                Some(tph) if tph.owes_guest() => {
-                    tph.owed_targets(&mut |target| unknown.add(target));
-                }
-                _ => return Ok(()),
+    fn run(
+        &mut self,
+        open: &mut Open<'_, VfioTph>,
+        memory: &mut Memory<'_>,
+        missing: Missing<'_>,
+    ) -> Result<Written, Failure> {
+        let terms = open.terms();
+        let write = self.0;
+        let (Some(shown), Some(tph)) = (terms.shown(), &mut open.tph) else {
+            return Ok(Written::Dropped);
+        };
+        let offer = &shown.offer;
+        // The map may have come, or gone, since the user began.
+        let is_guest = tph.guest_table().is_some();
+        let reaches = tph.place() == Place::Msix
+            && (self.needs_memory(tph)
+                || is_guest && tph.targets_of_write(offer, write, &mut |_| ()));
+        let msix = table_if(reaches, memory);
+        let written = with_tph(open, msix, |tph, at| match write.control {
+            _ if is_guest => tph.write_guest(at, offer, write, missing),
+            Some((offset, bytes)) => {
+                tph.write_control(at, offer, offset, bytes, missing.last_memory)
             }
-        }
-        unknown.ask();
-        asked += 1;
-
-        let mut guard = handle.lock_hardware(&|_| false)?;
-        let (mut open, mut memory) = guard.open_with_memory();
-        let Some(tph) = &open.tph else {
-            return Ok(());
-        };
-        let (before, tags) = (tph.control(), tph.first_tags());
-        let msix = tph.msix_table(&mut memory);
-        let missing = Missing {
-            firmware: &terms.firmware(),
-            last_tags: asked >= ASKED,
-            last_memory: true,
-        };
-        let written = with_tph(&mut open, msix, |tph, at| {
-            let awake = tph.is_reachable(at);
-            (tph.settle_guest(at, missing), awake)
+            None => Written::InForce,
         });
+        let written = written.unwrap_or(Written::Dropped);
+        let counters = &terms.visible.counters;
         match written {
-            Some((Written::NeedsTags, _)) => continue,
-            Some((Written::Dropped, true)) => terms.visible.counters.lost_tags.count(),
-            _ => (),
+            Written::NeedsTags | Written::NeedsMemory => return Ok(written),
+            Written::InForce if write.control.is_some() => counters.config_writes.count(),
+            Written::InForce => (),
+            Written::Dropped => counters.dropped_writes.count(),
         }
-        if !control_of(&open).enabled() {
-            trace_control(&open, before);
+        if is_guest && write.entries.is_some() {
+            counters.guest_writes.count();
         }
-        guest_changed(&mut open, 0..0, &tags);
-        break;
+        Ok(written)
+    }
+}
+
+/// A user writes Control or, as a guest, entries, or both; the device is awake. Errors as
+/// [`catch_up`].
+pub(crate) fn write(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -> Result {
+    Ok(run(handle, &mut Writing(write))?)
+}
+
+/// Vectors or memory have come within reach: hardware gets what a guest has written and it does not
+/// have yet. TPH is off if hardware does not take it.
+struct Settling;
+
+impl Errand for Settling {
+    fn needs_memory(&self, _: &Tph) -> bool {
+        false
+    }
+
+    fn targets(&self, _: &Terms, tph: &mut Tph, each: &mut dyn FnMut(Target)) {
+        tph.owed_targets(each);
+    }
+
+    fn writes(&self) -> (bool, Range<usize>) {
+        (false, 0..0)
+    }
+
+    fn run(
+        &mut self,
+        open: &mut Open<'_, VfioTph>,
+        memory: &mut Memory<'_>,
+        missing: Missing<'_>,
+    ) -> Result<Written, Failure> {
+        let msix = match &open.tph {
+            Some(tph) if tph.owes_guest() => tph.msix_table(memory),
+            _ => return Ok(Written::InForce),
+        };
+        let terms = open.terms();
+        let written = with_tph(open, msix, |tph, at| {
+            let awake = tph.is_reachable(at);
+            let written = tph.settle_guest(at, missing);
+            count_lost(terms, written, awake);
+            written
+        });
+        Ok(written.unwrap_or(Written::InForce))
+    }
+}
+
+/// Runs [`Settling`], if there is something to do. Errors as [`catch_up`].
+pub(crate) fn settle_guest(handle: Handle<'_, VfioTph>) -> Result {
+    let owes = {
+        let mut guard = handle.lock_records();
+        let open = guard.open();
+        open.tph.as_ref().is_some_and(Tph::owes_guest)
+    };
+    if owes {
+        run(handle, &mut Settling)?;
     }
     Ok(())
 }
 
-/// Shows what has become of a guest's entries: some were written; hardware was to have `before`.
-fn guest_changed(open: &mut Open<'_, VfioTph>, written: Range<usize>, before: &[u16; MAX_ENTRIES]) {
-    open.show_guest(written);
-    let Some(tph) = &open.tph else {
+/// Shows what has become of a guest's entries: some were `written`, and hardware may have got others.
+fn guest_changed(open: &mut Open<'_, VfioTph>, written: Range<usize>) {
+    let Some(tph) = &mut open.tph else {
         return;
     };
-    let now = tph.first_tags();
-    if now == *before {
+    let changed = tph.take_changed();
+    if changed.is_empty() {
+        if !written.is_empty() {
+            open.show_guest(written);
+        }
         return;
     }
-    let differs = |entry: &usize| now[*entry] != before[*entry];
-    let first = (0..MAX_ENTRIES).find(differs).unwrap_or(0);
-    let last = (0..MAX_ENTRIES).rfind(differs).unwrap_or(first);
     let extended = tph.control().requester_enable == RequesterEnable::Extended;
-    let vdev = open.vdev();
     // CAST: at most 64.
-    let (index, count) = (first as u16, (last - first + 1) as u16);
+    let (index, count) = (changed.start as u16, changed.len() as u16);
     open.terms().visible.counters.table_writes.count();
-    trace::table_write(vdev.pci(), index, count, extended);
-    open.show_guest(first..last + 1);
-    open.show_table(first..last + 1);
+    trace::table_write(open.vdev().pci(), index, count, extended);
+    let shown = match written.is_empty() {
+        true => changed.clone(),
+        false => written.start.min(changed.start)..written.end.max(changed.end),
+    };
+    open.show_guest(shown);
+    open.show_table(changed);
 }
 
 /// Whether a map may be set, or taken away, as things are.
@@ -431,67 +436,72 @@ pub(crate) fn may_set_map(
     }
 }
 
+/// The map of a guest's tags is set, or taken away.
+struct Mapping<F> {
+    map: Option<KBox<Map>>,
+    by_admin: bool,
+    /// What is done when it is in place, before the session is unlocked.
+    done: Option<F>,
+}
+
+impl<F: FnOnce()> Errand for Mapping<F> {
+    fn needs_memory(&self, tph: &Tph) -> bool {
+        tph.needs_memory() || tph.place() == Place::Msix
+    }
+
+    fn targets(&self, _: &Terms, tph: &mut Tph, each: &mut dyn FnMut(Target)) {
+        if let Some(map) = &self.map {
+            tph.targets_of_map(map, each);
+        }
+    }
+
+    fn writes(&self) -> (bool, Range<usize>) {
+        (false, 0..MAX_ENTRIES)
+    }
+
+    fn run(
+        &mut self,
+        open: &mut Open<'_, VfioTph>,
+        memory: &mut Memory<'_>,
+        missing: Missing<'_>,
+    ) -> Result<Written, Failure> {
+        let (Some(guest), Some(tph)) = (&open.terms().guest, &open.tph) else {
+            return Err(Refusal::Unsupported.into());
+        };
+        tph.may_set_map(self.map.is_some(), self.by_admin)?;
+        let msix = tph.msix_table(memory);
+        let entries = guest.shown.offer.entries;
+        let set = with_tph(open, msix, |tph, at| {
+            tph.set_map(at, &mut self.map, self.by_admin, entries, missing)
+        });
+        let set = set.unwrap_or(Err(Refusal::Unsupported.into()))?;
+        if set == Written::InForce {
+            show_picture(open);
+            if let Some(done) = self.done.take() {
+                done();
+            }
+        }
+        Ok(set)
+    }
+}
+
 /// Sets the map of a guest's tags, or takes it away. `done` runs when it is in place, before the
 /// session is unlocked. EIO if the device cannot be woken up; else errors as [`catch_up`].
 pub(crate) fn set_map(
     handle: Handle<'_, VfioTph>,
-    mut map: Option<KBox<Map>>,
+    map: Option<KBox<Map>>,
     by_admin: bool,
     done: impl FnOnce(),
 ) -> Result<(), Failure> {
     let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
-    let terms = handle.terms();
-    let Some(guest) = &terms.guest else {
-        return Err(Refusal::Unsupported.into());
+    let mut errand = Mapping {
+        map,
+        by_admin,
+        done: Some(done),
     };
-    let there = map.is_some();
-    let needs_memory = |session: &TphSession| {
-        let tph = session.tph.as_ref();
-        tph.is_some_and(|tph| tph.map_needs_memory(there))
-    };
-    let mut unknown = Unknown::new(handle);
-    let mut asked = 0;
-    loop {
-        {
-            let mut guard = handle.lock_records();
-            if let Some((tph, map)) = guard.open().tph.as_ref().zip(map.as_ref()) {
-                tph.targets_of_map(map, &mut |target| unknown.add(target));
-            }
-        }
-        unknown.ask();
-        asked += 1;
-
-        let mut guard = handle.lock_hardware(&needs_memory)?;
-        let (mut open, mut memory) = guard.open_with_memory();
-        let Some(tph) = &open.tph else {
-            return Err(Refusal::Unsupported.into());
-        };
-        tph.may_set_map(there, by_admin)?;
-        let (before, tags) = (tph.control(), tph.first_tags());
-        let msix = tph.msix_table(&mut memory);
-        let missing = Missing {
-            firmware: &terms.firmware(),
-            last_tags: asked >= ASKED,
-            last_memory: true,
-        };
-        let entries = guest.shown.offer.entries;
-        let set = with_tph(&mut open, msix, |tph, at| {
-            tph.set_map(at, &mut map, by_admin, entries, missing)
-        });
-        let set = set.unwrap_or(Err(Refusal::Unsupported.into()));
-        if let Ok(MapSet::NeedsTags) = set {
-            continue;
-        }
-        if set.is_ok() {
-            show_picture(&mut open);
-            done();
-        }
-        if !control_of(&open).enabled() {
-            trace_control(&open, before);
-        }
-        guest_changed(&mut open, 0..MAX_ENTRIES, &tags);
-        return set.map(|_| ());
-    }
+    // Also of a device that sleeps: what is known when it wakes up is written at once.
+    ask(handle, &errand);
+    run(handle, &mut errand)
 }
 
 /// Shows the user the capability that goes with a guest, or without one.
@@ -558,12 +568,37 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The device is awake again.
-#[inline(never)]
-pub(crate) fn wake(open: &mut Open<'_, VfioTph>) {
-    with_tph(open, None, |tph, at| {
+pub(crate) fn wake(open: &mut Open<'_, VfioTph>, woken: &mut InReset<'_>) {
+    let msix = match &open.tph {
+        Some(tph) if tph.needs_memory() || tph.owes_guest() => woken.msix_table(),
+        _ => None,
+    };
+    wake_up(open, msix, false);
+}
+
+/// The same, with the MSI-X table if it can be reached. A guest whose map was replaced meanwhile
+/// gets its tags, as far as they are known.
+fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: bool) {
+    let terms = open.terms();
+    let missing = Missing {
+        firmware: &terms.firmware(),
+        last_tags: false,
+        last_memory: true,
+    };
+    with_tph(open, msix, |tph, at| {
         // If the device is gone, everything stays pending.
-        let _ = tph.sync(at, false);
+        if tph.sync(at, confirm).is_ok() && tph.owes_guest() {
+            count_lost(terms, tph.settle_guest(at, missing), tph.is_reachable(at));
+        }
     });
+    guest_changed(open, 0..0);
+}
+
+/// Counts that TPH went off because a guest's tags could not be written.
+fn count_lost(terms: &Terms, written: Written, awake: bool) {
+    if awake && written == Written::Dropped {
+        terms.visible.counters.lost_tags.count();
+    }
 }
 
 /// The system is about to sleep. A device in D3hot has what it had, or what a reset leaves; one
@@ -580,10 +615,7 @@ pub(crate) fn system_wake(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>)
     // Recovery from an error may have looked at it too early.
     system_sleep(open);
     let msix = table_for_tags(open, reset);
-    with_tph(open, msix, |tph, at| {
-        // If the device is gone, everything stays pending.
-        let _ = tph.sync(at, true);
-    });
+    wake_up(open, msix, true);
 }
 
 /// Lets vfio-pci-core write what may be the power state.
@@ -614,11 +646,23 @@ pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>)
 pub(crate) fn write_command(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
     let vdev = handle.vdev();
     let _awake = Awake::new(vdev.pci()).map_err(|_| EIO)?;
+    // Before anything is written: what is written must not be written again.
+    let _change = ReachChange::begin(handle)?;
     let written = vdev.write(access);
-    // Also if not all of it was written. What is written must not be written again, and so a signal
-    // that comes first leaves entries open, until the next event.
+    // Also if not all of it was written. It waits for nobody who could keep it waiting, and fails
+    // only if it does.
     let _ = settle_guest(handle);
     written
+}
+
+/// Lets vfio-pci-core end the low power state that a user has put the device into. What could not
+/// be written meanwhile is, before the call returns.
+pub(crate) fn exit_low_power(handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
+    // As for Command.
+    let _change = ReachChange::begin(handle)?;
+    let done = handle.vdev().feature(call)?;
+    let _ = power_changed(handle);
+    Ok(done)
 }
 
 /// A user may have changed the power state of the device. Runtime PM keeps it awake.
@@ -664,6 +708,7 @@ pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, held: HeldVectors<'_>
         if let Some(tph) = &mut open.tph {
             tph.vectors_changed(vdev, held);
         }
+        open.show_guest(0..MAX_ENTRIES);
         open.tph.as_ref().is_some_and(Tph::is_pending)
     };
     if pending {
@@ -783,5 +828,5 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
 
 /// The session ends. A reset may have come after [`before_close`], and left something to do.
 pub(crate) fn close(open: &mut Open<'_, VfioTph>) {
-    wake(open);
+    wake_up(open, None, false);
 }

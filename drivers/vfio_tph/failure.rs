@@ -50,6 +50,17 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Other(error) => error,
+            Failure::Refused(refusal) | Failure::Source { refusal, .. } => {
+                Error::from_errno(-refusal.errno())
+            }
+        }
+    }
+}
+
 impl From<AllocError> for Failure {
     fn from(error: AllocError) -> Self {
         Self::Other(error.into())

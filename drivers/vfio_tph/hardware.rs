@@ -19,8 +19,10 @@ use crate::{
         capability::Offer,
         control,
         guest::{
+            Before,
             Map,
-            Table as GuestTable, //
+            Table as GuestTable,
+            MAX_ENTRIES, //
         },
         isolation,
         reconcile::{
@@ -62,6 +64,9 @@ pub(crate) struct Tph {
     retired: bool,
     /// Whoever writes virtual tags, if there is somebody.
     guest: Option<Guest>,
+    /// Of the entries that a guest can have, those that hardware is to have something else in since
+    /// [`Tph::take_changed`]: a bit each.
+    changed: u64,
 }
 
 /// Whoever writes virtual tags.
@@ -70,6 +75,10 @@ pub(crate) struct Guest {
     map: KBox<Map>,
     /// What was written.
     table: GuestTable,
+    /// What that was before the event that is under way.
+    before: Before,
+    /// What hardware was to have then, in the entries that have `changed`.
+    tags: [u16; MAX_ENTRIES],
     /// Whether the map is the administrator's, and not the user's.
     by_admin: bool,
 }
@@ -98,6 +107,7 @@ impl Tph {
             mappable: false,
             retired: false,
             guest: None,
+            changed: 0,
         })
     }
 
@@ -161,7 +171,7 @@ impl Tph {
 
     /// Whether memory has to be decoded for what a reset is to find, or has left.
     pub(crate) fn reset_needs_memory(&self) -> bool {
-        let any = self.is_pending() || self.tags().iter().any(|&tag| tag != 0);
+        let any = self.is_pending() || self.owes_guest() || self.tags().iter().any(|&tag| tag != 0);
         self.place() == Place::Msix && any
     }
 

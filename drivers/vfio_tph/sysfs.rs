@@ -6,7 +6,6 @@
 use crate::{
     device::VfioTph,
     events,
-    failure::Failure,
     rules::{
         guest::{
             Map,
@@ -120,10 +119,5 @@ fn store_vcpus(device: &VfioTph, handle: MaybeOpen<'_, VfioTph>, value: &[u8]) -
     if map.is_none() || open.handle().terms().guest.is_none() {
         return Err(EBUSY);
     }
-    events::set_map(open.handle(), map, true, store).map_err(|failure| match failure {
-        Failure::Other(error) => error,
-        Failure::Refused(refusal) | Failure::Source { refusal, .. } => {
-            Error::from_errno(-refusal.errno())
-        }
-    })
+    Ok(events::set_map(open.handle(), map, true, store)?)
 }

@@ -133,24 +133,15 @@ impl Table {
         }
     }
 
-    /// The first entries of the table: what each of them is to have.
-    pub(crate) fn first<const N: usize>(&self) -> [u16; N] {
-        let mut tags = [0; N];
-        let count = N.min(self.wanted.len());
-        if let (Some(tags), Some(wanted)) = (tags.get_mut(..count), self.wanted.get(..count)) {
-            tags.copy_from_slice(wanted);
+    /// An entry is to have `tag`; it is due if that is something else than before. Returns what it
+    /// was to have before, if so.
+    pub(crate) fn want(&mut self, entry: usize, tag: u16) -> Option<u16> {
+        let wanted = self.wanted.get_mut(entry)?;
+        if *wanted == tag {
+            return None;
         }
-        tags
-    }
-
-    /// An entry is to have `tag`; it is due if that is something else than before.
-    pub(crate) fn want(&mut self, entry: usize, tag: u16) {
-        if let Some(wanted) = self.wanted.get_mut(entry) {
-            if *wanted != tag {
-                *wanted = tag;
-                self.due.set_bit(entry);
-            }
-        }
+        self.due.set_bit(entry);
+        Some(core::mem::replace(wanted, tag))
     }
 
     /// A user is about to allocate or free vectors.

@@ -23,6 +23,7 @@ use crate::{
         guest::{
             used,
             Aim,
+            Before,
             Map,
             Settled,
             Table,
@@ -32,7 +33,6 @@ use crate::{
         },
         reconcile::{
             Doubt,
-            Place,
             Reach, //
         },
         refusal::Refusal,
@@ -40,6 +40,7 @@ use crate::{
     },
     table::can_have,
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
 /// What a guest writes to a device in one go.
@@ -62,13 +63,28 @@ pub(crate) struct Missing<'a> {
     pub(crate) last_memory: bool,
 }
 
-/// What came of a new map.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) enum MapSet {
-    /// It is in place.
-    Done,
-    /// Nothing yet: firmware has to be asked for tags.
-    NeedsTags,
+impl Guest {
+    /// Of a table of `entries` entries, which are 0.
+    fn new(map: KBox<Map>, entries: u16, by_admin: bool) -> Self {
+        Self {
+            map,
+            table: Table::new(entries),
+            before: Before::new(),
+            tags: [0; MAX_ENTRIES],
+            by_admin,
+        }
+    }
+
+    /// Its entries are about to change.
+    fn begin(&mut self) {
+        self.before.begin(&self.table);
+    }
+
+    fn write(&mut self, entries: Option<(usize, &[u8])>) {
+        if let Some((offset, bytes)) = entries {
+            self.table.write(offset, bytes, &mut self.before);
+        }
+    }
 }
 
 impl Tph {
@@ -77,9 +93,14 @@ impl Tph {
         self.guest.as_ref().map(|guest| &guest.table)
     }
 
-    /// What the first entries of hardware's table are to have.
-    pub(crate) fn first_tags(&self) -> [u16; MAX_ENTRIES] {
-        self.table.first()
+    /// The first and the last entry, and those between them, that hardware is to have something
+    /// else in since this was called last.
+    pub(crate) fn take_changed(&mut self) -> Range<usize> {
+        let changed = core::mem::take(&mut self.changed);
+        // CAST: at most 64.
+        let end = 64 - changed.leading_zeros() as usize;
+        // CAST: as above.
+        (changed.trailing_zeros() as usize).min(end)..end
     }
 
     /// What entries are settled for while Control stays as it is.
@@ -104,13 +125,14 @@ impl Tph {
         }
     }
 
-    /// The guest's entries as a write makes them, and what they are settled for then.
-    fn after(&self, offer: &Offer, write: &GuestWrite<'_>) -> Option<(&Guest, Table, Aim)> {
-        let guest = self.guest.as_ref()?;
-        let mut table = guest.table.clone();
-        if let Some((offset, bytes)) = write.entries {
-            table.write(offset, bytes);
-        }
+    /// Calls `each` with the CPUs whose tags have to be known for a write. Returns whether
+    /// hardware's entries may change.
+    pub(crate) fn targets_of_write(
+        &mut self,
+        offer: &Offer,
+        write: &GuestWrite<'_>,
+        each: &mut dyn FnMut(Target),
+    ) -> bool {
         let mut aim = self.aim(false);
         if let Some((offset, bytes)) = write.control {
             if let Some(next) = control::judge(self.control(), offer, offset, bytes) {
@@ -118,22 +140,15 @@ impl Tph {
                 aim.retry = true;
             }
         }
-        Some((guest, table, aim))
-    }
-
-    /// Calls `each` with the CPUs whose tags have to be known for a write. Returns whether
-    /// hardware's entries may change.
-    pub(crate) fn targets_of_write(
-        &self,
-        offer: &Offer,
-        write: &GuestWrite<'_>,
-        each: &mut dyn FnMut(Target),
-    ) -> bool {
-        let Some((guest, table, aim)) = self.after(offer, write) else {
+        let Some(guest) = &mut self.guest else {
             return false;
         };
-        table.targets(aim, &guest.map, each);
-        table.is_unsettled(aim)
+        guest.begin();
+        guest.write(write.entries);
+        guest.table.targets(aim, &guest.map, each);
+        let changes = guest.table.is_unsettled(aim);
+        guest.table.go_back(&guest.before);
+        changes
     }
 
     /// Calls `each` with the CPUs whose tags have to be known for a new map.
@@ -160,11 +175,10 @@ impl Tph {
             return Written::Dropped;
         };
         let Some((offset, bytes)) = write.control else {
-            let before = guest.table.clone();
-            if let Some((offset, bytes)) = write.entries {
-                guest.table.write(offset, bytes);
-            }
-            return self.settle_guest_from(at, missing, before);
+            guest.begin();
+            guest.write(write.entries);
+            let reached = at.is_table_users(self.place());
+            return self.settle_begun(at, missing, reached);
         };
 
         self.held.doubt(Doubt::Behind);
@@ -198,10 +212,9 @@ impl Tph {
         let Some(guest) = &mut self.guest else {
             return Written::Dropped;
         };
-        let before = (guest.table.clone(), self.table.first(), self.wanted);
-        if let Some((offset, bytes)) = write.entries {
-            guest.table.write(offset, bytes);
-        }
+        guest.begin();
+        guest.write(write.entries);
+        let before = self.wanted;
         let aim = Aim {
             control: next,
             retry: true,
@@ -210,7 +223,7 @@ impl Tph {
         let reached = at.is_table_users(self.place());
         if reached {
             if self.put(at, aim, missing.firmware).unknown {
-                self.set_guest_table(before.0);
+                self.go_back();
                 return Written::NeedsTags;
             }
         } else if used(next).is_some() && !self.can_wait(at, aim) {
@@ -232,12 +245,11 @@ impl Tph {
             self.wanted = found;
             return Written::InForce;
         }
-        self.set_guest_table(before.0);
-        self.restore_tags(&before.1);
+        self.go_back();
         if changes_entries || misfits {
             self.give_up(at);
         } else {
-            self.wanted = before.2;
+            self.wanted = before;
             if done.is_ok() {
                 let _ = self.sync(at, false);
             }
@@ -251,26 +263,28 @@ impl Tph {
         if !self.is_reachable(at) {
             return Written::Dropped;
         }
-        match self.guest_table().cloned() {
-            Some(before) => self.settle_guest_from(at, missing, before),
-            None => Written::InForce,
-        }
+        let Some(guest) = &mut self.guest else {
+            return Written::InForce;
+        };
+        guest.begin();
+        let reached = at.is_table_users(self.place());
+        self.settle_begun(at, missing, reached)
     }
 
-    /// The same; entries are `before` if it fails.
-    fn settle_guest_from(
+    /// The same, if the table is `reached`. If it fails, what was done to the guest's entries since
+    /// [`Guest::begin`] is undone.
+    fn settle_begun(
         &mut self,
         at: &mut Reached<'_>,
         missing: Missing<'_>,
-        before: Table,
+        reached: bool,
     ) -> Written {
-        if !self.owes_guest() || !at.is_table_users(self.place()) {
+        if !self.owes_guest() || !reached {
             return Written::InForce;
         }
-        let tags = self.table.first();
         let aim = self.aim(missing.last_tags);
         if self.put(at, aim, missing.firmware).unknown {
-            self.set_guest_table(before);
+            self.go_back();
             return Written::NeedsTags;
         }
         if !self.is_pending() {
@@ -281,8 +295,7 @@ impl Tph {
         if done.is_ok() && !self.is_pending() && self.held.control == Some(self.wanted) {
             return Written::InForce;
         }
-        self.set_guest_table(before);
-        self.restore_tags(&tags);
+        self.go_back();
         self.give_up(at);
         Written::Dropped
     }
@@ -299,21 +312,33 @@ impl Tph {
 
     /// Says what hardware's entries are to have for `aim`: those that change are due then.
     fn put(&mut self, at: &Reached<'_>, aim: Aim, firmware: &Firmware<'_>) -> Settled {
-        let table = &mut self.table;
-        let Some(guest) = &mut self.guest else {
+        let Self {
+            table,
+            changed,
+            guest: Some(guest),
+            ..
+        } = self
+        else {
             return Settled::default();
         };
-        let settled = settle(
-            guest,
-            table.place(),
-            at,
-            aim,
-            firmware,
-            &mut |entry, tag| {
-                table.want(entry, tag);
-                true
-            },
-        );
+        let (place, vdev) = (table.place(), at.vdev());
+        let world = World {
+            map: &guest.map,
+            answer: &|target| firmware.answer(target),
+            can_have: &|entry| can_have(place, vdev, entry),
+        };
+        let tags = &mut guest.tags;
+        let want = &mut |entry: usize, tag| {
+            if let Some(old) = table.want(entry, tag) {
+                let bit = 1 << entry;
+                if let (0, Some(kept)) = (*changed & bit, tags.get_mut(entry)) {
+                    *kept = old;
+                }
+                *changed |= bit;
+            }
+            true
+        };
+        let settled = guest.table.settle(aim, &world, &mut guest.before, want);
         firmware.count_failed(settled.failed);
         settled
     }
@@ -330,24 +355,34 @@ impl Tph {
     /// The device cannot be reached: no tag of a map that is no more is what it gets back, nor goes
     /// on with.
     fn drop_stale(&mut self, at: &mut Reached<'_>) {
-        let table = &mut self.table;
-        if let Some(guest) = &mut self.guest {
-            guest.table.drop_stale(&mut |entry| table.want(entry, 0));
+        let Self {
+            table,
+            changed,
+            guest,
+            ..
+        } = self;
+        if let Some(guest) = guest {
+            guest.table.drop_stale(&mut |entry| {
+                if table.want(entry, 0).is_some() {
+                    *changed |= 1 << entry;
+                }
+            });
         }
         // What cannot be done stays due.
         let _ = self.sync(at, false);
     }
 
-    fn set_guest_table(&mut self, table: Table) {
+    /// The guest's entries, and those of hardware that follow from them, are to have what they had
+    /// at [`Guest::begin`].
+    fn go_back(&mut self) {
         if let Some(guest) = &mut self.guest {
-            guest.table = table;
-        }
-    }
-
-    /// The first entries are to have what they had.
-    fn restore_tags(&mut self, tags: &[u16; MAX_ENTRIES]) {
-        for (entry, &tag) in tags.iter().enumerate() {
-            self.table.want(entry, tag);
+            guest.table.go_back(&guest.before);
+            let changed = core::mem::take(&mut self.changed);
+            for (entry, &tag) in guest.tags.iter().enumerate() {
+                if changed & 1 << entry != 0 {
+                    self.table.want(entry, tag);
+                }
+            }
         }
     }
 
@@ -368,18 +403,9 @@ impl Tph {
         Ok(())
     }
 
-    /// Whether memory has to be decoded to set a map, or to take it away.
-    pub(crate) fn map_needs_memory(&self, there: bool) -> bool {
-        self.needs_memory() || self.guest.is_some() != there && self.place() == Place::Msix
-    }
-
     /// The administrator's map is there from the start: all entries are 0.
     pub(crate) fn start_guest(&mut self, map: KBox<Map>, entries: u16) {
-        self.guest = Some(Guest {
-            map,
-            table: Table::new(entries),
-            by_admin: true,
-        });
+        self.guest = Some(Guest::new(map, entries, true));
     }
 
     /// Puts `map` in place, of a table of `entries` entries, or takes the map away; what was there
@@ -391,32 +417,32 @@ impl Tph {
         by_admin: bool,
         entries: u16,
         missing: Missing<'_>,
-    ) -> Result<MapSet, Failure> {
+    ) -> Result<Written, Failure> {
         match (&mut self.guest, &mut *map) {
-            (None, None) => return Ok(MapSet::Done),
+            (None, None) => return Ok(Written::InForce),
             (Some(guest), Some(map)) => {
-                let before = guest.table.clone();
+                guest.begin();
                 guest.table.moved(&guest.map, map, self.table.wanted());
                 core::mem::swap(&mut guest.map, map);
-                // Of a device that sleeps what differs is written when it wakes up.
                 let written = match at.reach() {
+                    // Of a device that sleeps what differs is written when it wakes up.
                     Reach::Nothing => {
                         self.drop_stale(at);
                         Written::InForce
                     }
-                    _ if at.is_table_users(self.place()) => self.settle_guest(at, missing),
+                    // Also if its user does not have it decode memory: it may go on sending.
+                    reach if reach >= self.place().reach() => self.settle_begun(at, missing, true),
                     _ => self.look_for_guest(at),
                 };
-                if written == Written::InForce {
-                    return Ok(MapSet::Done);
-                }
-                self.set_guest_table(before);
-                if let Some(guest) = &mut self.guest {
-                    core::mem::swap(&mut guest.map, map);
+                if matches!(written, Written::NeedsTags | Written::Dropped) {
+                    self.go_back();
+                    if let Some(guest) = &mut self.guest {
+                        core::mem::swap(&mut guest.map, map);
+                    }
                 }
                 return match written {
-                    Written::NeedsTags => Ok(MapSet::NeedsTags),
-                    _ => Err(Refusal::DeviceGone.into()),
+                    Written::Dropped => Err(Refusal::DeviceGone.into()),
+                    written => Ok(written),
                 };
             }
             _ => (),
@@ -426,8 +452,12 @@ impl Tph {
         if at.reach() < self.place().reach() {
             return Err(Refusal::DeviceGone.into());
         }
+        let mut changed = 0;
         let mut tags = KVec::new();
         tags.extend_from_slice(self.tags(), GFP_KERNEL)?;
+        for (entry, &tag) in self.tags().iter().take(MAX_ENTRIES).enumerate() {
+            changed |= u64::from(tag != 0) << entry;
+        }
         self.table.clear();
         if self.mappable {
             self.table.all_due();
@@ -438,30 +468,10 @@ impl Tph {
             let _ = self.sync(at, false);
             return Err(Refusal::DeviceGone.into());
         }
+        self.changed = changed;
         let old = self.guest.take();
-        self.guest = map.take().map(|map| Guest {
-            map,
-            table: Table::new(entries),
-            by_admin,
-        });
+        self.guest = map.take().map(|map| Guest::new(map, entries, by_admin));
         *map = old.map(|guest| guest.map);
-        Ok(MapSet::Done)
+        Ok(Written::InForce)
     }
-}
-
-fn settle(
-    guest: &mut Guest,
-    place: Place,
-    at: &Reached<'_>,
-    aim: Aim,
-    firmware: &Firmware<'_>,
-    want: &mut dyn FnMut(usize, u16) -> bool,
-) -> Settled {
-    let vdev = at.vdev();
-    let world = World {
-        map: &guest.map,
-        answer: &|target| firmware.answer(target),
-        can_have: &|entry| can_have(place, vdev, entry),
-    };
-    guest.table.settle(aim, &world, want)
 }

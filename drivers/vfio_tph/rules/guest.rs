@@ -186,6 +186,50 @@ pub(crate) struct Table {
     namespace: Namespace,
 }
 
+/// What a table was before some of its entries changed: as much as it takes to go back, and no copy
+/// of the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Before {
+    /// The entries that are kept.
+    kept: Entries,
+    values: [u16; MAX_ENTRIES],
+    owners: [u32; MAX_ENTRIES],
+    /// What is kept of all of them: [`Table::open`], [`Table::failed`] and [`Table::stale`].
+    marks: [Entries; 3],
+    namespace: Namespace,
+}
+
+impl Before {
+    /// Of no entry.
+    pub(crate) const fn new() -> Self {
+        Self {
+            kept: 0,
+            values: [0; MAX_ENTRIES],
+            owners: [0; MAX_ENTRIES],
+            marks: [0; 3],
+            namespace: Namespace::Standard,
+        }
+    }
+
+    /// `table` is about to change: it is what [`Table::go_back`] goes back to.
+    pub(crate) fn begin(&mut self, table: &Table) {
+        self.kept = 0;
+        self.marks = [table.open, table.failed, table.stale];
+        self.namespace = table.namespace;
+    }
+
+    /// Some entries of `table` are about to change.
+    fn keep(&mut self, table: &Table, entries: Entries) {
+        let mut left = entries & !self.kept;
+        self.kept |= entries;
+        while let Some(entry) = first(left) {
+            left &= left - 1;
+            self.values[entry] = table.values[entry];
+            self.owners[entry] = table.owners[entry];
+        }
+    }
+}
+
 /// What entries are settled for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aim {
@@ -253,13 +297,26 @@ impl Table {
         bytes
     }
 
+    /// Undoes what was done since [`Before::begin`].
+    pub(crate) fn go_back(&mut self, before: &Before) {
+        let mut left = before.kept;
+        while let Some(entry) = first(left) {
+            left &= left - 1;
+            self.values[entry] = before.values[entry];
+            self.owners[entry] = before.owners[entry];
+        }
+        [self.open, self.failed, self.stale] = before.marks;
+        self.namespace = before.namespace;
+    }
+
     /// The guest writes `bytes` at `offset` of the table.
-    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8], before: &mut Before) {
         for (at, &byte) in (offset..).zip(bytes) {
             let entry = at / 2;
             if entry >= self.len() {
                 return;
             }
+            before.keep(self, 1 << entry);
             let Some(value) = self.values.get_mut(entry) else {
                 return;
             };
@@ -386,6 +443,7 @@ impl Table {
         &mut self,
         aim: Aim,
         world: &World<'_>,
+        before: &mut Before,
         want: &mut dyn FnMut(usize, u16) -> bool,
     ) -> Settled {
         let mut settled = Settled::default();
@@ -396,6 +454,7 @@ impl Table {
             return settled;
         }
         let (mut left, namespace) = self.unsettled(aim);
+        before.keep(self, left);
         if namespace != self.namespace {
             self.open = self.all();
             self.namespace = namespace;

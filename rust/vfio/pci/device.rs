@@ -54,6 +54,9 @@ const HOT_RESET: c_uint = number(13);
 /// `VFIO_DEVICE_IOEVENTFD`.
 const IOEVENTFD: c_uint = number(16);
 
+/// The feature that ends the low power state of a device.
+const LOW_POWER_EXIT: u32 = bindings::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
+
 /// The ioctls that [`Device::ioctl`] looks at; the others among these it hands on.
 const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 
@@ -400,8 +403,9 @@ impl<T: Hooks> Device<T> {
     pub(super) unsafe fn resume(dev: *mut bindings::device) {
         // SAFETY: By the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
-        this.session
-            .with_open(&this.vdev, |open| this.data.resume(open));
+        this.session.woken_up(&this.vdev, |open, woken| {
+            this.data.resume(open, woken);
+        });
     }
 
     /// `dev_pm_ops.suspend`, `freeze` and `poweroff`, before vfio-pci-core's.
@@ -750,7 +754,8 @@ impl<T: Hooks> Device<T> {
         arg: *mut c_void,
         argsz: usize,
     ) -> c_int {
-        if !T::FEATURES.contains(&(flags & bindings::VFIO_DEVICE_FEATURE_MASK)) {
+        let index = flags & bindings::VFIO_DEVICE_FEATURE_MASK;
+        if !T::FEATURES.contains(&index) && index != LOW_POWER_EXIT {
             // SAFETY: The arguments are those that the vfio core has called us with.
             return unsafe { bindings::vfio_pci_core_ioctl_feature(vdev, flags, arg, argsz) };
         }
@@ -769,7 +774,10 @@ impl<T: Hooks> Device<T> {
     #[cold]
     #[inline(never)]
     fn feature(&self, handle: Handle<'_, T>, call: Call) -> c_int {
-        from_result(|| self.data.feature(handle, call))
+        from_result(|| match call.index() {
+            LOW_POWER_EXIT => self.data.low_power_exit(handle, call),
+            _ => self.data.feature(handle, call),
+        })
     }
 }
 

@@ -157,9 +157,9 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         let _ = open;
     }
 
-    /// The device has been resumed by runtime PM.
-    fn resume(&self, open: &mut Open<'_, Self>) {
-        let _ = open;
+    /// The device has been resumed by runtime PM. Its memory is as its user has it.
+    fn resume(&self, open: &mut Open<'_, Self>, woken: &mut InReset<'_>) {
+        let _ = (open, woken);
     }
 
     /// The system is about to sleep, or to be written to an image, with the device open. Users are
@@ -216,6 +216,12 @@ pub(crate) trait Hooks: Driver {
     /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
     fn interrupts_changed(&self, device: Handle<'_, Self>, vectors: HeldVectors<'_>) {
         let _ = (device, vectors);
+    }
+
+    /// The user ends the low power state that they have put the device into. vfio-pci-core has woken
+    /// it up for the call.
+    fn low_power_exit(&self, device: Handle<'_, Self>, call: Call) -> Result<i32> {
+        device.vdev().feature(call)
     }
 
     /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to

@@ -55,7 +55,8 @@ pub(crate) use self::{
         Open,
         OpenState,
         Opening,
-        PowerChange, //
+        PowerChange,
+        ReachChange, //
     },
     watch::{
         Unmappable,

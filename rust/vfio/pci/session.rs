@@ -44,7 +44,7 @@ pub(crate) trait OpenState: Sized + 'static {
     type Session: Send + Unpin;
 }
 
-/// A callback of a reset, before or after it.
+/// A callback of a reset, before or after it, or of somebody who has woken the device up.
 pub(crate) struct InReset<'a> {
     /// Unless somebody else is about to change it.
     memory: Option<Memory<'a>>,
@@ -53,13 +53,13 @@ pub(crate) struct InReset<'a> {
 impl<'a> InReset<'a> {
     /// # Safety
     ///
-    /// If `stable`, nobody else changes for `'a` whether the device decodes memory, its power state
-    /// or its interrupt vectors.
-    unsafe fn new(vdev: &'a OpenDevice, stable: bool) -> Self {
+    /// If there is a `hold`, nobody else changes for `'a` whether the device decodes memory, its
+    /// power state or its interrupt vectors; and it is what [`Memory::new`] has it to be.
+    unsafe fn new(vdev: &'a OpenDevice, hold: Option<Hold>) -> Self {
         Self {
-            memory: stable.then(|| {
+            memory: hold.map(|hold| {
                 // SAFETY: By the safety requirement.
-                unsafe { Memory::new(vdev, Hold::Reset) }
+                unsafe { Memory::new(vdev, hold) }
             }),
         }
     }
@@ -160,6 +160,8 @@ enum Change {
     None,
     /// It allocates or frees interrupt vectors.
     Irqs,
+    /// It changes what else can be reached of the device.
+    Reach,
     /// It is about to change the power state, or has changed it.
     Power,
     /// It changes the power state.
@@ -402,8 +404,29 @@ impl<T: OpenState> Session<T> {
     ) {
         self.locked_with_open(guard, vdev, |open| {
             // SAFETY: By the safety requirement.
-            let mut reset = unsafe { InReset::new(open.vdev, stable) };
+            let mut reset = unsafe { InReset::new(open.vdev, stable.then_some(Hold::Reset)) };
             f(open, &mut reset);
+        });
+    }
+}
+
+impl<T: OpenState> Session<T> {
+    /// As [`Self::locked_with_open`], where the device was woken up, with its memory unless a reset
+    /// or a change of the power state is under way.
+    pub(super) fn woken_up(
+        &self,
+        vdev: &CoreDevice,
+        f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>),
+    ) {
+        // vfio-pci-core takes it for writing in its own callback: nobody who has it waits for us.
+        let _memory = vdev.memory_lock();
+        let mut guard = self.locked.lock();
+        let hold = (guard.transit() == Transit::None).then_some(Hold::Shared);
+        self.locked_with_open(&mut guard, vdev, |open| {
+            // SAFETY: As for `SessionGuard::open_with_memory`: both locks are held, with nothing
+            // under way if there is a hold.
+            let mut woken = unsafe { InReset::new(open.vdev, hold) };
+            f(open, &mut woken);
         });
     }
 }
@@ -576,6 +599,18 @@ impl<'a, T: OpenState> IrqChange<'a, T> {
     /// Waits for others. ERESTARTSYS if a signal comes first.
     pub(super) fn begin(handle: Handle<'a, T>) -> Result<Self> {
         Ok(Self(handle.session.begin(Change::Irqs)?))
+    }
+}
+
+/// A user's change of whether memory is decoded, or of low power, while nobody else changes the
+/// power state or interrupt vectors: [`Handle::lock_hardware`] does not fail meanwhile.
+#[must_use = "others go on when it is dropped"]
+pub(crate) struct ReachChange<'a, T: OpenState>(#[expect(dead_code, reason = "held")] Turn<'a, T>);
+
+impl<'a, T: OpenState> ReachChange<'a, T> {
+    /// Waits for others. ERESTARTSYS if a signal comes first.
+    pub(crate) fn begin(handle: Handle<'a, T>) -> Result<Self> {
+        Ok(Self(handle.session.begin(Change::Reach)?))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
             used,
             Aim,
             Answer,
+            Before,
             Map,
             Table,
             Target,
@@ -172,9 +173,9 @@ fn r94_writes_of_every_width() {
         for offset in 0..size + 3 {
             for width in 1..=size + 4 {
                 let mut table = Table::new(entries);
-                table.write(0, &vec![0x5a; size]);
+                table.write(0, &vec![0x5a; size], &mut Before::new());
                 let written: Vec<u8> = (0..width).map(|at| at as u8 + 1).collect();
-                table.write(offset, &written);
+                table.write(offset, &written, &mut Before::new());
                 let mut expected = [0; 2 * MAX_ENTRIES];
                 expected[..size].fill(0x5a);
                 for (at, &byte) in (offset..).zip(&written) {
@@ -184,7 +185,7 @@ fn r94_writes_of_every_width() {
                 }
                 assert_eq!(table.bytes(), expected, "{width} at {offset} of {entries}");
                 let mut same = Table::new(entries);
-                same.write(0, &expected[..size]);
+                same.write(0, &expected[..size], &mut Before::new());
                 assert_eq!(table, same, "{width} at {offset} of {entries}");
             }
         }
@@ -210,6 +211,7 @@ struct World_<'a> {
     maps: &'a [Map; 2],
     map: usize,
     table: Table,
+    before: Before,
     control: Control,
     hardware: [u16; ENTRIES],
     allocated: bool,
@@ -239,11 +241,13 @@ impl World_<'_> {
             last: false,
         };
         let needed = self.table.is_unsettled(aim);
-        let settled = self.table.settle(aim, &world, &mut |entry, tag| {
-            hardware[entry] = tag;
-            *looked_at += 1;
-            true
-        });
+        let settled = self
+            .table
+            .settle(aim, &world, &mut self.before, &mut |entry, tag| {
+                hardware[entry] = tag;
+                *looked_at += 1;
+                true
+            });
         assert!(needed || *looked_at == 0);
         assert!(!settled.unknown && settled.refused == 0);
         self.failed |= settled.failed != 0;
@@ -251,9 +255,11 @@ impl World_<'_> {
 
     fn happens(&mut self, event: Event) {
         self.looked_at = 0;
+        self.before.begin(&self.table);
         match event {
             Event::Write(entry, value) => {
-                self.table.write(2 * entry, &value.to_le_bytes());
+                let bytes = value.to_le_bytes();
+                self.table.write(2 * entry, &bytes, &mut self.before);
                 self.settle(self.control, false);
             }
             Event::Control(raw) => {
@@ -289,8 +295,8 @@ impl World_<'_> {
     }
 }
 
-/// Every history of five events: what is in force is what the contract says, and nothing else was
-/// looked at than what had to be.
+/// Every history of five events: what is in force is what the contract says, nothing else was looked
+/// at than what had to be, and each of them can be undone.
 #[test]
 fn r94_every_short_history() {
     // No tag of one is a tag of the other.
@@ -318,6 +324,7 @@ fn r94_every_short_history() {
         maps: &maps,
         map: 0,
         table: Table::new(ENTRIES as u16),
+        before: Before::new(),
         control: OFF,
         hardware: [0; ENTRIES],
         allocated: true,
@@ -334,6 +341,11 @@ fn r94_every_short_history() {
         for event in events {
             let mut now = before.clone();
             now.happens(event);
+            if let Event::Write(..) | Event::Control(_) | Event::Map(_) = event {
+                let mut undone = now.table.clone();
+                undone.go_back(&now.before);
+                assert_eq!(undone, before.table, "{history:?} {event:?}");
+            }
             let mut history: Vec<Event> = history.clone();
             history.push(event);
             histories += 1;
@@ -406,17 +418,17 @@ fn r94_the_guests_way_looks_at_one_entry() {
                 retry: true,
                 last: true,
             };
-            table.settle(aim, &world, &mut |_, _| {
+            table.settle(aim, &world, &mut Before::new(), &mut |_, _| {
                 looked_at += 1;
                 true
             });
             looked_at
         };
-        table.write(0, &[1, 0].repeat(64));
+        table.write(0, &[1, 0].repeat(64), &mut Before::new());
         assert_eq!(count(&mut table, on), 64);
         for entry in 0..64 {
             assert_eq!(count(&mut table, on.disabled()), 0);
-            table.write(2 * entry, &[2]);
+            table.write(2 * entry, &[2], &mut Before::new());
             assert_eq!(count(&mut table, on.disabled()), 0);
             assert_eq!(count(&mut table, on), 1);
             assert_eq!(count(&mut table, on), 0);
@@ -435,7 +447,7 @@ fn r94_what_is_not_known() {
         last,
     };
     let mut table = Table::new(4);
-    table.write(0, &[1, 0, 2, 0]);
+    table.write(0, &[1, 0, 2, 0], &mut Before::new());
     let world = World {
         map: &map,
         answer: &|target| match target {
@@ -445,11 +457,13 @@ fn r94_what_is_not_known() {
         can_have: &|_| true,
     };
     let before = table.clone();
-    let settled = table.settle(aim(false), &world, &mut |_, _| panic!("nothing is done"));
+    let settled = table.settle(aim(false), &world, &mut Before::new(), &mut |_, _| {
+        panic!("nothing is done")
+    });
     assert!(settled.unknown);
     assert_eq!(table, before);
     let mut wanted = Vec::new();
-    let settled = table.settle(aim(true), &world, &mut |entry, tag| {
+    let settled = table.settle(aim(true), &world, &mut Before::new(), &mut |entry, tag| {
         wanted.push((entry, tag));
         true
     });
@@ -460,7 +474,7 @@ fn r94_what_is_not_known() {
         retry: true,
         ..aim(false)
     }));
-    table.write(2, &[2]);
+    table.write(2, &[2], &mut Before::new());
     assert!(table.is_unsettled(aim(false)));
 }
 
@@ -479,11 +493,11 @@ fn r94_what_is_not_taken() {
         can_have: &|_| true,
     };
     let mut table = Table::new(2);
-    table.write(0, &[1, 0, 1, 0]);
-    let settled = table.settle(aim, &world, &mut |entry, _| entry == 0);
+    table.write(0, &[1, 0, 1, 0], &mut Before::new());
+    let settled = table.settle(aim, &world, &mut Before::new(), &mut |entry, _| entry == 0);
     assert_eq!(settled.refused, 1);
     let mut left = Vec::new();
-    table.settle(aim, &world, &mut |entry, tag| {
+    table.settle(aim, &world, &mut Before::new(), &mut |entry, tag| {
         left.push((entry, tag));
         true
     });
@@ -497,14 +511,14 @@ fn r94_what_is_not_taken() {
         can_have: &|_| true,
     };
     let mut table = Table::new(1);
-    table.write(0, &[1]);
-    let settled = table.settle(aim, &world, &mut |_, tag| tag == 0);
+    table.write(0, &[1], &mut Before::new());
+    let settled = table.settle(aim, &world, &mut Before::new(), &mut |_, tag| tag == 0);
     assert_eq!(settled.refused, 0);
     let standard = Aim {
         control: Control::from_raw(0x101).expect("a value"),
         ..aim
     };
-    let settled = table.settle(standard, &world, &mut |_, tag| tag == 0);
+    let settled = table.settle(standard, &world, &mut Before::new(), &mut |_, tag| tag == 0);
     assert_eq!(settled.refused, 1);
     assert!(table.is_unsettled(Aim {
         retry: false,
@@ -543,9 +557,9 @@ fn r97_what_can_wait_tells_no_tag() {
                             last: true,
                         };
                         let mut table = Table::new(1);
-                        table.write(0, &first.to_le_bytes());
-                        table.settle(aim(before), &world, &mut |_, _| true);
-                        table.write(0, &second.to_le_bytes());
+                        table.write(0, &first.to_le_bytes(), &mut Before::new());
+                        table.settle(aim(before), &world, &mut Before::new(), &mut |_, _| true);
+                        table.write(0, &second.to_le_bytes(), &mut Before::new());
                         // CPU 9 has no standard tag.
                         let has = match map.target(first) {
                             Target::Nothing => false,
@@ -585,9 +599,9 @@ fn r93_stale_entries_are_dropped() {
         can_have: &|_| true,
     };
     let mut table = Table::new(4);
-    table.write(0, &[1, 0, 2, 0, 0, 0, 2, 0]);
+    table.write(0, &[1, 0, 2, 0, 0, 0, 2, 0], &mut Before::new());
     let mut held = [0; 4];
-    table.settle(aim, &world, &mut |entry, tag| {
+    table.settle(aim, &world, &mut Before::new(), &mut |entry, tag| {
         held[entry] = tag;
         true
     });
