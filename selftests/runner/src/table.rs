@@ -249,6 +249,8 @@ pub const SESSIONS: &[Session] = &[
             M16,
             &["name=lost,tph=msix,msix=16,nosoftrst=0"],
         ],
+        // For one of which firmware has no answer.
+        cpus: 8,
         ..DEFAULT
     },
     Session {

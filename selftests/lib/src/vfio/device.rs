@@ -152,6 +152,19 @@ impl Device {
         self.file.write_at(bytes, self.position(offset))
     }
 
+    /// Writes `count` bytes to config space in one call, from memory that need not be there.
+    pub fn write_config_from(
+        &self,
+        offset: u16,
+        memory: *const u8,
+        count: usize,
+    ) -> Result<usize, Errno> {
+        let position = self.position(offset) as i64;
+        // SAFETY: the kernel looks into the memory, and copes with what is not there.
+        let done = unsafe { libc::pwrite64(self.file.as_raw_fd(), memory.cast(), count, position) };
+        Errno::result(done).map(|done| done as usize)
+    }
+
     /// Reads all of `bytes` in one call.
     #[track_caller]
     fn config<const N: usize>(&self, offset: u16) -> [u8; N] {

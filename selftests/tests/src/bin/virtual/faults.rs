@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Devices that do not do what they are told.
+
+use std::sync::Arc;
+
+use tph_selftests::assert_errno;
+use tph_selftests::bench::{Bench, Want};
+use tph_selftests::module::Gate;
+use tph_selftests::protocol::Fault;
+use tph_selftests::tph::control;
+use tph_selftests::vfio::cpu;
+use tph_tests::each_table;
+
+use super::{counter, map, take, Bed, EXTENDED, STANDARD};
+
+/// A device that stops answering: TPH off, entries and map as before.
+pub fn r94_a_device_that_stops_answering(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let bed = Bed::new(bench, want, Gate::Safe);
+        bed.write(0, &[1, 2]);
+        bed.enable(STANDARD);
+        bed.endpoint.fault(Fault::AllOnes);
+        bed.write(0, &[2]);
+        assert_errno!(bed.device.set_map(&[cpu(1), cpu(0)]), EIO);
+        bed.endpoint.fault(Fault::None);
+        assert_eq!(bed.read(2), [1, 2], "dropped");
+        bed.enable(STANDARD);
+        bed.assert_means(&[1, 2], false, "the old map");
+    });
+}
+
+/// A table that takes nothing when a vector comes: SET_IRQS is as under vfio-pci, TPH is off.
+pub fn r94_a_table_that_takes_nothing(bench: &mut Bench) {
+    let endpoint = take(bench, &Want::MSIX, Gate::Safe);
+    let bed = Bed {
+        device: Arc::new(endpoint.open()),
+        endpoint,
+        vectors: None,
+    };
+    bed.device.set_map(&map()).expect("TPH_MAP");
+    bed.write(0, &[1, 2]);
+    bed.enable(EXTENDED);
+    let lost = counter(&bed.endpoint, "lost_tags");
+    bed.endpoint.fault(Fault::MmioWritesDropped);
+    bed.device.set_msix(0, &[-1]).expect("SET_IRQS");
+    bed.endpoint.fault(Fault::None);
+    assert_eq!(bed.device.control(), 0, "off");
+    bed.endpoint.assert_kernel_agrees();
+    assert_eq!(counter(&bed.endpoint, "lost_tags"), lost + 1);
+    assert_eq!(bed.read(2), [1, 2], "the guest's are there");
+    bed.enable(EXTENDED);
+    bed.assert_means(&[1], true, "enabled again");
+}
+
+/// It stops after each number of accesses that an entry takes: what is in force is the one or the
+/// other, whole, or nothing.
+pub fn r94_stops_after_any_access(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let bed = Bed::new(bench, want, Gate::Safe);
+        let on = control(STANDARD.0, STANDARD.1);
+        let prepare = || {
+            bed.endpoint.fault(Fault::None);
+            bed.device.reset().expect("a reset");
+            bed.write(0, &[1, 2, 4]);
+            bed.enable(STANDARD);
+        };
+        let way: [&dyn Fn(); 2] = [&|| bed.write(1, &[1]), &|| bed.guests_way(1, 1, STANDARD)];
+        for change in way {
+            prepare();
+            let accesses: u64 = bed.accesses(change).iter().sum();
+            for before in 0..=accesses {
+                prepare();
+                bed.endpoint.fault(Fault::StopAfter { accesses: before });
+                change();
+                bed.endpoint.fault(Fault::None);
+                let what = format!("after {before} of {accesses} accesses");
+                let seen = bed.read(3);
+                assert!([1, 2].contains(&seen[1]), "{what}: {seen:?}");
+                if before == accesses {
+                    assert_eq!(seen[1], 1, "{what}");
+                }
+                // Whatever there was, it works on, and is what is seen then.
+                bed.device.set_control(0);
+                bed.enable(STANDARD);
+                assert_eq!(bed.device.control(), on, "{what}");
+                bed.assert_means(&bed.read(3), false, &what);
+            }
+        }
+        prepare();
+    });
+}
