@@ -7,6 +7,7 @@
 pub mod calls;
 pub mod capability;
 pub mod control;
+pub mod guest;
 pub mod hints;
 
 use crate::oracle::{
@@ -22,11 +23,12 @@ use arbitrary::{
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their programs and corpora.
-pub const TARGETS: [(&str, Target); 4] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("capability", capability::run),
     ("control", control::run),
     ("calls", calls::run),
     ("hints", hints::run),
+    ("guest", guest::run),
 ];
 
 /// A device whose registers hold anything, also what the specification reserves.
