@@ -15,6 +15,8 @@ use tph_selftests::pci::Bdf;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::root_port;
 use tph_selftests::uapi::pci_regs::*;
+use tph_selftests::uapi::vfio_tph::VFIO_TPH_FLAG_VIRTUAL;
+use tph_selftests::vcpus;
 use tph_selftests::vfio::Device;
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
@@ -65,6 +67,7 @@ impl Bed {
             tph_selftests::bench::bind(endpoint, gate);
             policy::write(&endpoint.bdf, policy.name().as_bytes())
                 .unwrap_or_else(|errno| panic!("{}: {policy:?}: {errno}", endpoint.bdf));
+            vcpus::write(&endpoint.bdf, "").expect("no map");
             policies.push(policy);
             let above = endpoint.bdf.root_port();
             let completer = above.map_or(0, |port| root_port::completer(&port));
@@ -96,6 +99,9 @@ impl Bed {
             }
         }
         world.clear();
+        for endpoint in &self.endpoints {
+            vcpus::write(&endpoint.bdf, "").expect("no map");
+        }
         for (seat, endpoint) in world.seats.iter().zip(&self.endpoints) {
             if seat.shape.capability.is_none() {
                 continue;
@@ -147,6 +153,9 @@ fn settle_open(seat: &Seat, endpoint: &Endpoint, device: &Arc<Device>) {
             "{}: tags of vectors that are free: {tags:x?}",
             seat.bdf
         );
+        return;
+    }
+    if offer.flags & VFIO_TPH_FLAG_VIRTUAL != 0 {
         return;
     }
     let entries: Vec<u16> = (0..endpoint.entries().len() as u16)

@@ -11,7 +11,7 @@ use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{Op as Verb, Resolution, Source};
 use vfio_bindings::bindings::vfio::*;
 
-use crate::op::{Fd, LowPower, Memory, Op, Program, Reset, Resolve, SourceOf};
+use crate::op::{Fd, LowPower, MapOf, Memory, Op, Program, Reset, Resolve, SourceOf};
 use crate::world::{Habit, Seat, Shape, BUFFERS, EVENTS, WINDOWS};
 
 const PAGE: u64 = 4096;
@@ -186,6 +186,60 @@ fn resolve(rng: &mut Rng) -> Resolve {
     }
 }
 
+/// CPUs for virtual tags, and now and then nothing, or what cannot be.
+fn map(rng: &mut Rng) -> MapOf {
+    let none = Source::default();
+    let mut sources: Vec<Source> = (0..rng.usize(..=6))
+        .map(|_| match rng.u8(..5) {
+            0 => none,
+            _ => Source {
+                // CAST: a small number.
+                type_: VFIO_TPH_SOURCE_CPU as u8,
+                flags: rng.u8(..6) / 5,
+                value: rng.u32(..4),
+                ..none
+            },
+        })
+        .collect();
+    match rng.u8(..16) {
+        0 => sources.push(any_source(rng).source),
+        1 => sources = vec![none; pick(rng, &[255, 256])],
+        _ => (),
+    }
+    MapOf {
+        flags: rarely(rng),
+        reserved: rarely(rng),
+        sources,
+        short: short(rng),
+    }
+}
+
+fn vcpus(rng: &mut Rng) -> Vec<Option<u32>> {
+    let cpu = |rng: &mut Rng| match rng.u8(..32) {
+        0 => Some(4096),
+        1..=6 => None,
+        _ => Some(rng.u32(..4)),
+    };
+    (0..rng.usize(..=5)).map(|_| cpu(rng)).collect()
+}
+
+/// Entries as a guest writes them, alone or behind Control.
+fn write_entries(rng: &mut Rng, shape: &Shape) -> Op {
+    let at_control = shape.capability.unwrap_or(0x160) + PCI_TPH_CTRL as u16;
+    let entry = 4 + 2 * rng.u16(..shape.entries.clamp(1, 64));
+    let tags = (0..rng.usize(1..=3)).map(|_| pick(rng, &[0u16, 1, 1, 2, 2, 3, 4, 5, 6, 0x101]));
+    let bytes: Vec<u8> = tags.flat_map(u16::to_le_bytes).collect();
+    match rng.u8(..8) {
+        0 => {
+            let both = control(rng).to_le_bytes().into_iter().chain(bytes);
+            Op::Write(at_control, both.collect())
+        }
+        1 => Op::Write(at_control + entry + 1, vec![rng.u8(..2)]),
+        2 => Op::Write(at_control + entry, vec![rng.u8(..6)]),
+        _ => Op::Write(at_control + entry, bytes),
+    }
+}
+
 /// A value of Control that a device may have, most of the time.
 fn control(rng: &mut Rng) -> u32 {
     match rng.u8(..8) {
@@ -289,6 +343,7 @@ fn feature(rng: &mut Rng) -> Op {
         (VFIO_DEVICE_FEATURE_TPH_ST, Verb::Get),
         (VFIO_DEVICE_FEATURE_TPH_RESOLVE, Verb::Set),
         (VFIO_DEVICE_FEATURE_DMA_BUF_TPH, Verb::Get),
+        (VFIO_DEVICE_FEATURE_TPH_MAP, Verb::Get),
     ];
     let flags = match rng.u8(..4) {
         0 => rng.u32(..20) | pick(rng, &[Verb::Get, Verb::Set, Verb::ProbeBoth]).flags(),
@@ -343,7 +398,10 @@ fn any(rng: &mut Rng, shape: &Shape, habit: Habit) -> Op {
     match rng.u16(..1000) {
         0..=7 => Op::Close,
         8..=44 => Op::Open,
-        45..=144 => read(rng, shape),
+        45..=109 => read(rng, shape),
+        110..=134 => write_entries(rng, shape),
+        135..=140 => Op::SetMap(map(rng)),
+        141..=144 => Op::Vcpus(vcpus(rng)),
         145..=364 => write(rng, shape),
         365..=374 => match rng.u8(..8) {
             0 => Op::Reset(Reset::Hot),
@@ -439,6 +497,31 @@ impl Script {
         self.next.extend(fitting.map(|op| (seat, op)));
     }
 
+    /// Has a monitor give a guest its map, and the guest begin.
+    fn guest(&mut self, rng: &mut Rng, seat: usize, shape: &Shape) {
+        let at_control = shape.capability.unwrap_or(0x160) + PCI_TPH_CTRL as u16;
+        let set = |value: u32| Op::Write(at_control, value.to_le_bytes().to_vec());
+        let mut map = map(rng);
+        (map.flags, map.reserved, map.short) = (0, 0, 0);
+        let first = match rng.u8(..3) {
+            0 => vec![Op::Close, Op::Vcpus(vcpus(rng)), Op::Open],
+            _ => vec![set(0), Op::SetMap(map)],
+        };
+        let on = set(pick(rng, &[0x101, 0x301, 0x301]));
+        self.next.extend(first.into_iter().map(|op| (seat, op)));
+        let entries = (0..3).map(|_| write_entries(rng, shape));
+        let ops: Vec<Op> = entries.chain([on]).collect();
+        self.next.extend(ops.into_iter().map(|op| (seat, op)));
+        for _ in 0..6 {
+            let op = match rng.u8(..4) {
+                0 => Op::SetMap(self::map(rng)),
+                1 => Op::Vcpus(vcpus(rng)),
+                _ => write_entries(rng, shape),
+            };
+            self.next.push_back((seat, op));
+        }
+    }
+
     /// Has a device sleep in D3hot, and wake up.
     fn nap(&mut self, seat: usize, shape: &Shape) {
         let at = shape.power + PCI_PM_CTRL as u16;
@@ -480,6 +563,7 @@ impl Script {
             0 | 1 => self.begin(rng, at, shape, habit),
             2 | 3 if habit == Habit::All => self.nap(at, shape),
             4 | 5 => self.lapse(rng, at, shape, habit),
+            6 | 7 => self.guest(rng, at, shape),
             _ => (),
         }
         loop {

@@ -64,6 +64,19 @@ pub struct Resolve {
     pub short: usize,
 }
 
+/// TPH_MAP.
+#[derive(Clone, Debug)]
+pub struct MapOf {
+    /// 0, or not.
+    pub flags: u32,
+    /// 0, or not.
+    pub reserved: u32,
+    /// Sources.
+    pub sources: Vec<Source>,
+    /// Bytes to leave out at the end.
+    pub short: usize,
+}
+
 /// A reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
@@ -122,6 +135,10 @@ pub enum Op {
     Export(usize, u32, u64, u64),
     /// Closes the dma-buf of a slot.
     CloseBuffer(usize),
+    /// TPH_MAP.
+    SetMap(MapOf),
+    /// Writes tph_vcpus: what each virtual tag stands for.
+    Vcpus(Vec<Option<u32>>),
     /// Writes tph_policy.
     Policy(&'static str),
     /// Reads debugfs and sysfs.

@@ -23,6 +23,8 @@ pub enum Outcome {
     Offer(Offer),
     /// TPH_ST: the result, and the `fault` field.
     Programmed(Result<(), Errno>, u32),
+    /// TPH_MAP: the same.
+    Mapped(Result<(), Errno>, u32),
     /// TPH_RESOLVE: the result, the `fault` field and the entries.
     Resolved(Result<(), Errno>, u32, Vec<Resolution>),
     /// What debugfs says of the state, if anything is in use.
@@ -43,6 +45,7 @@ impl From<Result<(), Errno>> for Outcome {
 pub struct Tally {
     done: AtomicU64,
     batches: AtomicU64,
+    maps: AtomicU64,
     lookups: AtomicU64,
     refused: AtomicU64,
 }
@@ -54,10 +57,12 @@ impl Tally {
         match outcome {
             Outcome::NotTried => return,
             Outcome::Programmed(Ok(()), _) => count(&self.batches),
+            Outcome::Mapped(Ok(()), _) => count(&self.maps),
             Outcome::Resolved(Ok(()), ..) => count(&self.lookups),
-            Outcome::Failed(_) | Outcome::Programmed(Err(_), _) | Outcome::Resolved(Err(_), ..) => {
-                count(&self.refused)
-            }
+            Outcome::Failed(_)
+            | Outcome::Programmed(Err(_), _)
+            | Outcome::Mapped(Err(_), _)
+            | Outcome::Resolved(Err(_), ..) => count(&self.refused),
             _ => 0,
         };
         count(&self.done);
@@ -68,6 +73,7 @@ impl Tally {
         for (sum, of) in [
             (&self.done, &round.done),
             (&self.batches, &round.batches),
+            (&self.maps, &round.maps),
             (&self.lookups, &round.lookups),
             (&self.refused, &round.refused),
         ] {
@@ -77,11 +83,15 @@ impl Tally {
 
     /// The calls that never succeeded: who is refused everything has tested nothing.
     pub fn never_done(&self) -> Vec<&'static str> {
-        [("TPH_ST", &self.batches), ("TPH_RESOLVE", &self.lookups)]
-            .into_iter()
-            .filter(|(_, counter)| counter.load(Ordering::Relaxed) == 0)
-            .map(|(call, _)| call)
-            .collect()
+        [
+            ("TPH_ST", &self.batches),
+            ("TPH_MAP", &self.maps),
+            ("TPH_RESOLVE", &self.lookups),
+        ]
+        .into_iter()
+        .filter(|(_, counter)| counter.load(Ordering::Relaxed) == 0)
+        .map(|(call, _)| call)
+        .collect()
     }
 }
 
@@ -90,9 +100,10 @@ impl Display for Tally {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         write!(
             f,
-            "{} operations: {} batches, {} lookups, {} refused",
+            "{} operations: {} batches, {} maps, {} lookups, {} refused",
             get(&self.done),
             get(&self.batches),
+            get(&self.maps),
             get(&self.lookups),
             get(&self.refused)
         )

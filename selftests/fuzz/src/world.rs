@@ -19,8 +19,9 @@ use tph_selftests::protocol::Lost;
 use tph_selftests::tph;
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
+use tph_selftests::vcpus;
 use tph_selftests::vfio::{
-    self, feature_bytes, Device, Mapped, Op as Verb, OpenBy, ResolveRequest, StRequest,
+    self, feature_bytes, Device, MapRequest, Mapped, Op as Verb, OpenBy, ResolveRequest, StRequest,
     FEATURE_HEADER,
 };
 use tph_selftests::{errno, Errno};
@@ -222,6 +223,7 @@ impl World {
                 self.close(number);
                 return Outcome::Done;
             }
+            Op::Vcpus(list) => return vcpus::write(&seat.bdf, &text(list)).into(),
             Op::Policy(name) => return policy::write(&seat.bdf, name.as_bytes()).into(),
             Op::Look => return look(&seat.bdf),
             Op::Reset(Reset::Sysfs) => return seat.bdf.reset().map_err(errno).into(),
@@ -288,6 +290,14 @@ impl World {
             }
             Op::Offer => device.tph().map_or_else(Outcome::Failed, Outcome::Offer),
             Op::Program(program) => self.program(device, program),
+            Op::SetMap(map) => {
+                let mut request = MapRequest::new(&map.sources);
+                request.flags = map.flags;
+                request.reserved = map.reserved;
+                request.data_size = Some(16 + 8 * map.sources.len() - map.short);
+                let result = device.tph_map(&mut request);
+                Outcome::Mapped(result, request.fault)
+            }
             Op::Resolve(resolve) => self.resolve(device, resolve),
             Op::Publish(fd, flags, extended, standard, ph) => {
                 let (number, _buffer) = self.number(*fd);
@@ -356,6 +366,7 @@ impl World {
             Op::Open
             | Op::Close
             | Op::Policy(_)
+            | Op::Vcpus(_)
             | Op::Look
             | Op::Unmap(_)
             | Op::Touch(..)
@@ -479,6 +490,12 @@ fn in_bar(device: &Device, data: &[u8], length: usize) -> Outcome {
         // Memory was disabled in between: not to be asked about.
         _ => Outcome::NotTried,
     }
+}
+
+/// A list as tph_vcpus takes it.
+fn text(list: &[Option<u32>]) -> String {
+    let one = |cpu: &Option<u32>| cpu.map_or("-".to_owned(), |cpu| cpu.to_string());
+    list.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
 /// Reads what an administrator can see; of that, the state.

@@ -93,6 +93,15 @@ impl Model {
         let Some(session) = &self.seats[at].session else {
             return Ok(());
         };
+        if session.guest.is_some() {
+            // Before anything is looked at; an argument in the BAR may be out of reach.
+            let busy = result == Err(Errno::EBUSY) && fault == FAULT_UNTOUCHED;
+            ensure!(
+                busy || program.memory == Memory::Bar,
+                "{result:?} for a guest"
+            );
+            return Ok(());
+        }
         let sources: Vec<_> = program.sources.iter().map(|of| plain(&of.source)).collect();
         let call = answers::Program {
             flags: program.flags,

@@ -27,9 +27,11 @@ mod calls;
 #[allow(dead_code)]
 #[path = "../../../rules/src/oracle/model.rs"]
 mod contract;
+mod guest;
 mod session;
 
 use answers::{Hints, Terms};
+use guest::Guest;
 
 const PAGE: u64 = 4096;
 
@@ -70,6 +72,8 @@ struct Session {
     allocated: bool,
     /// Whether all of them are, for sure.
     all_allocated: bool,
+    /// Whoever writes virtual tags: `entries` of `states` are what was written then.
+    guest: Option<Guest>,
 }
 
 struct Seat {
@@ -80,6 +84,8 @@ struct Seat {
     policy: Policy,
     situation: Situation,
     session: Option<Session>,
+    /// What `tph_vcpus` says.
+    vcpus: Vec<Option<u32>>,
     opened: u64,
 }
 
@@ -179,7 +185,13 @@ impl Seat {
             lost: false,
             allocated: false,
             all_allocated: false,
+            guest: None,
         });
+        if let (Some(session), false) = (&mut self.session, self.vcpus.is_empty()) {
+            if session.can_have_guest() {
+                session.begin_guest(Guest::of_admin(&self.vcpus));
+            }
+        }
     }
 }
 
@@ -215,6 +227,7 @@ impl Model {
                 policy,
                 situation: situation(state),
                 session: None,
+                vcpus: Vec::new(),
                 opened: 0,
             });
         Self {
@@ -264,7 +277,7 @@ impl Model {
         if !seat.situation.powered {
             return Ok(());
         }
-        if session.lost && !is_enabled(found.control) {
+        if session.guest.is_none() && session.lost && !is_enabled(found.control) {
             let stale = session.stale;
             let recorded = |at: usize, tag: u16| {
                 tag == 0 || session.states.iter().any(|state| state.entries[at] == tag)
@@ -276,6 +289,9 @@ impl Model {
                 session.states
             );
             return Ok(());
+        }
+        if session.guest.is_some() {
+            return session.judge_guest(&seat.shape, &seat.situation, &found);
         }
         // In use again: all of it, for good.
         session.lost = false;
@@ -305,12 +321,16 @@ impl Model {
             }
             (Op::Close, _) => self.seats[at].session = None,
             (Op::Policy(name), outcome) => return self.policy(at, name, outcome),
+            (Op::Vcpus(list), outcome) => return self.vcpus(at, list, outcome),
             (Op::CloseBuffer(slot), _) => self.buffers[*slot] = None,
             (Op::Reset(Reset::Sysfs), outcome) => self.reset(at, outcome),
             (Op::Look, Outcome::State(text)) => return self.look(at, text),
             (Op::Look, outcome) => return Err(format!("{outcome:?}")),
             (_, Outcome::NotTried) if !matches!(op, Op::Program(_)) => (),
             _ if self.seats[at].session.is_none() => (),
+            (Op::SetMap(map), Outcome::Mapped(result, fault)) => {
+                return self.set_map(at, map, *result, *fault);
+            }
             (Op::Program(program), outcome) => return self.program(at, program, outcome),
             (Op::Resolve(resolve), Outcome::Resolved(result, fault, entries)) => {
                 return self.resolve(at, resolve, (*result, *fault, entries));
@@ -442,11 +462,14 @@ impl Model {
 
     fn reset(&mut self, at: usize, outcome: &Outcome) {
         let seat = &mut self.seats[at];
-        let off = seat.off();
+        let mut off = seat.off();
         let Some(session) = &mut seat.session else {
             return;
         };
         session.all_allocated = false;
+        if session.guest.is_some() {
+            off.entries = vec![0; session.shown()];
+        }
         match outcome {
             Outcome::Done => {
                 session.states = vec![off];

@@ -6,7 +6,7 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::Offer;
 use tph_selftests::Errno;
 
-use super::{contract, ensure, Broken, Session, Situation, Tph};
+use super::{contract, ensure, guest, Broken, Session, Situation, Tph};
 use crate::outcome::Outcome;
 use crate::world::Shape;
 
@@ -40,7 +40,9 @@ impl Session {
             }
             let mut shown = self.seen.to_le_bytes().to_vec();
             shown.extend(state.control.to_le_bytes());
-            if !shape.in_msix {
+            if self.guest.is_some() {
+                shown.extend(state.entries.iter().copied().flat_map(u16::to_le_bytes));
+            } else if !shape.in_msix {
                 let visible = |tag: &u16| if self.terms.policy >= 2 { *tag } else { 0 };
                 shown.extend(state.entries.iter().map(visible).flat_map(u16::to_le_bytes));
             }
@@ -79,7 +81,10 @@ impl Session {
         if range.contains(&flr) && bytes[flr - range.start] & 0x80 != 0 {
             let off = Tph {
                 control: 0,
-                entries: vec![0; shape.entries.into()],
+                entries: match &self.guest {
+                    Some(_) => vec![0; self.shown()],
+                    None => vec![0; shape.entries.into()],
+                },
             };
             self.states.push(off);
             self.all_allocated = false;
@@ -89,29 +94,71 @@ impl Session {
         };
         let control = usize::from(capability) + PCI_TPH_CTRL as usize;
         let start = range.start.max(control);
-        let end = range.end.min(control + 4);
+        let room = match &self.guest {
+            Some(_) => 2 * self.shown(),
+            None => 0,
+        };
+        let end = range.end.min(control + 4 + room);
         if start >= end {
             return;
         }
         let written = &bytes[start - range.start..end - range.start];
+        let of_control = control + 4 - start.min(control + 4);
+        let (of_control, of_table) = written.split_at(of_control.min(written.len()));
+        let first = start.max(control + 4) - (control + 4);
         let after = |state: &Tph| {
-            let next = contract::control_after(state.control, self.seen, start - control, written);
-            Tph {
+            let next = match of_control {
+                [] => None,
+                written => {
+                    contract::control_after(state.control, self.seen, start - control, written)
+                }
+            };
+            let mut after = Tph {
                 control: next.unwrap_or(state.control),
+                ..state.clone()
+            };
+            guest::write(&mut after.entries, first, of_table);
+            after
+        };
+        let applied: Vec<Tph> = self.states.iter().map(after).collect();
+        // Where Control is dropped, entries are recorded all the same.
+        let recorded = |state: &Tph| {
+            let mut entries = state.entries.clone();
+            guest::write(&mut entries, first, of_table);
+            Tph {
+                entries,
                 ..state.clone()
             }
         };
-        let applied: Vec<Tph> = self.states.iter().map(after).collect();
+        let recorded: Vec<Tph> = self.states.iter().map(recorded).collect();
+        // An enable of entries that cannot be reached may be dropped.
+        let uncertain = self.guest.is_some() && shape.in_msix && !situation.decodes;
         match situation.powered {
-            true if self.lost => {
-                self.states.extend(applied);
-                self.widen();
+            true if self.lost || partly || self.stale || self.may_sleep => {
+                self.add(recorded);
+                self.add(applied);
+                if self.lost {
+                    self.widen();
+                }
             }
-            true if partly || self.stale || self.may_sleep => self.states.extend(applied),
-            true => self.states = applied,
-            false if self.may_sleep => self.states.extend(applied),
+            true => {
+                self.states = applied;
+                if uncertain {
+                    self.add(recorded);
+                }
+            }
+            false if self.may_sleep => self.add(applied),
             // Dropped.
             false => (),
+        }
+    }
+
+    /// These are possible, too.
+    fn add(&mut self, states: Vec<Tph>) {
+        for state in states {
+            if !self.states.contains(&state) {
+                self.states.push(state);
+            }
         }
     }
 
@@ -135,7 +182,7 @@ impl Session {
 
     pub(super) fn free_vectors(&mut self, shape: &Shape, situation: &Situation) {
         self.allocated = false;
-        if !shape.in_msix {
+        if !shape.in_msix || self.guest.is_some() {
             return;
         }
         if situation.powered && !self.may_sleep {
