@@ -40,6 +40,8 @@ use crate::{
 use core::ops::Range;
 use kernel::{
     debugfs::Dir,
+    device::Bound,
+    pci,
     prelude::*,
     sync::{
         atomic::{
@@ -166,9 +168,9 @@ impl Terms {
             || self.had_guest.load(Relaxed) && self.guest.as_ref().is_some_and(guests)
     }
 
-    /// Firmware, as a guest's tags are looked up in it.
-    pub(crate) fn firmware(&self) -> Firmware<'_> {
-        Firmware::new(self.host_bridge.as_deref(), &self.visible.counters)
+    /// Firmware, as the tags of a guest that has `pdev` are looked up in it.
+    pub(crate) fn firmware<'a>(&'a self, pdev: &'a pci::Device<Bound>) -> Firmware<'a> {
+        Firmware::new(pdev, self.host_bridge.as_deref(), &self.visible.counters)
     }
 }
 

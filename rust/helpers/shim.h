@@ -19,6 +19,14 @@
 #define TPH_MAP_UNASSIGNED	0xFF
 #define TPH_MAP_VIRTUAL		0xFE
 
+/* Ioctls by name: their numbers are macros that bindgen does not see through. */
+enum {
+	TPH_DEVICE_SET_IRQS	  = VFIO_DEVICE_SET_IRQS,
+	TPH_DEVICE_RESET	  = VFIO_DEVICE_RESET,
+	TPH_DEVICE_PCI_HOT_RESET  = VFIO_DEVICE_PCI_HOT_RESET,
+	TPH_DEVICE_IOEVENTFD	  = VFIO_DEVICE_IOEVENTFD,
+};
+
 u16 tph_helper_cap(struct pci_dev *pdev);
 #ifndef VFIO_TPH_SET_STATE
 void tph_helper_set_state(struct pci_dev *pdev, bool enabled, u8 mode,
@@ -59,8 +67,12 @@ void tph_helper_callers_cpus(struct cpumask *mask);
 size_t tph_helper_index_nospec(size_t index, size_t size);
 
 acpi_handle tph_helper_acpi_handle(struct device *dev);
+#ifdef VFIO_TPH_CPU_ST_INFO
+int tph_helper_ask_firmware(struct pci_dev *pdev, unsigned int cpu, u64 *answer);
+#else
 void tph_helper_acpi_free(void *object);
 bool tph_helper_acpi_no_memory(acpi_status status);
+#endif
 
 void tph_helper_trace_enable(struct pci_dev *pdev, u8 st_mode,
 			     u8 requester_enable);

@@ -6,7 +6,7 @@ pub(crate) mod config;
 pub(crate) mod tph;
 
 use crate::rust::{
-    acpi::dsm::Handle,
+    acpi::Handle,
     bindings,
     iommu::{
         self,

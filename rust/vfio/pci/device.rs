@@ -40,24 +40,16 @@ use kernel::{
     uaccess::UserPtr, //
 };
 
-/// An ioctl of vfio: macros that bindgen does not see through.
-const fn number(number: u32) -> c_uint {
-    kernel::ioctl::_IO(bindings::VFIO_TYPE as u32, bindings::VFIO_BASE + number)
-}
-
-/// `VFIO_DEVICE_SET_IRQS`.
-const SET_IRQS: c_uint = number(10);
-/// `VFIO_DEVICE_RESET`.
-const RESET: c_uint = number(11);
-/// `VFIO_DEVICE_PCI_HOT_RESET`.
-const HOT_RESET: c_uint = number(13);
-/// `VFIO_DEVICE_IOEVENTFD`.
-const IOEVENTFD: c_uint = number(16);
+// The ioctls that `Device::ioctl` looks at.
+const SET_IRQS: c_uint = bindings::TPH_DEVICE_SET_IRQS;
+const RESET: c_uint = bindings::TPH_DEVICE_RESET;
+const HOT_RESET: c_uint = bindings::TPH_DEVICE_PCI_HOT_RESET;
+const IOEVENTFD: c_uint = bindings::TPH_DEVICE_IOEVENTFD;
 
 /// The feature that ends the low power state of a device.
 const LOW_POWER_EXIT: u32 = bindings::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
 
-/// The ioctls that [`Device::ioctl`] looks at; the others among these it hands on.
+/// Where these are: one comparison tells most others. What else is in here is handed on.
 const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 
 /// A device of a variant driver.
