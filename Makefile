@@ -23,7 +23,8 @@ endif
 	test-clients test-guest qemu host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [T=NAME] [BDF=0000:01:00.0] [V=1]'
+	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [T=NAME]' \
+		'[BDF=0000:01:00.0] [V=1]'
 	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
 all: modules
@@ -44,7 +45,7 @@ kernel: ## Build a test kernel
 demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 	@selftests/demo
 
-test: ## Run all tests, or T="SESSION PROGRAM WORD": the rules on the host, the module in VMs with KERNEL
+test: ## Run all tests, or T="NAME...": rules on the host, the module in VMs with KERNEL
 	@selftests/test --kernel $(KERNEL) $(T)
 
 test-all: ## What CI leaves out or takes a share of: hours, and four more kernels

@@ -75,9 +75,15 @@ pub fn module(top: &Path, kernel: &str) -> Result<PathBuf> {
 }
 
 /// The programs that run in the guest, and the endpoint. They are the same for every kernel: the
-/// headers are lean's, or all would be built again where these differ.
-pub fn programs(top: &Path) -> Result<()> {
-    let source = fs::canonicalize(kernel(top, LEAN)?.join("source"))?;
+/// headers are lean's, or all would be built again where these differ. Who has a kernel of their
+/// own does not have to build lean for that.
+pub fn programs(setting: &Setting) -> Result<()> {
+    let top = setting.top.as_path();
+    let build = match &setting.kdir {
+        Some(kdir) => kdir.clone(),
+        None => kernel(top, LEAN)?,
+    };
+    let source = fs::canonicalize(build.join("source")).or_else(|_| fs::canonicalize(&build))?;
     say("CARGO", "kselftests and endpoint");
     let mut make = Command::new("make");
     make.args(["-C", "selftests", "all"])
@@ -87,8 +93,19 @@ pub fn programs(top: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What is built for each of the kernels that these sessions boot. `module` is tested in place of
-/// the one that is built for `kernel`.
+/// What was built for a kernel of the caller's own, under the name of the test kernel in whose place
+/// it is.
+fn own(top: &Path, kdir: &Path) -> HashMap<String, Built> {
+    let own = Built {
+        kernel: kdir.to_owned(),
+        module: top.join("build/own/vfio_tph.ko"),
+        modules: top.join("build/selftests-modules-own"),
+    };
+    HashMap::from([(LEAN.to_owned(), own)])
+}
+
+/// The programs, and what is built for each of the kernels that these sessions boot. `module` is
+/// tested in place of the one that is built for `kernel`.
 pub fn all(
     setting: &Setting,
     chosen: &[Chosen],
@@ -96,6 +113,10 @@ pub fn all(
     tested: Option<&Path>,
 ) -> Result<HashMap<String, Built>> {
     let top = &setting.top;
+    programs(setting)?;
+    if let Some(kdir) = &setting.kdir {
+        return Ok(own(top, kdir));
+    }
     let mut built = HashMap::new();
     for one in chosen {
         let name = one.kernel.as_str();

@@ -25,6 +25,8 @@ pub struct Setting {
     pub top: PathBuf,
     /// Where results go.
     pub ktap: PathBuf,
+    /// The build tree of a kernel that is not one of ours.
+    pub kdir: Option<PathBuf>,
     /// The QEMU that boots a guest in the guest, if it is not the build root's own.
     pub nested_qemu: Option<PathBuf>,
     /// Life cycles of each device.
@@ -124,6 +126,9 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     }
     if session.endpoints_may_end {
         arguments.option("endpoints", "may-end");
+    }
+    if session.vng {
+        arguments.option("boot", "vng");
     }
     if let Some(image) = session.image {
         arguments.option("image", image);

@@ -222,6 +222,7 @@ mod tests {
         let setting = Setting {
             top: top.to_owned(),
             ktap: top.join("ktap"),
+            kdir: None,
             nested_qemu: None,
             soak_cycles: 1,
             soak_seconds: 1,

@@ -76,6 +76,10 @@ struct Arguments {
     /// The QEMU that boots a guest in the guest, in place of the build root's own
     #[arg(long, value_name = "FILE", env = "NESTED_QEMU")]
     nested_qemu: Option<PathBuf>,
+    /// Build tree of a kernel of one's own, for the sessions that virtme-ng boots: vfio_tph.ko and
+    /// the test modules are in build/own and build/selftests-modules-own, the programs are built
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kernel", "module"])]
+    kdir: Option<PathBuf>,
     /// Life cycles of each device in the session soak
     #[arg(long, value_name = "N", env = "TPH_SOAK_CYCLES", default_value_t = 20)]
     soak_cycles: u64,
@@ -111,6 +115,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let setting = Setting {
         top,
         ktap,
+        kdir: arguments.kdir.clone(),
         nested_qemu: arguments.nested_qemu.clone(),
         soak_cycles: arguments.soak_cycles,
         soak_seconds: arguments.soak_seconds,
@@ -120,6 +125,14 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let plan = decide(&setting, &arguments)?;
+    let others = plan.chosen.iter().find(|one| !one.session.vng);
+    if let (Some(kdir), Some(other)) = (&setting.kdir, others) {
+        bail!(
+            "virtme-ng does not boot {}, so {} is not for it",
+            other.label,
+            kdir.display()
+        );
+    }
     if arguments.list {
         return list_tests(&setting, &plan);
     }
@@ -140,7 +153,6 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let tested = arguments.module.as_deref();
     let built = built::all(&setting, &plan.chosen, &arguments.kernel, tested)?;
-    built::programs(&setting.top)?;
     if arguments.print {
         for one in &plan.chosen {
             let words = command::arguments(one, &built[&one.kernel], &setting);
@@ -185,7 +197,7 @@ fn decide(setting: &Setting, arguments: &Arguments) -> Result<Plan> {
     let built = std::cell::OnceCell::new();
     let tests_of = |program: &plan::Program| {
         if built.get().is_none() {
-            built::programs(&setting.top)?;
+            built::programs(setting)?;
             let _ = built.set(());
         }
         built::tests_of(&setting.top, program)
@@ -209,7 +221,7 @@ fn list(session: &Session) {
 
 /// The tests that would be run.
 fn list_tests(setting: &Setting, plan: &Plan) -> Result<ExitCode> {
-    built::programs(&setting.top)?;
+    built::programs(setting)?;
     for one in plan
         .chosen
         .iter()

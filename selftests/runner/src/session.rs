@@ -39,6 +39,8 @@ pub struct Session {
     pub image: Option<&'static str>,
     /// The guest has the driver in vfio-pci's place, and the example that is steered by it.
     pub in_place: bool,
+    /// Booted by virtme-ng, as any kernel can be.
+    pub vng: bool,
     /// The guest has QEMU, from the build root, and the kernel and initramfs of a guest of its own.
     pub nested: bool,
     /// Goes on for as many cycles and seconds as the caller says.
@@ -108,6 +110,7 @@ pub const DEFAULT: Session = Session {
     endpoints_may_end: false,
     image: None,
     in_place: false,
+    vng: false,
     nested: false,
     storms: false,
     sanitized: Sanitized::Whole,

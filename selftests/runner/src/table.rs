@@ -144,6 +144,18 @@ const NESTED: Session = Session {
     ..DEFAULT
 };
 
+/// R92: what needs neither a kernel of ours nor an init of ours.
+const VNG: Session = Session {
+    name: "vng",
+    about: "a kernel that virtme-ng boots",
+    programs: &["interface", "gate"],
+    devices: &[COMMON],
+    vng: true,
+    sanitized: Sanitized::Not("virtme-ng boots every kernel alike"),
+    seconds: 80,
+    ..DEFAULT
+};
+
 /// What the runner must see, one way to fail each. It judges alike on every kernel.
 const WRONG: Session = Session {
     name: "wrong",
@@ -508,6 +520,31 @@ pub const SESSIONS: &[Session] = &[
         image: Some("boot/bzImage"),
         memory: 1024,
         ..DEFAULT
+    },
+    VNG,
+    Session {
+        name: "vng_all",
+        about: "more of them on the kernel that make -C selftests run_vng is told of",
+        programs: &[
+            "interface",
+            "gate",
+            "hidden:r2",
+            "capability",
+            "paths:below_a_switch",
+            "why",
+            "table",
+            "fault",
+            "lifetime",
+            "descriptor",
+            "wire",
+            "resets",
+        ],
+        devices: &[COMMON, PAIR_IN_MSIX, SWITCH],
+        cpus: 8,
+        ok_log: &[AER_INJECT],
+        by_name: Some("make -C selftests run_vng runs it"),
+        seconds: 300,
+        ..VNG
     },
     NESTED,
     Session {
