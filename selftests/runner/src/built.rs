@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::command::{self, Built, Setting};
+use crate::parts::STOCK;
 use crate::plan::{Chosen, Program};
 use crate::session::LEAN;
 
@@ -145,10 +146,40 @@ pub fn all(
         let (good, _) = logged(top, "nested.log", &mut pack)?;
         ensure!(good, "there is no initramfs for the guest in the guest");
     }
+    if chosen.iter().any(|one| one.session.compared.is_some()) {
+        stock_selftests(top)?;
+    }
     for one in chosen.iter().filter(|one| one.session.in_place) {
         ask(top, "module", &[&one.kernel, "TPH_MODULE_NAME=vfio-pci"])?;
     }
     Ok(built)
+}
+
+/// The kernel's own selftests of vfio, which have to be those of the table.
+fn stock_selftests(top: &Path) -> Result<()> {
+    let source = fs::canonicalize(kernel(top, LEAN)?.join("source"))?;
+    let stock = command::stock(top);
+    let status = Command::new(top.join("selftests/stock/build"))
+        .arg(&stock)
+        .args(["driver-name", "time-limits"])
+        .env("TPH_KERNEL_SRC", source)
+        .status()
+        .context("cannot start selftests/stock/build")?;
+    ensure!(status.success(), "selftests/stock/build has failed");
+    let mut there = Vec::new();
+    for entry in fs::read_dir(stock.join("out"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("vfio_") && name.ends_with("_test") {
+            there.push(name);
+        }
+    }
+    there.sort_unstable();
+    ensure!(
+        there == STOCK,
+        "STOCK in parts.rs is not what the kernel has: {}",
+        there.join(" ")
+    );
+    Ok(())
 }
 
 /// The names of the tests that a program with these arguments would run.

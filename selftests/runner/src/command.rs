@@ -85,6 +85,11 @@ pub fn nested_initramfs(setting: &Setting) -> PathBuf {
     setting.top.join("build/nested/initramfs")
 }
 
+/// Where the kernel's own selftests of vfio are built.
+pub fn stock(top: &Path) -> PathBuf {
+    top.join("build/stock-selftests")
+}
+
 /// Where the logs of a session's machine are kept if it fails.
 pub fn logs(chosen: &Chosen, setting: &Setting) -> PathBuf {
     setting.ktap.join(format!("{}.logs", chosen.label))
@@ -145,9 +150,10 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     }
     for program in &chosen.programs {
         let place = format!("/tests/{}", program.name);
-        let host = match session.must_fail.is_empty() {
-            true => programs.clone(),
-            false => setting.top.join("selftests/runner/wrong"),
+        let host = match (session.must_fail.is_empty(), session.compared) {
+            (true, None) => programs.clone(),
+            (true, Some(_)) => stock(&setting.top).join("out"),
+            (false, _) => setting.top.join("selftests/runner/wrong"),
         };
         arguments.file(&host.join(&program.name), Some(&place));
     }
@@ -155,6 +161,9 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
         arguments.file(&programs.join(program), None);
     }
     arguments.file(&guest.join("session"), None);
+    if session.compared.is_some() {
+        arguments.file(&guest.join("parity"), None);
+    }
     if session.nested {
         arguments.file(&guest.join("nested/start"), None);
     }
@@ -182,7 +191,13 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
         arguments.extend(qemu.map(|qemu| format!("NESTED_QEMU={}", qemu.display())));
         arguments.push("start".into());
     }
-    arguments.extend(["session".into(), deadline.to_string()]);
+    if let Some(compared) = session.compared {
+        let parameters = format!("TPH_PARAMETERS={}", compared.parameters);
+        arguments.extend(["env".into(), parameters, "parity".into()]);
+        arguments.push(compared.device.into());
+    } else {
+        arguments.extend(["session".into(), deadline.to_string()]);
+    }
     arguments.extend(chosen.programs.iter().map(|program| program.label()));
     arguments
 }

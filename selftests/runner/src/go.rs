@@ -132,16 +132,7 @@ impl Go<'_> {
         let built = &self.built[&chosen.kernel];
         let arguments = command::arguments(chosen, built, self.setting);
         let errors = self.setting.ktap.join(format!("{}.err", chosen.label));
-        let boot = || {
-            vm::boot(
-                &run,
-                &arguments,
-                &chosen.programs,
-                &errors,
-                self.stop,
-                &tell,
-            )
-        };
+        let boot = || vm::boot(&run, &arguments, chosen.labels(), &errors, self.stop, &tell);
         let first = boot()?;
         if !first.died_at_once() || self.stop.signal().is_some() {
             return Ok((first, None));
@@ -161,11 +152,10 @@ impl Go<'_> {
 
     /// Leaves the KTAP of each program, and the logs if they are of use.
     fn leave(&self, chosen: &Chosen, ended: &Ended, logs: &Path, good: bool) -> Result<()> {
-        for (program, run) in chosen.programs.iter().zip(&ended.runs) {
-            let mut name = format!("{}.{}", chosen.label, program.name);
-            if let Some(first) = program.arguments.first() {
-                name = format!("{name}-{first}");
-            }
+        for (label, run) in chosen.labels().iter().zip(&ended.runs) {
+            // Of many arguments only the first one.
+            let words: Vec<_> = label.split([':', ' ']).take(2).collect();
+            let name = format!("{}.{}", chosen.label, words.join("-"));
             write(
                 &self.setting.ktap.join(format!("{name}.ktap")),
                 run.text.as_bytes(),

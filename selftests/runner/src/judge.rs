@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
+use crate::compared;
 use crate::ktap::Outcome;
 use crate::plan::{Chosen, Program};
 use crate::session::LEAN;
@@ -130,8 +131,8 @@ fn short(program: &Program) -> String {
     }
 }
 
-/// The commands that run again what has failed.
-fn again(chosen: &Chosen, ended: &Ended) -> Vec<String> {
+/// The tests and programs that have failed.
+fn failed(chosen: &Chosen, ended: &Ended) -> Vec<String> {
     let mut names = Vec::new();
     for (program, run) in chosen.programs.iter().zip(&ended.runs) {
         let (counts, wrong) = counts(run);
@@ -145,10 +146,21 @@ fn again(chosen: &Chosen, ended: &Ended) -> Vec<String> {
             names.push(program.name.clone());
         }
     }
+    names
+}
+
+/// The commands that run again what has failed.
+fn again(chosen: &Chosen, names: &[String]) -> Vec<String> {
     let session = chosen.session.name;
     let kernel = match chosen.session.kernel.is_none() && chosen.kernel != LEAN {
         true => format!("--kernel {} ", chosen.kernel),
         false => String::new(),
+    };
+    // What is drawn by lot is drawn again.
+    let mut arguments = chosen.programs.iter().flat_map(|one| &one.arguments);
+    let drawn = match arguments.find_map(|one| one.strip_prefix("--seed=")) {
+        Some(seed) => format!("--seed {seed} "),
+        None => String::new(),
     };
     let places = match names.is_empty() {
         true => vec![session.to_owned()],
@@ -159,18 +171,32 @@ fn again(chosen: &Chosen, ended: &Ended) -> Vec<String> {
     };
     places
         .iter()
-        .map(|place| format!("    again: selftests/test {kernel}{place}"))
+        .map(|place| format!("    again: selftests/test {kernel}{drawn}{place}"))
         .collect()
 }
 
-/// Judges a session that has ended; `logs` is where those of the machine are.
-pub fn session(chosen: &Chosen, ended: &Ended, logs: &str) -> Report {
+/// Judges all programs of a session, one by one.
+fn programs(chosen: &Chosen, ended: &Ended) -> Report {
     let mut report = Report::default();
     for (one, run) in chosen.programs.iter().zip(&ended.runs) {
         let of_program = program(&chosen.label, one, run);
         report.counts += of_program.counts;
         report.lines.extend(of_program.lines);
     }
+    report
+}
+
+/// Judges a session that has ended; `logs` is where those of the machine are.
+pub fn session(chosen: &Chosen, ended: &Ended, logs: &str) -> Report {
+    let (mut report, failed) = match chosen.session.compared {
+        Some(_) => {
+            let rows = compared::rows(chosen, &ended.runs);
+            let failed = rows.iter().filter(|row| row.outcome == Outcome::Failed);
+            let names = failed.map(|row| row.program.clone()).collect();
+            (compared::report(chosen, &rows), names)
+        }
+        None => (programs(chosen, ended), failed(chosen, ended)),
+    };
     if let Some(less) = &chosen.less {
         let kernel = &chosen.kernel;
         report
@@ -194,7 +220,7 @@ pub fn session(chosen: &Chosen, ended: &Ended, logs: &str) -> Report {
         return as_it_should(chosen, &report);
     }
     if report.counts.failed != 0 {
-        report.lines.extend(again(chosen, ended));
+        report.lines.extend(again(chosen, &failed));
     }
     report
 }
@@ -333,6 +359,19 @@ mod tests {
                 "    again: selftests/test --kernel debug life/dropin",
             ]
         );
+    }
+
+    #[test]
+    fn what_was_drawn_by_lot_is_drawn_again() {
+        const DRAWN: Session = Session {
+            name: "drawn",
+            programs: &["differential:--operations=9 --seed=7"],
+            ..DEFAULT
+        };
+        let runs = vec![run("1..1\nnot ok 1 a\n", Some(1))];
+        let report = session(&chosen(&DRAWN, LEAN), &ended(runs, 0), "");
+        let last = report.lines.last().map(String::as_str);
+        assert_eq!(last, Some("    again: selftests/test --seed 7 drawn/a"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::io::{Result, Write};
 use quick_xml::events::BytesText;
 use quick_xml::Writer;
 
+use crate::compared;
 use crate::judge;
 use crate::ktap::Outcome;
 use crate::plan::Chosen;
@@ -54,6 +55,20 @@ impl Junit {
             }
             return self.0.push(of_session(case));
         }
+        if chosen.session.compared.is_some() {
+            let rows = compared::rows(chosen, &ended.runs);
+            let case = |row: compared::Row| Case {
+                name: row.program,
+                outcome: row.outcome,
+                said: row.lines.join("\n"),
+            };
+            self.0.push(Suite {
+                name: chosen.label.clone(),
+                seconds: ended.runs.iter().map(|run| run.seconds).sum(),
+                cases: rows.into_iter().map(case).collect(),
+            });
+            return self.machine(chosen, ended);
+        }
         for (program, run) in chosen.programs.iter().zip(&ended.runs) {
             let tests = run.ktap.tests.iter().map(|test| Case {
                 name: test.name.clone(),
@@ -67,9 +82,18 @@ impl Junit {
                 cases: tests.chain(whole).collect(),
             });
         }
+        self.machine(chosen, ended);
+    }
+
+    /// Adds the machine itself, if it ended in a bad way.
+    fn machine(&mut self, chosen: &Chosen, ended: &Ended) {
         if ended.status != 0 {
             let said = format!("status {}\n{}", ended.status, ended.errors);
-            self.0.push(of_session(wrong("virtual_machine", said)));
+            self.0.push(Suite {
+                name: chosen.label.clone(),
+                seconds: 0,
+                cases: vec![wrong("virtual_machine", said)],
+            });
         }
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! KTAP (Documentation/dev-tools/ktap.rst), as one program of the kselftests prints it: version 1,
-//! no subtests. Read line by line, while it comes.
+//! no subtests; and as the kernel's own print it (TAP 13). Read line by line, while it comes.
 
 /// What became of a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Test {
     pub name: String,
     /// What became of it.
     pub outcome: Outcome,
-    /// What was printed after the test before it.
+    /// What was printed after the test before it, on whatever lines.
     pub said: Vec<String>,
 }
 
@@ -30,6 +30,8 @@ pub struct Test {
 pub struct Ktap {
     /// How many tests it wanted to run.
     pub planned: Option<usize>,
+    /// Why it planned none, if it said so (`1..0 # SKIP why`).
+    pub left_out: Option<String>,
     /// Those that have ended.
     pub tests: Vec<Test>,
     /// Diagnostics, and why it gave up: what is shown if it failed.
@@ -43,6 +45,8 @@ impl Ktap {
     pub fn take(&mut self, line: &str) {
         if let Some(planned) = plan(line) {
             self.planned = Some(planned);
+        } else if let Some(why) = line.strip_prefix("1..0 # SKIP") {
+            self.left_out = Some(why.trim().to_owned());
         } else if let Some((name, outcome)) = result(line) {
             if outcome == Outcome::Failed {
                 self.diagnostics.push(line.to_owned());
@@ -56,7 +60,17 @@ impl Ktap {
         } else if line.starts_with('#') || line.starts_with("Bail out!") {
             self.diagnostics.push(line.to_owned());
             self.said.push(line.to_owned());
+        } else if !["KTAP version", "TAP version", "==> "]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+        {
+            self.said.push(line.to_owned());
         }
+    }
+
+    /// What was printed since the last test.
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// Whether the tests that ended are not those that were planned, or none was planned.
@@ -163,6 +177,21 @@ mod tests {
     fn what_only_looks_like_a_result_is_none() {
         let ktap = read("1..1\nok then\nokay 1 x\nnot ok yet\n    ok 1 inner\nok 1 r1_a\n");
         assert_eq!(counts(&ktap), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_program_that_skips_all_of_itself() {
+        let ktap = read("TAP version 13\n1..0 # SKIP no such device\n");
+        assert_eq!(ktap.left_out.as_deref(), Some("no such device"));
+        assert!(ktap.ended_early());
+    }
+
+    #[test]
+    fn what_was_said_of_a_test_is_its_own() {
+        let ktap = read("KTAP version 1\n1..2\nx: 3\nok 1 a\n# b\n  y: 4\nnot ok 2 b\nthe end\n");
+        assert_eq!(ktap.tests[0].said, ["x: 3"]);
+        assert_eq!(ktap.tests[1].said, ["# b", "  y: 4"]);
+        assert_eq!(ktap.said(), ["the end"]);
     }
 
     #[test]

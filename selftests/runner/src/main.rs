@@ -9,6 +9,7 @@
 
 mod built;
 mod command;
+mod compared;
 mod go;
 mod host;
 mod judge;
@@ -26,6 +27,7 @@ mod vm;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, Context, Result};
 use clap::Parser;
@@ -86,6 +88,12 @@ struct Arguments {
     /// Seconds of everything at once in that session
     #[arg(long, value_name = "N", env = "TPH_SOAK_SECONDS", default_value_t = 20)]
     soak_seconds: u64,
+    /// Operations in the session parity_differential
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    operations: u64,
+    /// Which ones; by default others each time
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Sessions, programs, words in the names of tests, SESSION/PROGRAM or SESSION/WORD; without
     /// any, everything
     #[arg(value_name = "NAME")]
@@ -195,14 +203,23 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 /// have to be.
 fn decide(setting: &Setting, arguments: &Arguments) -> Result<Plan> {
     let built = std::cell::OnceCell::new();
+    let seed = match arguments.seed {
+        Some(seed) => seed,
+        None => u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()),
+    };
+    let numbers = [("{operations}", arguments.operations), ("{seed}", seed)];
     let tests_of = |program: &plan::Program| {
         if built.get().is_none() {
             built::programs(setting)?;
             let _ = built.set(());
         }
-        built::tests_of(&setting.top, program)
+        let mut program = program.clone();
+        program.fill_in(&numbers);
+        built::tests_of(&setting.top, &program)
     };
     let mut plan = plan::plan(SESSIONS, &arguments.kernel, &arguments.names, &tests_of)?;
+    let programs = plan.chosen.iter_mut().flat_map(|one| &mut one.programs);
+    programs.for_each(|program| program.fill_in(&numbers));
     let once = plan.chosen.clone();
     for number in 2..=arguments.repeat {
         plan.chosen.extend(once.iter().map(|one| Chosen {
@@ -228,6 +245,11 @@ fn list_tests(setting: &Setting, plan: &Plan) -> Result<ExitCode> {
         .filter(|one| one.session.must_fail.is_empty())
     {
         for program in &one.programs {
+            // The kernel's own do not say which tests they have.
+            if one.session.compared.is_some() {
+                println!("{}/{}", one.session.name, program.name);
+                continue;
+            }
             for test in built::tests_of(&setting.top, program)? {
                 println!("{}/{} {test}", one.session.name, program.name);
             }

@@ -100,3 +100,33 @@ pub const PARAMETERS_DEVICES: &[&str] = &[
 /// Why some sessions are not run where kmemleak looks.
 pub const LOOKS_LIKE_A_LEAK: &str =
     "its tests take the name away from the vfio-pci that is built in, which looks like a leak";
+
+/// Two and two that are alike: one for vfio-pci and one for vfio_tph.
+pub const PAIRS: &[&str] = &[
+    "name=plain0,tph=absent,msix=4",
+    "name=plain1,tph=absent,msix=4",
+    "name=ep0,tph=cap,entries=64,extended=1,completer=3,msix=4",
+    "name=ep1,tph=cap,entries=64,extended=1,completer=3,msix=4",
+];
+
+/// The kernel's own selftests of vfio, and one of ours on their library.
+pub const STOCK: &[&str] = &[
+    "vfio_dma_mapping_mmio_test",
+    "vfio_dma_mapping_test",
+    "vfio_iommufd_setup_test",
+    "vfio_pci_device_init_perf_test",
+    "vfio_pci_device_test",
+    "vfio_pci_driver_test",
+    "vfio_pci_sriov_uapi_test",
+    "vfio_pci_tph_test",
+];
+
+/// An NVMe drive that holds nothing, below a root port.
+pub const NVME: &[&str] = &[
+    "-device",
+    "pcie-root-port,id=parity,bus=pcie.0,addr=8,chassis=8,slot=8,x-speed=5",
+    "-drive",
+    "if=none,id=disk,driver=null-co,size=64M",
+    "-device",
+    "nvme,bus=parity,drive=disk,serial=parity",
+];

@@ -43,6 +43,9 @@ pub struct Session {
     pub vng: bool,
     /// The guest has QEMU, from the build root, and the kernel and initramfs of a guest of its own.
     pub nested: bool,
+    /// The programs are the kernel's own selftests of vfio, which run on this device under vfio-pci
+    /// and then under vfio_tph.
+    pub compared: Option<Compared>,
     /// Goes on for as many cycles and seconds as the caller says.
     pub storms: bool,
     /// What is run of it on a kernel with sanitizers.
@@ -60,6 +63,15 @@ pub struct Session {
     /// If there are any, the session is there to fail, and each of these has to be said of it. Its
     /// programs are in `selftests/runner/wrong`.
     pub must_fail: &'static [&'static str],
+}
+
+/// What `guest/parity` is told.
+#[derive(Clone, Copy)]
+pub struct Compared {
+    /// An endpoint's name, or VENDOR:DEVICE.
+    pub device: &'static str,
+    /// The parameters of vfio_tph.
+    pub parameters: &'static str,
 }
 
 /// The SSDT of the machine.
@@ -112,6 +124,7 @@ pub const DEFAULT: Session = Session {
     in_place: false,
     vng: false,
     nested: false,
+    compared: None,
     storms: false,
     sanitized: Sanitized::Whole,
     by_name: None,

@@ -3,7 +3,7 @@
 //! The table of all sessions.
 
 use crate::parts::*;
-use crate::session::{Firmware, Sanitized, Session, DEFAULT};
+use crate::session::{Compared, Firmware, Sanitized, Session, DEFAULT};
 
 const POWER: Session = Session {
     name: "power",
@@ -153,6 +153,24 @@ const VNG: Session = Session {
     vng: true,
     sanitized: Sanitized::Not("virtme-ng boots every kernel alike"),
     seconds: 80,
+    ..DEFAULT
+};
+
+/// R65: the kernel's own selftests of vfio, on a device that has TPH in full: the driver has
+/// something to do besides being vfio-pci.
+const PARITY: Session = Session {
+    name: "parity_endpoint",
+    about: "the kernel's selftests of vfio under both drivers: a table in the capability",
+    programs: STOCK,
+    devices: &[&["name=ep0,tph=cap,entries=64,extended=1,completer=3,msix=4"]],
+    compared: Some(Compared {
+        device: "ep0",
+        parameters: "",
+    }),
+    memory: 1024,
+    time_limit: Some(1800),
+    by_name: Some("make test-parity runs it"),
+    seconds: 60,
     ..DEFAULT
 };
 
@@ -324,17 +342,11 @@ pub const SESSIONS: &[Session] = &[
         in_place: true,
         ..PARAMETERS
     },
-    // Two and two that are alike: one for vfio-pci and one for vfio_tph.
     Session {
         name: "same",
         about: "random operations under vfio-pci and vfio_tph",
         programs: &["differential"],
-        devices: &[&[
-            "name=plain0,tph=absent,msix=4",
-            "name=plain1,tph=absent,msix=4",
-            "name=ep0,tph=cap,entries=64,extended=1,completer=3,msix=4",
-            "name=ep1,tph=cap,entries=64,extended=1,completer=3,msix=4",
-        ]],
+        devices: &[PAIRS],
         sanitized: Sanitized::Less {
             program: "differential",
             instead: Some("differential:--operations=2000"),
@@ -545,6 +557,70 @@ pub const SESSIONS: &[Session] = &[
         by_name: Some("make -C selftests run_vng runs it"),
         seconds: 300,
         ..VNG
+    },
+    PARITY,
+    // libvfio maps all of a BAR, which below ds_st nobody can whose table is in there.
+    Session {
+        name: "parity_msix",
+        about: "the same on a table in MSI-X",
+        devices: &[&["name=ep0,tph=msix,msix=16"]],
+        compared: Some(Compared {
+            device: "ep0",
+            parameters: "enable_unsafe_tph=1",
+        }),
+        ..PARITY
+    },
+    Session {
+        name: "parity_edu",
+        about: "the same on QEMU's edu",
+        devices: &[],
+        qemu: &["-device", "edu"],
+        compared: Some(Compared {
+            device: "1234:11e8",
+            parameters: "",
+        }),
+        ..PARITY
+    },
+    Session {
+        name: "parity_nvme",
+        about: "the same on QEMU's NVMe drive",
+        devices: &[],
+        qemu: NVME,
+        compared: Some(Compared {
+            device: "1b36:0010",
+            parameters: "",
+        }),
+        ..PARITY
+    },
+    // A test has it move data in 1 GiB of memory, and from where nothing is mapped. It takes a
+    // while to pin that much: the time limits of the programs are for a machine that has nothing
+    // else to do.
+    Session {
+        name: "parity_igb",
+        about: "the same on QEMU's igb, which moves data",
+        devices: &[],
+        qemu: IGB,
+        compared: Some(Compared {
+            device: "8086:10c9",
+            parameters: "",
+        }),
+        memory: 3072,
+        ok_log: &["DMAR: .*fault"],
+        time_limit: Some(3600),
+        alone: true,
+        seconds: 600,
+        ..PARITY
+    },
+    Session {
+        name: "parity_differential",
+        about: "as same, but many more, and others each time",
+        programs: &["differential:--operations={operations} --seed={seed}"],
+        devices: &[PAIRS],
+        time_limit: Some(3600),
+        deadline: Some(1700),
+        by_name: Some("make test-parity runs it"),
+        seconds: 600,
+        ..DEFAULT
     },
     NESTED,
     Session {

@@ -11,7 +11,6 @@ use std::process::{Command, ExitStatus, Stdio};
 use anyhow::{Context, Result};
 
 use crate::ktap::Ktap;
-use crate::plan::Program;
 use crate::stop::Stop;
 
 /// The status of `selftests/run` if a signal ended QEMU and the guest has no result.
@@ -33,7 +32,7 @@ pub struct Run {
 /// What a virtual machine has left.
 #[derive(Debug)]
 pub struct Ended {
-    /// For each program of the session.
+    /// For each label of what was chosen.
     pub runs: Vec<Run>,
     /// The exit status of `selftests/run`.
     pub status: i32,
@@ -48,7 +47,8 @@ impl Ended {
     }
 }
 
-/// The output of all programs of a session, cut apart at the lines that `guest/session` prints.
+/// The output of all programs of a session, cut apart at the lines that `guest/session` and
+/// `guest/parity` print.
 struct Output {
     labels: Vec<String>,
     runs: Vec<Run>,
@@ -57,10 +57,10 @@ struct Output {
 }
 
 impl Output {
-    fn new(programs: &[Program]) -> Self {
+    fn new(labels: Vec<String>) -> Self {
         Self {
-            labels: programs.iter().map(Program::label).collect(),
-            runs: programs.iter().map(|_| Run::default()).collect(),
+            runs: labels.iter().map(|_| Run::default()).collect(),
+            labels,
             now: None,
         }
     }
@@ -98,7 +98,7 @@ impl Output {
 pub fn boot(
     run: &Path,
     arguments: &[String],
-    programs: &[Program],
+    labels: Vec<String>,
     errors: &Path,
     stop: &Stop,
     tell: impl Fn(String),
@@ -115,7 +115,7 @@ pub fn boot(
         .spawn()
         .with_context(|| format!("cannot start {}", run.display()))?;
     stop.add(child.id());
-    let mut output = Output::new(programs);
+    let mut output = Output::new(labels);
     let mut reader = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? != 0 {
@@ -157,13 +157,13 @@ mod tests {
 
     use signal_hook::consts::SIGTERM;
 
-    fn programs(labels: &[&str]) -> Vec<Program> {
-        labels.iter().map(|label| Program::parse(label)).collect()
+    fn labels(labels: &[&str]) -> Vec<String> {
+        labels.iter().map(|label| label.to_string()).collect()
     }
 
     #[test]
     fn output_is_cut_apart() {
-        let mut output = Output::new(&programs(&["table", "dropin:r66", "dropin:r67"]));
+        let mut output = Output::new(labels(&["table", "dropin:r66", "dropin:r67"]));
         for line in [
             "boot noise",
             "==> table",
@@ -196,8 +196,8 @@ mod tests {
         fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
         let arguments = ["--kernel".to_owned(), "x".to_owned()];
         let errors = dir.path().join("errors");
-        let programs = programs(&["table"]);
-        boot(&run, &arguments, &programs, &errors, stop, |_| ()).unwrap()
+        let labels = labels(&["table"]);
+        boot(&run, &arguments, labels, &errors, stop, |_| ()).unwrap()
     }
 
     fn boot_script(script: &str) -> Ended {
