@@ -62,11 +62,17 @@ pub fn logged(top: &Path, name: &str, command: &mut Command) -> Result<(bool, Pa
     Ok((good, log))
 }
 
-/// The test kernel's build tree.
-pub fn kernel(top: &Path, kernel: &str) -> Result<PathBuf> {
+/// Fails if there is no such test kernel.
+pub fn known(top: &Path, kernel: &str) -> Result<()> {
     if kernel != LEAN && !top.join(format!("kernel/config.{kernel}")).is_file() {
         bail!("no kernel {kernel}: there is no kernel/config.{kernel}");
     }
+    Ok(())
+}
+
+/// The test kernel's build tree.
+pub fn kernel(top: &Path, kernel: &str) -> Result<PathBuf> {
+    known(top, kernel)?;
     ask(top, "kernel", &[kernel])
 }
 

@@ -192,6 +192,10 @@ mod tests {
     /// Runs a session with this script in place of `selftests/run`: "boots" has as many lines as it
     /// was started before. What came of it, and how often it was started.
     fn go(script: &str) -> (Counts, Vec<String>, usize) {
+        try_go(script).unwrap()
+    }
+
+    fn try_go(script: &str) -> Result<(Counts, Vec<String>, usize)> {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path();
         let run = top.join("selftests/run");
@@ -239,10 +243,10 @@ mod tests {
             keep: false,
             stop: &Stop::default(),
         };
-        let Results { counts, notes, .. } = go.run(&[chosen]).unwrap();
+        let Results { counts, notes, .. } = go.run(&[chosen])?;
         assert!(fs::read_to_string(top.join("ktap/junit.xml")).is_ok());
         let boots = fs::read_to_string(top.join("boots")).unwrap();
-        (counts, notes, boots.lines().count())
+        Ok((counts, notes, boots.lines().count()))
     }
 
     #[test]
@@ -255,6 +259,18 @@ mod tests {
         // Once.
         let (counts, _, boots) = go("exit 120");
         assert_eq!((counts.line().as_str(), boots), ("0 passed, 2 failed", 2));
+    }
+
+    #[test]
+    fn a_full_disk() {
+        for file in ["life.table.ktap", "junit.xml"] {
+            let why = try_go(&format!("ln -s /dev/full ktap/{file}; all")).unwrap_err();
+            let text = format!("{why:#}");
+            assert!(
+                text.contains(&format!("ktap/{file}: No space left")),
+                "{text}"
+            );
+        }
     }
 
     #[test]

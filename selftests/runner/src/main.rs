@@ -132,6 +132,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         SESSIONS.iter().for_each(list);
         return Ok(ExitCode::SUCCESS);
     }
+    built::known(&setting.top, &arguments.kernel)?;
+    if let Some(module) = arguments.module.as_deref().filter(|one| !one.is_file()) {
+        bail!("no such file: {}", module.display());
+    }
     let plan = decide(&setting, &arguments)?;
     let others = plan.chosen.iter().find(|one| !one.session.vng);
     if let (Some(kdir), Some(other)) = (&setting.kdir, others) {
