@@ -29,6 +29,8 @@ pub struct Setting {
     pub kdir: Option<PathBuf>,
     /// The QEMU that boots a guest in the guest, if it is not the build root's own.
     pub nested_qemu: Option<PathBuf>,
+    /// The root that the clients come from, if it was made.
+    pub clients_root: Option<PathBuf>,
     /// Life cycles of each device.
     pub soak_cycles: u64,
     /// Seconds of everything at once.
@@ -110,8 +112,18 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     for device in session.devices.iter().copied().flatten() {
         arguments.option("device", device.replace("{most}", &most));
     }
+    let stage = setting.top.join("build/clients");
+    let root = setting.clients_root.as_deref().unwrap_or(Path::new(""));
     for argument in session.qemu {
-        arguments.option("qemu-arg", *argument);
+        let argument = argument.replace("{stage}", &stage.to_string_lossy());
+        arguments.option(
+            "qemu-arg",
+            argument.replace("{root}", &root.to_string_lossy()),
+        );
+    }
+    if session.clients {
+        arguments.option("dir", format!("{}/given:/given", stage.display()));
+        arguments.file(&guest.join("in-root"), None);
     }
     match session.firmware {
         Firmware::Known => (),
@@ -190,6 +202,9 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
         let qemu = setting.nested_qemu.as_ref();
         arguments.extend(qemu.map(|qemu| format!("NESTED_QEMU={}", qemu.display())));
         arguments.push("start".into());
+    }
+    if session.clients {
+        arguments.extend(["in-root".into(), "clients".into()]);
     }
     if let Some(compared) = session.compared {
         let parameters = format!("TPH_PARAMETERS={}", compared.parameters);

@@ -217,6 +217,7 @@ mod tests {
             top: top.to_owned(),
             ktap: top.join("ktap"),
             kdir: None,
+            clients_root: None,
             nested_qemu: None,
             soak_cycles: 1,
             soak_seconds: 1,

@@ -82,6 +82,9 @@ struct Arguments {
     /// the test modules are in build/own and build/selftests-modules-own, the programs are built
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kernel", "module"])]
     kdir: Option<PathBuf>,
+    /// The root of kernel/packages.clients, for the session clients
+    #[arg(long, value_name = "DIR")]
+    clients_root: Option<PathBuf>,
     /// Life cycles of each device in the session soak
     #[arg(long, value_name = "N", env = "TPH_SOAK_CYCLES", default_value_t = 20)]
     soak_cycles: u64,
@@ -124,6 +127,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         top,
         ktap,
         kdir: arguments.kdir.clone(),
+        clients_root: arguments.clients_root.clone(),
         nested_qemu: arguments.nested_qemu.clone(),
         soak_cycles: arguments.soak_cycles,
         soak_seconds: arguments.soak_seconds,
@@ -137,6 +141,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         bail!("no such file: {}", module.display());
     }
     let plan = decide(&setting, &arguments)?;
+    let client = plan.chosen.iter().find(|one| one.session.clients);
+    if let (Some(_), None, false) = (client, &setting.clients_root, arguments.list) {
+        bail!("selftests/clients makes what the session clients takes: run that");
+    }
     let others = plan.chosen.iter().find(|one| !one.session.vng);
     if let (Some(kdir), Some(other)) = (&setting.kdir, others) {
         bail!(

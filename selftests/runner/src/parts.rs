@@ -130,3 +130,38 @@ pub const NVME: &[&str] = &[
     "-device",
     "nvme,bus=parity,drive=disk,serial=parity",
 ];
+
+/// Two ports of igb on one wire; an NVMe drive; a device to pass on, whose DMA is translated as
+/// that of real ones; one that the kernel's selftests take; and the root that the clients are in.
+pub const CLIENTS: &[&str] = &[
+    "-device",
+    "pcie-root-port,id=rp-igb0,bus=pcie.0,addr=0x18,chassis=24,slot=24,x-speed=5",
+    "-netdev",
+    "hubport,id=net0,hubid=1",
+    "-device",
+    "igb,bus=rp-igb0,netdev=net0",
+    "-device",
+    "pcie-root-port,id=rp-igb1,bus=pcie.0,addr=0x19,chassis=25,slot=25,x-speed=5",
+    "-netdev",
+    "hubport,id=net1,hubid=1",
+    "-device",
+    "igb,bus=rp-igb1,netdev=net1",
+    "-device",
+    "pcie-root-port,id=rp-nvme,bus=pcie.0,addr=0x1a,chassis=26,slot=26,x-speed=5",
+    "-device",
+    "pcie-root-port,id=rp-passed,bus=pcie.0,addr=0x1b,chassis=27,slot=27,x-speed=5",
+    "-blockdev",
+    "driver=file,node-name=disk,filename={stage}/disk",
+    "-device",
+    "nvme,bus=rp-nvme,drive=disk,serial=clients",
+    "-fsdev",
+    "local,id=passed,path={stage}/passed,security_model=none,readonly=on",
+    "-device",
+    "virtio-9p-pci,fsdev=passed,mount_tag=passed,bus=rp-passed,disable-legacy=on,iommu_platform=on",
+    "-device",
+    "edu,addr=8",
+    "-fsdev",
+    "local,id=clients,path={root},security_model=none,readonly=on,multidevs=remap",
+    "-device",
+    "virtio-9p-pci,fsdev=clients,mount_tag=clients",
+];

@@ -141,11 +141,11 @@ fn all(sessions: &'static [Session], kernel: &str) -> Plan {
     Plan { chosen, left_out }
 }
 
-/// What `wanted` means in a session: the programs, or none; an error if it means the session and
-/// that is not run.
+/// What `wanted` means in a session, `placed` if it was said to be in this one: the programs, or
+/// none; an error if it means the session and that is not run.
 fn meant(
     session: &Session,
-    wanted: &str,
+    (placed, wanted): (bool, &str),
     (programs, less): &(Vec<Program>, Option<String>),
     names: &Names,
     tests_of: TestsOf,
@@ -153,10 +153,11 @@ fn meant(
     if wanted == session.name {
         return Ok(programs.clone());
     }
-    if names.is_session(wanted) {
+    // Of a place it is asked what there is in it, whatever else may have that name.
+    if !placed && names.is_session(wanted) {
         return Ok(Vec::new());
     }
-    if names.is_program(wanted) {
+    if names.has(session, wanted) || !placed && names.is_program(wanted) {
         let found: Vec<Program> = programs
             .iter()
             .filter(|p| p.name == wanted)
@@ -250,7 +251,7 @@ pub fn plan(
             if session.by_name.is_some() && only.is_none() && name != session.name {
                 continue;
             }
-            let programs = match meant(session, name, &offer, &names, tests_of) {
+            let programs = match meant(session, (only.is_some(), name), &offer, &names, tests_of) {
                 Ok(programs) => programs,
                 Err(why) => {
                     refused = Some(why);

@@ -46,6 +46,9 @@ pub struct Session {
     /// The programs are the kernel's own selftests of vfio, which run on this device under vfio-pci
     /// and then under vfio_tph.
     pub compared: Option<Compared>,
+    /// The guest has the root of kernel/packages.clients, by the share that `qemu` makes of `{root}`,
+    /// and what `selftests/clients` has put into `{stage}`.
+    pub clients: bool,
     /// Goes on for as many cycles and seconds as the caller says.
     pub storms: bool,
     /// What is run of it on a kernel with sanitizers.
@@ -125,6 +128,7 @@ pub const DEFAULT: Session = Session {
     vng: false,
     nested: false,
     compared: None,
+    clients: false,
     storms: false,
     sanitized: Sanitized::Whole,
     by_name: None,

@@ -622,6 +622,22 @@ pub const SESSIONS: &[Session] = &[
         seconds: 600,
         ..DEFAULT
     },
+    Session {
+        name: "clients",
+        about: "programs that know vfio-pci, on the kernel's and on this driver in its place",
+        programs: &["clients"],
+        devices: &[&["name=plain,tph=absent,msix=4"]],
+        qemu: CLIENTS,
+        memory: 2048,
+        append: "initcall_blacklist=vfio_pci_init",
+        in_place: true,
+        clients: true,
+        by_name: Some("make test-clients runs it"),
+        time_limit: Some(3500),
+        deadline: Some(900),
+        seconds: 600,
+        ..DEFAULT
+    },
     NESTED,
     Session {
         name: "guest",
