@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What is measured and what it is judged by: the lines that the program in the guest prints, and
-//! the one on the host reads.
+//! the one on the host reads. Between them stands KTAP, for the runner.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -143,10 +145,30 @@ impl Row {
         self.target(format!("<= peer / {factor}"), met)
     }
 
-    /// Prints it.
+    /// Prints it, and whether its target is met, as KTAP has it.
     pub fn print(&self) {
         print(&Line::Row(self.clone()));
+        if let Some(target) = &self.target {
+            let (operation, size, measure) = (&self.operation, &self.size, &self.measure);
+            let name = format!("{operation}, {size}: {measure} {}", target.text);
+            result(target.met, &name);
+        }
     }
+}
+
+/// Results printed so far.
+static RESULTS: AtomicUsize = AtomicUsize::new(0);
+
+fn result(good: bool, name: &str) {
+    let number = RESULTS.fetch_add(1, Ordering::Relaxed) + 1;
+    let word = if good { "ok" } else { "not ok" };
+    println!("{word} {number} {name}");
+}
+
+/// Prints that all was measured, and how many results there are: nobody knows before.
+pub fn end() {
+    result(true, "measured to the end");
+    println!("1..{}", RESULTS.load(Ordering::Relaxed));
 }
 
 /// One point of a plot.

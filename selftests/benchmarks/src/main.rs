@@ -18,10 +18,12 @@ mod table;
 mod time;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tph_selftests::bench::Bench;
 use tph_selftests::cpus;
+use tph_selftests::harness;
 use tph_selftests::pci::Bdf;
 
 /// Number of `VFIO_DEVICE_FEATURE`.
@@ -39,9 +41,13 @@ struct Arguments {
     /// Only lookups, for a VM with many CPUs
     #[arg(long)]
     lookups: bool,
-    /// Sizes in bytes of vfio_tph.ko and of vfio-pci's object: text, data and bss of each
+    /// Only compare sizes in bytes of vfio_tph.ko and of vfio-pci's object: text, data and bss of
+    /// each
     #[arg(long, num_args = 6, value_name = "BYTES")]
     module_sizes: Vec<u64>,
+    /// Longest time for all of it, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1400)]
+    deadline: u64,
 }
 
 fn main() -> ExitCode {
@@ -55,11 +61,18 @@ fn main() -> ExitCode {
             }
         };
     }
+    if !arguments.module_sizes.is_empty() {
+        memory::modules(&arguments.module_sizes);
+        return ExitCode::SUCCESS;
+    }
 
+    println!("KTAP version 1");
+    let _watchdog = harness::watch("bench", Duration::from_secs(arguments.deadline));
     let mut bench = Bench::new(&[]);
     let bench = &mut bench;
     if arguments.lookups {
         lookup::over_size(bench, cpus::present());
+        tph_bench::end();
         return ExitCode::SUCCESS;
     }
     table::in_capability(bench, !arguments.check);
@@ -73,10 +86,10 @@ fn main() -> ExitCode {
     dropin::all(bench);
     life::all(bench);
     if !arguments.check {
-        memory::modules(&arguments.module_sizes);
         memory::objects(bench);
         scale::devices(bench);
     }
     parallel::all(bench);
+    tph_bench::end();
     ExitCode::SUCCESS
 }

@@ -147,7 +147,7 @@ fn run_one(test: &Test, devices: &[Bdf]) -> Outcome {
 }
 
 /// Ends the process, and says which test it was, when `name` takes too long.
-fn watch(name: &'static str, deadline: Duration) -> mpsc::Sender<()> {
+pub fn watch(name: &'static str, deadline: Duration) -> mpsc::Sender<()> {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
         if wait.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {

@@ -152,6 +152,9 @@ pub fn all(
         let (good, _) = logged(top, "nested.log", &mut pack)?;
         ensure!(good, "there is no initramfs for the guest in the guest");
     }
+    if chosen.iter().any(|one| one.session.measures) {
+        benchmark(top)?;
+    }
     if chosen.iter().any(|one| one.session.compared.is_some()) {
         stock_selftests(top)?;
     }
@@ -159,6 +162,23 @@ pub fn all(
         ask(top, "module", &[&one.kernel, "TPH_MODULE_NAME=vfio-pci"])?;
     }
     Ok(built)
+}
+
+/// The program that measures.
+fn benchmark(top: &Path) -> Result<()> {
+    let source = fs::canonicalize(kernel(top, LEAN)?.join("source"))?;
+    say("CARGO", "benchmark");
+    // By way of a shell: cargo looks for .cargo/config.toml where it is started.
+    let mut build = Command::new("sh");
+    build
+        .args([
+            "-c",
+            "cd selftests && exec cargo build --release --locked -p tph-bench",
+        ])
+        .env("TPH_KERNEL_SRC", source);
+    let (good, _) = logged(top, "bench.log", &mut build)?;
+    ensure!(good, "the benchmark does not build");
+    Ok(())
 }
 
 /// The kernel's own selftests of vfio, which have to be those of the table.

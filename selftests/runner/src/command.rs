@@ -49,6 +49,9 @@ const MODULES: &[&str] = &[
     "vfio-pci",
 ];
 
+/// Where cargo leaves programs.
+const RELEASE: &str = "build/cargo/x86_64-unknown-linux-gnu/release";
+
 /// What an argument list is made of: options with a value each, then the command in the guest.
 struct Arguments(Vec<String>);
 
@@ -162,10 +165,14 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     }
     for program in &chosen.programs {
         let place = format!("/tests/{}", program.name);
-        let host = match (session.must_fail.is_empty(), session.compared) {
-            (true, None) => programs.clone(),
-            (true, Some(_)) => stock(&setting.top).join("out"),
-            (false, _) => setting.top.join("selftests/runner/wrong"),
+        let host = if session.measures {
+            setting.top.join(RELEASE)
+        } else if session.compared.is_some() {
+            stock(&setting.top).join("out")
+        } else if !session.must_fail.is_empty() {
+            setting.top.join("selftests/runner/wrong")
+        } else {
+            programs.clone()
         };
         arguments.file(&host.join(&program.name), Some(&place));
     }

@@ -141,8 +141,10 @@ fn failed(chosen: &Chosen, ended: &Ended) -> Vec<String> {
             .tests
             .iter()
             .filter(|test| test.outcome == Outcome::Failed);
-        names.extend(tests.map(|test| test.name.clone()));
-        if counts.failed != 0 && wrong.is_some() {
+        if chosen.session.has_tests() {
+            names.extend(tests.map(|test| test.name.clone()));
+        }
+        if counts.failed != 0 && (wrong.is_some() || !chosen.session.has_tests()) {
             names.push(program.name.clone());
         }
     }

@@ -257,8 +257,7 @@ fn list_tests(setting: &Setting, plan: &Plan) -> Result<ExitCode> {
         .filter(|one| one.session.must_fail.is_empty())
     {
         for program in &one.programs {
-            // The kernel's own do not say which tests they have.
-            if one.session.compared.is_some() {
+            if !one.session.has_tests() {
                 println!("{}/{}", one.session.name, program.name);
                 continue;
             }

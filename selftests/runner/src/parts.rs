@@ -165,3 +165,50 @@ pub const CLIENTS: &[&str] = &[
     "-device",
     "virtio-9p-pci,fsdev=clients,mount_tag=clients",
 ];
+
+/// What is measured, a root port each. Every other one of the eight has its table in MSI-X.
+pub const MEASURED: &[&str] = &[
+    "name=cap,entries=64,msix=4,slot=3",
+    "name=msix,tph=msix,msix=2048,slot=4",
+    "name=msix16,tph=msix,msix=16,slot=5",
+    "name=d0,entries=8,msix=8,slot=7",
+    "name=d1,tph=msix,msix=8,slot=8",
+    "name=d2,entries=8,msix=8,slot=9",
+    "name=d3,tph=msix,msix=8,slot=10",
+    "name=d4,entries=8,msix=8,slot=11",
+    "name=d5,tph=msix,msix=8,slot=12",
+    "name=d6,entries=8,msix=8,slot=13",
+    "name=d7,tph=msix,msix=8,slot=14",
+];
+
+/// And beside how many: 24 more of them, eight below a port, and one without TPH.
+pub const MANY: &[&str] = &[
+    "name=plain,tph=absent,slot=6",
+    "name=d8,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d9,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d10,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d11,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d12,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d13,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d14,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d15,entries=8,msix=4,bus=shared:group1,slot=15",
+    "name=d16,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d17,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d18,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d19,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d20,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d21,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d22,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d23,entries=8,msix=4,bus=shared:group2,slot=16",
+    "name=d24,entries=8,msix=4,bus=shared:group3,slot=17",
+    "name=d25,entries=8,msix=4,bus=shared:group3,slot=17",
+    "name=d26,entries=8,msix=4,bus=shared:group3,slot=17",
+    "name=d27,entries=8,msix=4,bus=shared:group3,slot=17",
+    "name=d28,entries=8,msix=4,bus=shared:group3,slot=17",
+    "name=d29,entries=8,msix=4,bus=shared:group3,slot=17",
+    "name=d30,entries=8,msix=4,bus=shared:group3,slot=17",
+    "name=d31,entries=8,msix=4,bus=shared:group3,slot=17",
+];
+
+/// Virtual nanoseconds are instructions.
+pub const INSTRUCTIONS: &[&str] = &["-icount", "shift=0,sleep=off"];

@@ -49,6 +49,9 @@ pub struct Session {
     /// The guest has the root of kernel/packages.clients, by the share that `qemu` makes of `{root}`,
     /// and what `selftests/clients` has put into `{stage}`.
     pub clients: bool,
+    /// The program is the one of `selftests/benchmarks`, whose tests are targets: they have no names
+    /// that it could be told.
+    pub measures: bool,
     /// Goes on for as many cycles and seconds as the caller says.
     pub storms: bool,
     /// What is run of it on a kernel with sanitizers.
@@ -129,6 +132,7 @@ pub const DEFAULT: Session = Session {
     nested: false,
     compared: None,
     clients: false,
+    measures: false,
     storms: false,
     sanitized: Sanitized::Whole,
     by_name: None,
@@ -138,6 +142,13 @@ pub const DEFAULT: Session = Session {
     seconds: 30,
     must_fail: &[],
 };
+
+impl Session {
+    /// Whether its programs know the names of their tests, and can be told which ones to run.
+    pub fn has_tests(&self) -> bool {
+        self.compared.is_none() && !self.measures
+    }
+}
 
 /// The kernel that is booted unless another one is asked for.
 pub const LEAN: &str = "lean";

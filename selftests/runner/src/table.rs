@@ -156,6 +156,25 @@ const VNG: Session = Session {
     ..DEFAULT
 };
 
+/// It runs one of its CPUs; the others are there to be looked up.
+const BENCH: Session = Session {
+    name: "bench_check",
+    about: "what it costs: numbers of accesses and instructions, which are exact",
+    programs: &["bench:--check"],
+    devices: &[MEASURED],
+    qemu: INSTRUCTIONS,
+    firmware: Firmware::File("bench.asl"),
+    cpus: 2,
+    append: "maxcpus=1",
+    measures: true,
+    by_name: Some("selftests/bench --check runs it"),
+    time_limit: Some(1500),
+    deadline: Some(1400),
+    alone: true,
+    seconds: 120,
+    ..DEFAULT
+};
+
 /// R65: the kernel's own selftests of vfio, on a device that has TPH in full: the driver has
 /// something to do besides being vfio-pci.
 const PARITY: Session = Session {
@@ -621,6 +640,25 @@ pub const SESSIONS: &[Session] = &[
         by_name: Some("make test-parity runs it"),
         seconds: 600,
         ..DEFAULT
+    },
+    BENCH,
+    Session {
+        name: "bench",
+        about: "all that is measured, also with many devices",
+        programs: &["bench"],
+        devices: &[MEASURED, MANY],
+        by_name: Some("make bench runs it"),
+        seconds: 400,
+        ..BENCH
+    },
+    Session {
+        name: "bench_lookups",
+        about: "lookups on a machine with many CPUs",
+        programs: &["bench:--lookups"],
+        devices: &[&["name=cap,entries=64,slot=3"]],
+        cpus: 64,
+        by_name: Some("make bench runs it"),
+        ..BENCH
     },
     Session {
         name: "clients",

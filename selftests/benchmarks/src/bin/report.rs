@@ -70,6 +70,9 @@ const PLOTS: [(&str, &str, &str, &str); 6] = [
     ),
 ];
 
+/// How lines of KTAP begin, and those that stand around a program.
+const FOR_THE_RUNNER: [&str; 6] = ["KTAP version", "1..", "ok ", "not ok ", "==> ", "<== "];
+
 fn number(value: f64) -> String {
     if value.fract().abs() < 0.05 {
         format!("{value:.0}")
@@ -219,6 +222,8 @@ fn run() -> Result<bool> {
         match parse(&line) {
             Some(Line::Row(row)) => rows.push(row),
             Some(Line::Point(point)) => points.push(point),
+            // What is said to the runner is none of ours.
+            None if FOR_THE_RUNNER.iter().any(|begin| line.starts_with(begin)) => (),
             None => notes.push(line),
         }
     }
