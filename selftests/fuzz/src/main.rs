@@ -32,6 +32,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use tph_selftests::bench::Bench;
+use tph_selftests::harness;
 use tph_selftests::kmsg;
 use tph_selftests::pci::Bdf;
 
@@ -63,6 +64,9 @@ struct Arguments {
     /// Also say which code of the module was reached
     #[arg(long)]
     kcov: bool,
+    /// Longest time for all of it, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    deadline: Option<u64>,
     /// Be the other process of a round
     #[arg(long, hide = true)]
     child: bool,
@@ -119,6 +123,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
 
+    let _watchdog = arguments
+        .deadline
+        .map(|seconds| harness::watch("fuzz", Duration::from_secs(seconds)));
     println!("KTAP version 1");
     let start = Instant::now();
     let sum = Tally::default();

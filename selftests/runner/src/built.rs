@@ -100,8 +100,8 @@ pub fn programs(setting: &Setting) -> Result<()> {
     Ok(())
 }
 
-/// What was built for a kernel of the caller's own, under the name of the test kernel in whose place
-/// it is.
+/// What was built for a kernel of the caller's own, under the name of the test kernel in whose
+/// place it is.
 fn own(top: &Path, kdir: &Path) -> HashMap<String, Built> {
     let own = Built {
         kernel: kdir.to_owned(),
@@ -152,8 +152,8 @@ pub fn all(
         let (good, _) = logged(top, "nested.log", &mut pack)?;
         ensure!(good, "there is no initramfs for the guest in the guest");
     }
-    if chosen.iter().any(|one| one.session.measures) {
-        benchmark(top)?;
+    for name in chosen.iter().filter_map(|one| one.session.package) {
+        package(top, name)?;
     }
     if chosen.iter().any(|one| one.session.compared.is_some()) {
         stock_selftests(top)?;
@@ -164,20 +164,16 @@ pub fn all(
     Ok(built)
 }
 
-/// The program that measures.
-fn benchmark(top: &Path) -> Result<()> {
+/// The programs of a package of the workspace that is not part of "all".
+fn package(top: &Path, name: &str) -> Result<()> {
     let source = fs::canonicalize(kernel(top, LEAN)?.join("source"))?;
-    say("CARGO", "benchmark");
+    say("CARGO", name);
     // By way of a shell: cargo looks for .cargo/config.toml where it is started.
     let mut build = Command::new("sh");
-    build
-        .args([
-            "-c",
-            "cd selftests && exec cargo build --release --locked -p tph-bench",
-        ])
-        .env("TPH_KERNEL_SRC", source);
-    let (good, _) = logged(top, "bench.log", &mut build)?;
-    ensure!(good, "the benchmark does not build");
+    let line = format!("cd selftests && exec cargo build --release --locked -p {name}");
+    build.args(["-c", &line]).env("TPH_KERNEL_SRC", source);
+    let (good, _) = logged(top, &format!("{name}.log"), &mut build)?;
+    ensure!(good, "{name} does not build");
     Ok(())
 }
 

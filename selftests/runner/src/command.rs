@@ -165,7 +165,7 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     }
     for program in &chosen.programs {
         let place = format!("/tests/{}", program.name);
-        let host = if session.measures {
+        let host = if session.package.is_some() {
             setting.top.join(RELEASE)
         } else if session.compared.is_some() {
             stock(&setting.top).join("out")

@@ -88,9 +88,12 @@ struct Arguments {
     /// Life cycles of each device in the session soak
     #[arg(long, value_name = "N", env = "TPH_SOAK_CYCLES", default_value_t = 20)]
     soak_cycles: u64,
-    /// Seconds of everything at once in that session
+    /// Seconds of everything at once in that session; seconds of the session fuzz
     #[arg(long, value_name = "N", env = "TPH_SOAK_SECONDS", default_value_t = 20)]
     soak_seconds: u64,
+    /// What the fuzzer is told in place of the seconds
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    fuzz: Option<String>,
     /// Operations in the session parity_differential
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     operations: u64,
@@ -219,19 +222,27 @@ fn decide(setting: &Setting, arguments: &Arguments) -> Result<Plan> {
         Some(seed) => seed,
         None => u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos()),
     };
-    let numbers = [("{operations}", arguments.operations), ("{seed}", seed)];
+    let fuzz = match &arguments.fuzz {
+        Some(fuzz) => fuzz.clone(),
+        None => format!("--seconds={}", arguments.soak_seconds),
+    };
+    let said = [
+        ("{operations}", arguments.operations.to_string()),
+        ("{seed}", seed.to_string()),
+        ("{fuzz}", fuzz),
+    ];
     let tests_of = |program: &plan::Program| {
         if built.get().is_none() {
             built::programs(setting)?;
             let _ = built.set(());
         }
         let mut program = program.clone();
-        program.fill_in(&numbers);
+        program.fill_in(&said);
         built::tests_of(&setting.top, &program)
     };
     let mut plan = plan::plan(SESSIONS, &arguments.kernel, &arguments.names, &tests_of)?;
     let programs = plan.chosen.iter_mut().flat_map(|one| &mut one.programs);
-    programs.for_each(|program| program.fill_in(&numbers));
+    programs.for_each(|program| program.fill_in(&said));
     let once = plan.chosen.clone();
     for number in 2..=arguments.repeat {
         plan.chosen.extend(once.iter().map(|one| Chosen {

@@ -26,13 +26,13 @@ impl Program {
         }
     }
 
-    /// Puts numbers in the place of their names.
-    pub fn fill_in(&mut self, numbers: &[(&str, u64)]) {
-        for argument in &mut self.arguments {
-            for (name, number) in numbers {
-                *argument = argument.replace(name, &number.to_string());
-            }
+    /// Puts what the caller says in the place of its names.
+    pub fn fill_in(&mut self, said: &[(&str, String)]) {
+        let mut text = self.arguments.join(" ");
+        for (name, words) in said {
+            text = text.replace(name, words);
         }
+        self.arguments = text.split_whitespace().map(str::to_owned).collect();
     }
 
     /// As it was parsed.

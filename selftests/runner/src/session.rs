@@ -43,15 +43,15 @@ pub struct Session {
     pub vng: bool,
     /// The guest has QEMU, from the build root, and the kernel and initramfs of a guest of its own.
     pub nested: bool,
-    /// The programs are the kernel's own selftests of vfio, which run on this device under vfio-pci
-    /// and then under vfio_tph.
+    /// The programs are the kernel's own selftests of vfio, which run on this device under
+    /// vfio-pci and then under vfio_tph.
     pub compared: Option<Compared>,
-    /// The guest has the root of kernel/packages.clients, by the share that `qemu` makes of `{root}`,
-    /// and what `selftests/clients` has put into `{stage}`.
+    /// The guest has the root of kernel/packages.clients, by the share that `qemu` makes of
+    /// `{root}`, and what `selftests/clients` has put into `{stage}`.
     pub clients: bool,
-    /// The program is the one of `selftests/benchmarks`, whose tests are targets: they have no names
-    /// that it could be told.
-    pub measures: bool,
+    /// The program is of this package of the workspace, and is not one of `selftests/tests`: its
+    /// results are targets, or rounds, which have no names that it could be told.
+    pub package: Option<&'static str>,
     /// Goes on for as many cycles and seconds as the caller says.
     pub storms: bool,
     /// What is run of it on a kernel with sanitizers.
@@ -132,7 +132,7 @@ pub const DEFAULT: Session = Session {
     nested: false,
     compared: None,
     clients: false,
-    measures: false,
+    package: None,
     storms: false,
     sanitized: Sanitized::Whole,
     by_name: None,
@@ -146,7 +146,7 @@ pub const DEFAULT: Session = Session {
 impl Session {
     /// Whether its programs know the names of their tests, and can be told which ones to run.
     pub fn has_tests(&self) -> bool {
-        self.compared.is_none() && !self.measures
+        self.compared.is_none() && self.package.is_none()
     }
 }
 

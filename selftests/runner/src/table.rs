@@ -166,7 +166,7 @@ const BENCH: Session = Session {
     firmware: Firmware::File("bench.asl"),
     cpus: 2,
     append: "maxcpus=1",
-    measures: true,
+    package: Some("tph-bench"),
     by_name: Some("selftests/bench --check runs it"),
     time_limit: Some(1500),
     deadline: Some(1400),
@@ -639,6 +639,24 @@ pub const SESSIONS: &[Session] = &[
         deadline: Some(1700),
         by_name: Some("make test-parity runs it"),
         seconds: 600,
+        ..DEFAULT
+    },
+    // Tables in the capability, one of which is lost in D3hot, and in MSI-X; one without TPH, which
+    // completes.
+    Session {
+        name: "fuzz",
+        about: "what a user can do, in any order, judged by a model",
+        programs: &["fuzz:{fuzz}"],
+        devices: &[&[
+            "name=cap,entries=64,completer=3,msix=4",
+            "name=caplost,entries=8,nosoftrst=0,completer=1,msix=4",
+            "name=msix,tph=msix,msix=16,completer=3",
+            "name=msixlost,tph=msix,msix=8,nosoftrst=0,extended=0",
+            "name=plain,tph=absent,completer=3,msix=4",
+        ]],
+        package: Some("tph-fuzz"),
+        storms: true,
+        by_name: Some("make fuzz runs it"),
         ..DEFAULT
     },
     BENCH,

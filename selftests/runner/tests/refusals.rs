@@ -159,7 +159,7 @@ fn a_full_disk() {
 }
 
 #[test]
-fn kernels_of_ones_own() {
+fn r92_kernels_that_are_refused() {
     let vng = |kdir: &str| {
         let mut command = script("vng");
         command.arg(kdir);
