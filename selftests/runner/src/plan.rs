@@ -122,9 +122,14 @@ fn on_kernel(session: &Session, kernel: &str) -> Result<(Vec<Program>, Option<St
 fn all(sessions: &'static [Session], kernel: &str) -> Plan {
     let mut chosen = Vec::new();
     let mut left_out = Vec::new();
+    // Many have one reason.
+    let mut named: Vec<(&str, Vec<&str>)> = Vec::new();
     for session in sessions {
         if let Some(why) = session.by_name {
-            left_out.push(format!("left out, as {why}: {}", session.name));
+            match named.iter_mut().find(|(reason, _)| *reason == why) {
+                Some((_, names)) => names.push(session.name),
+                None => named.push((why, vec![session.name])),
+            }
             continue;
         }
         match on_kernel(session, kernel) {
@@ -138,6 +143,9 @@ fn all(sessions: &'static [Session], kernel: &str) -> Plan {
             Err(why) => left_out.push(format!("left out: {why}")),
         }
     }
+    let line =
+        |(why, names): &(&str, Vec<&str>)| format!("left out, as {why}: {}", names.join(" "));
+    left_out.extend(named.iter().map(line));
     Plan { chosen, left_out }
 }
 

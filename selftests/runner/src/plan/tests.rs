@@ -48,6 +48,12 @@ const TABLE: &[Session] = &[
         ..DEFAULT
     },
     Session {
+        name: "rarer",
+        programs: &["killed"],
+        by_name: Some("it may abort"),
+        ..DEFAULT
+    },
+    Session {
         name: "wrong",
         programs: &["early", "table"],
         must_fail: &["FAILED"],
@@ -107,7 +113,7 @@ fn all_but_what_has_to_be_named() {
         [
             "left out: dropin is not run on debug: it leaks",
             "left out: plain boots a kernel of its own, never debug",
-            "left out, as it may abort: rare",
+            "left out, as it may abort: rare rarer",
             "left out, as its name is a word, too: r34"
         ]
     );
@@ -192,7 +198,7 @@ fn what_is_not_known() {
         decide("lean", &["nothing"]),
         [
             "error: nothing is neither a session nor a program nor in the name of a test; \
-          sessions: one dropin plain mended rare r34 wrong"
+          sessions: one dropin plain mended rare r34 rarer wrong"
         ]
     );
     assert_eq!(decide("lean", &["rare"]), ["rare lean killed"]);
