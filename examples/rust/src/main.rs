@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A driver would go on here; this one shows what is in force, and ends when its standard input
-//! does. Closing the device turns TPH off.
+//! does. Closing the device turns TPH off. Documentation/uapi.rst shows what stands between marks.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -24,14 +24,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map(|cpu| cpu.parse().map(Source::cpu))
         .collect::<Result<_, _>>()?;
 
+    // open:
     let device = Device::open(&address)?;
     let tph = Tph::of(&device)?;
     steer(&tph, &cpus)?;
+    // end
     println!("{address}: {}, {} entries", tph.control()?, cpus.len());
     io::copy(&mut io::stdin(), &mut io::sink())?;
     Ok(())
 }
 
+// steer:
 /// What a driver does at its start, and after each reset, which turns TPH off.
 fn steer(tph: &Tph<'_>, cpus: &[Source]) -> Result<(), Error> {
     tph.enable(StMode::InterruptVector, RequesterEnable::Standard)?;
@@ -48,3 +51,4 @@ fn steer(tph: &Tph<'_>, cpus: &[Source]) -> Result<(), Error> {
         result => result,
     }
 }
+// end of steer
