@@ -9,7 +9,8 @@
  *
  *   move QUEUE LCORE	lets another lcore poll a queue, and steers it there
  *   reset		resets the port, and steers all queues again
- *   show		says which lcore polls a queue, and how many packets it has had
+ *   show		says which lcore polls a queue, and how many packets each queue and
+ *			each lcore has had
  *
  * The device is bound to vfio_tph under the name that DPDK knows, vfio-pci.
  */
@@ -41,6 +42,8 @@ static struct queue {
 	_Atomic uint64_t packets;
 } queues[MAX_QUEUES];
 
+/* Packets that an lcore has taken, whatever queue they came from. */
+static _Atomic uint64_t taken[RTE_MAX_LCORE];
 static uint16_t port;
 static uint16_t count;
 static atomic_bool over;
@@ -54,6 +57,7 @@ static void poll_queue(uint16_t number)
 
 	rte_pktmbuf_free_bulk(burst, got);
 	queue->packets += got;
+	taken[rte_lcore_id()] += got;
 }
 
 static int poll_queues(__rte_unused void *argument)
@@ -128,6 +132,8 @@ static int command(const char *line)
 	for (number = 0; number < count; number++)
 		printf("queue %u: lcore %u, %" PRIu64 " packets\n", number,
 		       queues[number].owner, (uint64_t)queues[number].packets);
+	RTE_LCORE_FOREACH_WORKER(lcore)
+		printf("lcore %u: %" PRIu64 " packets\n", lcore, (uint64_t)taken[lcore]);
 	return 0;
 }
 

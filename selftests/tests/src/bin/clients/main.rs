@@ -305,9 +305,10 @@ fn steered(cpus: &[u32]) -> Vec<u16> {
 }
 
 /// examples/dpdk steers the vector of each receive queue to the lcore that polls it: at its start,
-/// when it moves one, and after a reset. The tags are the firmware's.
+/// when it moves one, and after a reset, all of it while packets of many flows come in from the
+/// other port. The tags are the firmware's.
 fn r90_examples_dpdk(_: &mut Bench) {
-    let [one, _] = ports();
+    let [one, other] = ports();
     let port = one.root_port().expect("a root port");
     root_port::set(&port, root_port::EXTENDED);
     {
@@ -325,23 +326,43 @@ fn r90_examples_dpdk(_: &mut Bench) {
         }
 
         let _loaded = Loaded::new(IN_PLACE, "");
-        bind(&[&one]);
-        let on = control(StMode::InterruptVector, Requester::Standard);
+        bind(&[&one, &other]);
+        let mut sender = Testpmd::start("0,2", &[&other], &["--forward-mode=flowgen"]);
+        sender.ask("start");
         let mut steer = Steer::start("0,1,3", &one);
-        supplied.assert_is(on, &steered(&[1, 3]));
-        assert_eq!(steer.tell("move 0 3"), "done");
-        supplied.assert_is(on, &steered(&[3, 3]));
-        assert_eq!(steer.tell("move 1 1"), "done");
-        supplied.assert_is(on, &steered(&[3, 1]));
-        assert_eq!([0, 1].map(|queue| steer.owner(queue)), [3, 1]);
-        for bad in ["move 2 1", "move 0 2", "move 0 0"] {
-            assert_eq!(steer.tell(bad), "Invalid argument", "{bad}");
+        let on = control(StMode::InterruptVector, Requester::Standard);
+        let polled_by = |steer: &mut Steer, lcores: [u32; 2]| {
+            supplied.assert_is(on, &steered(&lcores));
+            steer.wait_for_packets(&lcores);
+            supplied.assert_is(on, &steered(&lcores));
+        };
+        let mut lcores = [1, 3];
+        polled_by(&mut steer, lcores);
+        for round in 0..2 {
+            for (queue, lcore) in [(0, 3), (1, 1), (0, 1), (0, 3), (1, 3), (0, 1)] {
+                assert_eq!(steer.tell(&format!("move {queue} {lcore}")), "done");
+                lcores[queue] = lcore;
+                polled_by(&mut steer, lcores);
+            }
+            for bad in ["move 2 1", "move 0 2", "move 0 0"] {
+                assert_eq!(steer.tell(bad), "Invalid argument", "{bad}");
+            }
+            polled_by(&mut steer, lcores);
+            if round == 0 {
+                assert_eq!(steer.tell("reset"), "done");
+                polled_by(&mut steer, lcores);
+            }
         }
-        assert_eq!(steer.tell("reset"), "done");
-        supplied.assert_is(on, &steered(&[3, 1]));
+        let received: u64 = steer.show().queues.iter().sum();
+        let sent = sender.sent(0);
+        println!("# {received} packets received, {sent} sent");
+        assert!(received <= sent);
         steer.end();
         supplied.assert_is(0, &[0; ENTRIES as usize]);
+        sender.ask("stop");
+        sender.end();
         one.unbind();
+        other.unbind();
     }
     one.rediscover();
 }

@@ -2,10 +2,12 @@
 
 //! examples/dpdk: an application on DPDK that steers its queues.
 
+use std::collections::BTreeMap;
+
 use tph_selftests::pci::Bdf;
 
 use crate::root::{command, note, run, Shell};
-use crate::testpmd::EAL;
+use crate::testpmd::{EAL, PACKETS};
 
 /// Where selftests/clients has put it.
 const PROGRAM: &str = "/given/dpdk-steer";
@@ -22,6 +24,44 @@ pub fn refused(lcores: &str, bdf: &Bdf) -> String {
     let (said, succeeded) = run(PROGRAM, &arguments);
     assert!(!succeeded, "{said}");
     said
+}
+
+/// What it shows of its queues and lcores.
+pub struct Shown {
+    /// The lcore that polls each queue.
+    pub owners: Vec<u32>,
+    /// Packets of each queue.
+    pub queues: Vec<u64>,
+    /// Packets that each lcore has taken.
+    lcores: BTreeMap<u32, u64>,
+    said: String,
+}
+
+impl Shown {
+    /// Of lines like "queue 0: lcore 1, 4711 packets" and "lcore 1: 4711 packets".
+    fn parse(said: String) -> Self {
+        let (mut owners, mut queues, mut lcores) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for line in said.lines() {
+            let numbers: Vec<u64> = line
+                .split(|c: char| !c.is_ascii_digit())
+                .filter_map(|word| word.parse().ok())
+                .collect();
+            match numbers[..] {
+                [number, owner, packets] if number == queues.len() as u64 => {
+                    owners.push(owner as u32);
+                    queues.push(packets);
+                }
+                [lcore, packets] => drop(lcores.insert(lcore as u32, packets)),
+                _ => assert_eq!(line, "done", "{said}"),
+            }
+        }
+        Self {
+            owners,
+            queues,
+            lcores,
+            said,
+        }
+    }
 }
 
 /// A running one.
@@ -44,14 +84,35 @@ impl Steer {
         said.lines().last().unwrap_or_default().to_owned()
     }
 
-    /// The lcore that polls a queue.
-    pub fn owner(&mut self, queue: usize) -> u32 {
-        let said = self.0.ask("show");
-        note(&said);
-        let begins = format!("queue {queue}: lcore ");
-        let line = said.lines().find_map(|line| line.strip_prefix(&begins));
-        line.and_then(|line| line.split_once(", ")?.0.parse().ok())
-            .unwrap_or_else(|| panic!("no queue {queue}: {said}"))
+    /// What it shows.
+    pub fn show(&mut self) -> Shown {
+        Shown::parse(self.0.ask("show"))
+    }
+
+    /// Waits until each queue has had so many packets more, which the lcores in `owners` have
+    /// taken, and no other ones.
+    #[track_caller]
+    pub fn wait_for_packets(&mut self, owners: &[u32]) {
+        let before = self.show();
+        assert_eq!(before.owners, owners, "{}", before.said);
+        let more = |(now, then): (&u64, &u64)| now - then >= PACKETS;
+        let after = loop {
+            let now = self.show();
+            if now.queues.iter().zip(&before.queues).all(more) {
+                break now;
+            }
+        };
+        note(&after.said);
+        assert_eq!(after.owners, owners, "{}", after.said);
+        for (lcore, then) in before.lcores {
+            let taken = after.lcores[&lcore] - then;
+            let queues = owners.iter().filter(|&&owner| owner == lcore).count() as u64;
+            match queues {
+                // It has let go of them before "move" has returned.
+                0 => assert_eq!(taken, 0, "lcore {lcore}: {}", after.said),
+                _ => assert!(taken >= PACKETS * queues, "lcore {lcore}: {}", after.said),
+            }
+        }
     }
 
     /// Has it end.

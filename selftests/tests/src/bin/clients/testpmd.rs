@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! DPDK's testpmd on two ports that are wired to each other.
+//! DPDK's testpmd, on two ports that are wired to each other or on one of them.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use tph_selftests::vfio::{self, Device};
 use crate::root::{command, note, Shell, ROOT};
 
 /// Packets that have to come through before a port counts as one that works.
-const PACKETS: u64 = 1000;
+pub const PACKETS: u64 = 1000;
 
 /// What DPDK is told on a small machine: no huge pages, and no memory in excess of what a type 1
 /// container maps in pages of 4 KiB.
@@ -24,7 +24,7 @@ pub const EAL: [&str; 6] = [
     "--log-level=6",
 ];
 
-/// testpmd, with each port's packets forwarded to the other one.
+/// testpmd, which forwards each port's packets to the other one if not told otherwise.
 pub struct Testpmd(Shell);
 
 impl Testpmd {
@@ -69,6 +69,11 @@ impl Testpmd {
         said.split_once(&format!("{name}:"))
             .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok())
             .unwrap_or_else(|| panic!("no {name}: {said}"))
+    }
+
+    /// Packets that a port has sent.
+    pub fn sent(&mut self, port: usize) -> u64 {
+        self.counter(port, "TX-packets")
     }
 
     /// Waits until each port has sent and received so many packets more.
