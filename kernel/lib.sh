@@ -21,6 +21,10 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 # key FILE...: a short name for the contents of the files.
 key() { cat "$@" | sha256sum | cut -c1-16; }
 
+# has_compilers VARIANT: whether a test kernel is built by compilers of its own: there is a
+# root of its name.
+has_compilers() { [ -e "$here/config.$1" ] && [ -e "$here/packages.$1" ]; }
+
 # need_space DIR GIB: fails early, not in the middle of a build.
 need_space()
 {
