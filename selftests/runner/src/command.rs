@@ -184,7 +184,7 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
         arguments.file(&guest.join("parity"), None);
     }
     if session.nested {
-        arguments.file(&guest.join("nested/start"), None);
+        arguments.file(&guest.join("in-root"), None);
     }
     arguments.option("module", built.module.to_string_lossy());
     for module in MODULES {
@@ -208,7 +208,7 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
         ]);
         let qemu = setting.nested_qemu.as_ref();
         arguments.extend(qemu.map(|qemu| format!("NESTED_QEMU={}", qemu.display())));
-        arguments.push("start".into());
+        arguments.extend(["in-root".into(), "build-root".into()]);
     }
     if session.clients {
         arguments.extend(["in-root".into(), "clients".into()]);
