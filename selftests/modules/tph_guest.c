@@ -14,6 +14,9 @@
  *   tph	0 turns TPH off, 1 turns it on and programs all entries
  *   write	a vector: the device writes to memory with the tag of its entry,
  *		and raises it; comes back when the interrupt has come
+ *   control	Vector Control of all vectors in the MSI-X table, whose upper half
+ *		is the ST entry where the table is there. Takes "VECTOR VALUE" in hex.
+ *		For a driver with bad intent: no other one does such a thing
  *
  * A reset (file "reset") makes it let go of everything and start anew. With
  * the parameter keep=1 it leaves all as it is instead, and the PCI core
@@ -295,10 +298,49 @@ static ssize_t vectors_show(struct device *dev, struct device_attribute *attr, c
 }
 static DEVICE_ATTR_RO(vectors);
 
+static void __iomem *vector_control(struct tph_guest *guest, int vector)
+{
+	u32 table;
+
+	pci_read_config_dword(guest->pdev, guest->pdev->msix_cap + PCI_MSIX_TABLE, &table);
+	return guest->bar + (table & PCI_MSIX_TABLE_OFFSET) +
+	       vector * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL;
+}
+
+static ssize_t control_show(struct device *dev, struct device_attribute *attr, char *text)
+{
+	struct tph_guest *guest = dev_get_drvdata(dev);
+	int i, length = 0;
+
+	guard(mutex)(&guest->vectors_lock);
+	for (i = 0; i < guest->count; i++)
+		length += sysfs_emit_at(text, length, "%08x\n",
+					ioread32(vector_control(guest, i)));
+	return length;
+}
+
+static ssize_t control_store(struct device *dev, struct device_attribute *attr,
+			     const char *text, size_t size)
+{
+	struct tph_guest *guest = dev_get_drvdata(dev);
+	u32 value;
+	int i;
+
+	if (sscanf(text, "%d %x", &i, &value) != 2)
+		return -EINVAL;
+	guard(mutex)(&guest->vectors_lock);
+	if (i < 0 || i >= guest->count)
+		return -EINVAL;
+	iowrite32(value, vector_control(guest, i));
+	return size;
+}
+static DEVICE_ATTR_RW(control);
+
 static struct attribute *tph_guest_attrs[] = {
 	&dev_attr_vectors.attr,
 	&dev_attr_tph.attr,
 	&dev_attr_write.attr,
+	&dev_attr_control.attr,
 	NULL
 };
 ATTRIBUTE_GROUPS(tph_guest);
