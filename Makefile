@@ -66,11 +66,12 @@ test-clients: ## Run DPDK, QEMU, driverctl with this driver in vfio-pci's place 
 	@selftests/clients $(CLIENTS)
 
 # With QEMU=patched nothing in the guest is changed; QEMU is built first.
-test-guest: ## Let a guest in the virtual machine steer with its own kernel [QEMU=patched]
+test-guest: ## Let a guest in the virtual machine steer with its own kernel [QEMU=patched] [T=guest/r97]
 ifeq ($(QEMU),patched)
-	@qemu=$$(vmm/qemu/build) && selftests/test --ktap build/ktap-guest --nested-qemu "$$qemu" guest
+	@qemu=$$(vmm/qemu/build) && \
+		selftests/test --ktap build/ktap-guest --nested-qemu "$$qemu" $(or $(T),guest)
 else
-	@selftests/test --ktap build/ktap-guest guest
+	@selftests/test --ktap build/ktap-guest $(or $(T),guest)
 endif
 
 qemu: ## Build QEMU with our patch (20 minutes on 2 cores)
