@@ -25,6 +25,29 @@ key() { cat "$@" | sha256sum | cut -c1-16; }
 # root of its name.
 has_compilers() { [ -e "$here/config.$1" ] && [ -e "$here/packages.$1" ]; }
 
+# arch_of VARIANT: the architecture that a variant of the kernel is for, as make has it,
+# or nothing: it is this machine's.
+arch_of() { sed -n 's/^# ARCH=//p' "$here/config.$1" 2>/dev/null || :; }
+
+# lost_symbols FRAGMENT CONFIG: the lines of the fragment that do not stand in the result,
+# each symbol's last. Kconfig drops one whose dependencies do not hold without a word.
+lost_symbols()
+{
+	awk '
+		!match($0, /CONFIG_[A-Z0-9_]+/) || !/^(# )?CONFIG_/ { next }
+		{ symbol = substr($0, RSTART, RLENGTH) }
+		FILENAME == ARGV[1] { want[symbol] = $0; next }
+		{ have[symbol] = $0 }
+		END {
+			for (symbol in want) {
+				off = want[symbol] ~ /is not set$/
+				there = symbol in have
+				if (there ? want[symbol] != have[symbol] : !off)
+					print want[symbol]
+			}
+		}' "$@"
+}
+
 # need_space DIR GIB: fails early, not in the middle of a build.
 need_space()
 {
@@ -100,3 +123,8 @@ as_root()
 		die "run this as root, or install sudo"
 	fi
 }
+
+# kernel/kernel leaves a variant of another architecture to a script of its own.
+if [ "${0##*/}" = kernel ] && [ -n "$(arch_of "${1:-lean}")" ]; then
+	exec "$here/cross" "$@"
+fi
