@@ -37,8 +37,9 @@
  * it is told "free". One BAR at a time.
  *
  * One register at a time. Whoever writes it must be able to sleep, and does
- * hold no lock of the PCI core then: x86 has PCI_LOCKLESS_CONFIG. The write is
- * hooked in the ops of the host bridge, as tph_rp hooks the read.
+ * hold no lock of the PCI core then: x86 has PCI_LOCKLESS_CONFIG. Elsewhere writes
+ * are made under a spinlock, and no register can be chosen. The write is hooked in the
+ * ops of the host bridge, as tph_rp hooks the read.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -87,7 +88,7 @@ static int hold(struct pci_dev *pdev, int where, int size)
 {
 	struct pci_ops *ops = (struct pci_ops *)pci_find_host_bridge(pdev->bus)->ops;
 
-	if (hooked_ops && hooked_ops != ops)
+	if (!IS_ENABLED(CONFIG_PCI_LOCKLESS_CONFIG) || (hooked_ops && hooked_ops != ops))
 		return -EOPNOTSUPP;
 	if (atomic_read(&armed))
 		return -EBUSY;

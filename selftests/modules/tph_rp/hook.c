@@ -33,6 +33,7 @@
 #include <linux/uaccess.h>
 
 #include "tph_rp.h"
+#include "writable_ops.h"
 
 static LIST_HEAD(overrides);
 /* Held to change the list; who walks it for an access has RCU. */
@@ -40,6 +41,8 @@ DEFINE_MUTEX(overrides_lock);
 
 /* Written once, before the hooks go in, under overrides_lock. */
 static struct pci_ops *hooked_ops;
+/* The same, to write to. */
+static struct pci_ops *mapped_ops;
 static struct pci_ops original;
 
 static bool is_of(const struct override *override, int domain, u8 bus, u8 devfn)
@@ -89,12 +92,15 @@ static int hook(struct pci_bus *bus)
 	if (hooked_ops)
 		return hooked_ops == ops ? 0 : -EOPNOTSUPP;
 
+	mapped_ops = map_ops(ops);
+	if (!mapped_ops)
+		return -ENOMEM;
 	hooked_ops = ops;
 	original = *ops;
 	/* Who gets to the read hook finds the original. */
-	smp_store_release(&ops->read, hooked_read);
+	smp_store_release(&mapped_ops->read, hooked_read);
 	/* And who gets to the other one. */
-	smp_store_release(&ops->write, hooked_write);
+	smp_store_release(&mapped_ops->write, hooked_write);
 	return 0;
 }
 
@@ -230,8 +236,9 @@ static void __exit tph_rp_exit(void)
 	debugfs_remove(debugfs);
 
 	if (hooked_ops) {
-		WRITE_ONCE(hooked_ops->read, original.read);
-		WRITE_ONCE(hooked_ops->write, original.write);
+		WRITE_ONCE(mapped_ops->read, original.read);
+		WRITE_ONCE(mapped_ops->write, original.write);
+		unmap_ops(mapped_ops);
 		/* Somebody may have been preempted anywhere in a hook. */
 		synchronize_rcu_tasks();
 		synchronize_rcu();
