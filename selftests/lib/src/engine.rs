@@ -2,7 +2,8 @@
 
 //! The DMA engine of the emulated endpoint, driven as its driver would: by the registers in BAR0.
 
-use std::thread;
+use std::sync::{LazyLock, Once};
+use std::{fs, thread};
 
 use tph_protocol::registers::*;
 use tph_protocol::{Tag, TlpHint};
@@ -10,6 +11,12 @@ use tph_uapi::pci_regs::{PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY};
 
 use crate::skip;
 use crate::vfio::Device;
+
+/// Whether interrupts go by an ITS, which asks who raises them: any of them, as the kernel names it.
+static BY_ITS: LazyLock<bool> = LazyLock::new(|| {
+    let interrupts = fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
+    interrupts.contains("ITS-")
+});
 
 /// Where a request has its tag from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +71,16 @@ impl<'a> Engine<'a> {
         self.set(RESET_ITSELF, what);
     }
 
-    /// Raises an MSI-X vector.
+    /// Raises an MSI-X vector. Behind an ITS the kernel does so in the device's place: QEMU forgets
+    /// whose write it is that comes from an emulated endpoint, and its ITS takes it for another
+    /// device's.
     #[track_caller]
     pub fn interrupt(&self, vector: u16) {
+        if *BY_ITS {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| println!("# vectors are raised by the kernel, not by the endpoint"));
+            return self.device.trigger_msix(vector).expect("SET_IRQS");
+        }
         self.set(INDEX, vector.into());
         self.run(command::INTERRUPT);
     }

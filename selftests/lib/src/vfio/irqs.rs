@@ -69,6 +69,12 @@ impl Device {
         )
     }
 
+    /// Has the kernel signal the event of an MSI-X vector, as if the vector had been raised.
+    pub fn trigger_msix(&self, vector: u16) -> Result<(), Errno> {
+        let flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
+        self.set_irqs_raw(flags, VFIO_PCI_MSIX_IRQ_INDEX, vector.into(), 1, &[])
+    }
+
     /// Frees all interrupts of an index.
     pub fn free_irqs(&self, index: u32) -> Result<(), Errno> {
         let flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
