@@ -13,7 +13,7 @@ use anyhow::{bail, ensure, Context, Result};
 use crate::command::{self, Built, Setting};
 use crate::parts::STOCK;
 use crate::plan::{Chosen, Program};
-use crate::session::LEAN;
+use crate::session::{on_arm64, LEAN};
 
 /// Says what goes on, as the scripts do.
 pub fn say(what: &str, more: &str) {
@@ -85,18 +85,29 @@ pub fn module(top: &Path, kernel: &str) -> Result<PathBuf> {
 /// headers are lean's, or all would be built again where these differ. Who has a kernel of their
 /// own does not have to build lean for that.
 pub fn programs(setting: &Setting) -> Result<()> {
+    make(setting, "kselftests and endpoint", "selftests.log", &[])
+}
+
+/// The programs that run in a guest of arm64. Those of this machine say which tests there are.
+pub fn programs_for_arm64(setting: &Setting) -> Result<()> {
+    let log = "selftests-arm64.log";
+    make(setting, "kselftests for arm64", log, &["ARCH=arm64"])
+}
+
+fn make(setting: &Setting, what: &str, log: &str, arguments: &[&str]) -> Result<()> {
     let top = setting.top.as_path();
     let build = match &setting.kdir {
         Some(kdir) => kdir.clone(),
         None => kernel(top, LEAN)?,
     };
     let source = fs::canonicalize(build.join("source")).or_else(|_| fs::canonicalize(&build))?;
-    say("CARGO", "kselftests and endpoint");
+    say("CARGO", what);
     let mut make = Command::new("make");
     make.args(["-C", "selftests", "all"])
+        .args(arguments)
         .env("TPH_KERNEL_SRC", source);
-    let (good, _) = logged(top, "selftests.log", &mut make)?;
-    ensure!(good, "the kselftests do not build");
+    let (good, _) = logged(top, log, &mut make)?;
+    ensure!(good, "the {what} do not build");
     Ok(())
 }
 
@@ -121,6 +132,9 @@ pub fn all(
 ) -> Result<HashMap<String, Built>> {
     let top = &setting.top;
     programs(setting)?;
+    if chosen.iter().any(|one| on_arm64(&one.kernel)) {
+        programs_for_arm64(setting)?;
+    }
     if let Some(kdir) = &setting.kdir {
         return Ok(own(top, kdir));
     }

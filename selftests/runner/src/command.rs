@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::plan::Chosen;
-use crate::session::{most_vectors, sanitizes, Firmware};
+use crate::session::{most_vectors, on_arm64, sanitizes, Firmware};
 
 /// What is built for one kernel.
 #[derive(Clone, Debug)]
@@ -103,7 +103,11 @@ pub fn logs(chosen: &Chosen, setting: &Setting) -> PathBuf {
 /// The arguments of `selftests/run`.
 pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<String> {
     let session = chosen.session;
-    let programs = setting.top.join("build/selftests");
+    let arm64 = on_arm64(&chosen.kernel);
+    let programs = setting.top.join(match arm64 {
+        true => "build/selftests-arm64",
+        false => "build/selftests",
+    });
     let guest = setting.top.join("selftests/guest");
     let (time_limit, deadline) = limits(chosen, setting);
     let mut arguments = Arguments(Vec::new());
@@ -127,6 +131,16 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     if session.clients {
         arguments.option("dir", format!("{}/given:/given", stage.display()));
         arguments.file(&guest.join("in-root"), None);
+    }
+    // The IOMMU of real machines of arm64 is not for the emulated endpoints: QEMU does not tell
+    // them what it maps.
+    match (session.iommu, arm64 && session.devices.is_empty()) {
+        (false, _) => arguments.option("iommu", "none"),
+        (true, true) => arguments.option("iommu", "smmuv3"),
+        (true, false) => (),
+    }
+    if arm64 && session.gicv2m {
+        arguments.option("msi", "gicv2m");
     }
     match session.firmware {
         Firmware::Known => (),

@@ -5,7 +5,7 @@
 use anyhow::{bail, Result};
 
 use crate::compared::DRIVERS;
-use crate::session::{patched, sanitizes, Sanitized, Session, LEAN};
+use crate::session::{on_arm64, patched, sanitizes, Session, Share, LEAN};
 
 /// A program of a session, and what it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct Chosen {
     pub kernel: String,
     /// What is run of it.
     pub programs: Vec<Program>,
-    /// What is left out on a kernel with sanitizers, and why.
+    /// What is left out on a kernel that is special, and why.
     pub less: Option<String>,
 }
 
@@ -100,13 +100,15 @@ fn on_kernel(session: &Session, kernel: &str) -> Result<(Vec<Program>, Option<St
         bail!("{name} is not run on {kernel}: {why}");
     }
     let whole = session.programs.iter().copied();
-    if !sanitizes(kernel) {
-        return Ok((whole.map(Program::parse).collect(), None));
-    }
-    match session.sanitized {
-        Sanitized::Whole => Ok((whole.map(Program::parse).collect(), None)),
-        Sanitized::Not(why) => bail!("{name} is not run on {kernel}: {why}"),
-        Sanitized::Less {
+    let share = match (sanitizes(kernel), on_arm64(kernel)) {
+        (true, _) => session.sanitized,
+        (_, true) => session.arm64,
+        _ => Share::Whole,
+    };
+    match share {
+        Share::Whole => Ok((whole.map(Program::parse).collect(), None)),
+        Share::Not(why) => bail!("{name} is not run on {kernel}: {why}"),
+        Share::Less {
             program,
             instead,
             why,

@@ -54,8 +54,15 @@ pub struct Session {
     pub package: Option<&'static str>,
     /// Goes on for as many cycles and seconds as the caller says.
     pub storms: bool,
+    /// The machine has an IOMMU.
+    pub iommu: bool,
+    /// On arm64 its interrupts do not go by the ITS, by which those that an endpoint raises get
+    /// lost. There are 64 of them then.
+    pub gicv2m: bool,
     /// What is run of it on a kernel with sanitizers.
-    pub sanitized: Sanitized,
+    pub sanitized: Share,
+    /// What is run of it on arm64.
+    pub arm64: Share,
     /// Why it is not part of a run of all, if it is not.
     pub by_name: Option<&'static str>,
     /// The longest time for the whole machine in seconds, if it is not the same as ever.
@@ -91,10 +98,10 @@ pub enum Firmware {
     File(&'static str),
 }
 
-/// What is run of a session on a kernel with sanitizers. Tests of what only the kernel can get
-/// wrong are left whole.
+/// What is run of a session on a kernel that is special. With sanitizers, tests of what only the
+/// kernel can get wrong are left whole.
 #[derive(Clone, Copy)]
-pub enum Sanitized {
+pub enum Share {
     /// All of it.
     Whole,
     /// All but a program, in whose place there is another one, or none.
@@ -134,7 +141,10 @@ pub const DEFAULT: Session = Session {
     clients: false,
     package: None,
     storms: false,
-    sanitized: Sanitized::Whole,
+    iommu: true,
+    gicv2m: false,
+    sanitized: Share::Whole,
+    arm64: Share::Whole,
     by_name: None,
     time_limit: None,
     deadline: None,
@@ -156,6 +166,11 @@ pub const LEAN: &str = "lean";
 /// Whether a kernel looks for errors in memory, locking and races, and takes its time for it.
 pub fn sanitizes(kernel: &str) -> bool {
     kernel == "debug" || kernel == "kcsan"
+}
+
+/// Whether a kernel is for arm64; all others are for x86-64.
+pub fn on_arm64(kernel: &str) -> bool {
+    kernel.starts_with("arm64")
 }
 
 /// Whether a kernel has kernel/patches.

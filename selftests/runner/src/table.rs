@@ -3,7 +3,7 @@
 //! The table of all sessions.
 
 use crate::parts::*;
-use crate::session::{Compared, Firmware, Sanitized, Session, DEFAULT};
+use crate::session::{Compared, Firmware, Session, Share, DEFAULT};
 
 const POWER: Session = Session {
     name: "power",
@@ -21,6 +21,11 @@ const POWER: Session = Session {
     cpus: 8,
     append: "pcie_port_pm=force",
     seconds: 110,
+    arm64: Share::Less {
+        program: "waits",
+        instead: None,
+        why: "it holds up config accesses, which are made under a spinlock there",
+    },
     ..DEFAULT
 };
 
@@ -54,7 +59,8 @@ const PARAMETERS: Session = Session {
     devices: &[PARAMETERS_DEVICES],
     qemu: IGB_EDU_VGA,
     append: "initcall_blacklist=vfio_pci_init",
-    sanitized: Sanitized::Not(LOOKS_LIKE_A_LEAK),
+    sanitized: Share::Not(LOOKS_LIKE_A_LEAK),
+    arm64: Share::Not("its devices are those of a PC"),
     ..SRIOV
 };
 
@@ -141,6 +147,7 @@ const NESTED: Session = Session {
     time_limit: Some(1900),
     deadline: Some(900),
     seconds: 300,
+    arm64: Share::Not("the guest in the guest is one of x86-64"),
     ..DEFAULT
 };
 
@@ -151,7 +158,8 @@ const VNG: Session = Session {
     programs: &["interface", "gate"],
     devices: &[COMMON],
     vng: true,
-    sanitized: Sanitized::Not("virtme-ng boots every kernel alike"),
+    sanitized: Share::Not("virtme-ng boots every kernel alike"),
+    arm64: Share::Not("virtme-ng's guest has the files of this machine"),
     seconds: 80,
     ..DEFAULT
 };
@@ -168,6 +176,7 @@ const BENCH: Session = Session {
     append: "maxcpus=1",
     package: Some("tph-bench"),
     by_name: Some("selftests/bench --check runs it"),
+    arm64: Share::Not("it was not tried there"),
     time_limit: Some(1500),
     deadline: Some(1400),
     alone: true,
@@ -189,6 +198,7 @@ const PARITY: Session = Session {
     memory: 1024,
     time_limit: Some(1800),
     by_name: Some("make test-parity runs it"),
+    arm64: Share::Not("it was not tried there"),
     seconds: 60,
     ..DEFAULT
 };
@@ -198,7 +208,7 @@ const WRONG: Session = Session {
     name: "wrong",
     about: "programs that fail on purpose",
     programs: &["early", "plan", "skips", "status"],
-    sanitized: Sanitized::Not("the runner judges alike on every kernel"),
+    sanitized: Share::Not("the runner judges alike on every kernel"),
     seconds: 10,
     must_fail: &[
         "early 1 passed 1 failed 0 skipped",
@@ -209,6 +219,7 @@ const WRONG: Session = Session {
         "FAILED: nothing but skips",
         "FAILED: status 3",
     ],
+    arm64: Share::Not("the runner judges alike on every kernel"),
     ..DEFAULT
 };
 
@@ -233,7 +244,7 @@ pub const SESSIONS: &[Session] = &[
         about: "what an administrator does, by the command line",
         programs: &["admin"],
         devices: &[COMMON],
-        sanitized: Sanitized::Less {
+        sanitized: Share::Less {
             program: "admin",
             instead: Some("admin:holds"),
             why: "the calls of a command are those that other programs make",
@@ -277,7 +288,7 @@ pub const SESSIONS: &[Session] = &[
         devices: &[COMMON, PAIR_IN_MSIX, SWITCH],
         cpus: 8,
         ok_log: &[AER_INJECT],
-        sanitized: Sanitized::Less {
+        sanitized: Share::Less {
             program: "cost",
             instead: None,
             why: "the driver's accesses are the same on every kernel",
@@ -300,6 +311,7 @@ pub const SESSIONS: &[Session] = &[
         ],
         // For one of which firmware has no answer.
         cpus: 8,
+        gicv2m: true,
         ..DEFAULT
     },
     Session {
@@ -313,12 +325,13 @@ pub const SESSIONS: &[Session] = &[
             &["name=lost,tph=msix,msix=16,nosoftrst=0"],
         ],
         serial_control: true,
-        sanitized: Sanitized::Less {
+        sanitized: Share::Less {
             program: "sleep",
             instead: Some("sleep:r86_suspend_to_idle"),
             why: "the others take minutes each, and go the same way",
         },
         seconds: 100,
+        arm64: Share::Not("the firmware of that machine knows no sleep"),
         ..DEFAULT
     },
     // One of each kind of table, alone and on one bus; one with all vectors that there can be.
@@ -366,7 +379,7 @@ pub const SESSIONS: &[Session] = &[
         about: "random operations under vfio-pci and vfio_tph",
         programs: &["differential"],
         devices: &[PAIRS],
-        sanitized: Sanitized::Less {
+        sanitized: Share::Less {
             program: "differential",
             instead: Some("differential:--operations=2000"),
             why: "2,000 operations in place of 10,000, for time",
@@ -493,6 +506,7 @@ pub const SESSIONS: &[Session] = &[
         devices: &[COMMON],
         append: "pci=nommconf",
         seconds: 15,
+        arm64: Share::Not("config space is never reached in another way there"),
         ..DEFAULT
     },
     Session {
@@ -500,7 +514,7 @@ pub const SESSIONS: &[Session] = &[
         about: "a machine without an IOMMU",
         programs: &["dropin:without_an_iommu"],
         devices: &[COMMON],
-        append: "intel_iommu=off",
+        iommu: false,
         seconds: 15,
         ..DEFAULT
     },
@@ -550,6 +564,7 @@ pub const SESSIONS: &[Session] = &[
         devices: &[CAP, M16],
         image: Some("boot/bzImage"),
         memory: 1024,
+        arm64: Share::Not("it changes an image of x86-64"),
         ..DEFAULT
     },
     VNG,
@@ -657,6 +672,7 @@ pub const SESSIONS: &[Session] = &[
         package: Some("tph-fuzz"),
         storms: true,
         by_name: Some("make fuzz runs it"),
+        arm64: Share::Not("it was not tried there"),
         ..DEFAULT
     },
     BENCH,
@@ -689,6 +705,7 @@ pub const SESSIONS: &[Session] = &[
         in_place: true,
         clients: true,
         by_name: Some("make test-clients runs it"),
+        arm64: Share::Not("it was not tried there"),
         time_limit: Some(3500),
         deadline: Some(900),
         seconds: 600,

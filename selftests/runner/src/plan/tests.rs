@@ -10,17 +10,23 @@ const TABLE: &[Session] = &[
     Session {
         name: "one",
         programs: &["table", "cost", "dropin:r66"],
-        sanitized: Sanitized::Less {
+        sanitized: Share::Less {
             program: "cost",
             instead: None,
             why: "for time",
+        },
+        arm64: Share::Less {
+            program: "table",
+            instead: Some("table:r9"),
+            why: "it is x86's",
         },
         ..DEFAULT
     },
     Session {
         name: "dropin",
         programs: &["dropin:--seed=1", "table"],
-        sanitized: Sanitized::Not("it leaks"),
+        sanitized: Share::Not("it leaks"),
+        arm64: Share::Not("it has no such device"),
         ..DEFAULT
     },
     Session {
@@ -117,6 +123,16 @@ fn all_but_what_has_to_be_named() {
             "left out, as its name is a word, too: r34"
         ]
     );
+}
+
+#[test]
+fn arm64_has_a_share_of_its_own() {
+    for kernel in ["arm64", "arm64-64k"] {
+        let one = format!("one {kernel} table:r9 cost dropin:r66");
+        assert_eq!(decide(kernel, &["one"]), [one]);
+        let refused = format!("error: dropin is not run on {kernel}: it has no such device");
+        assert_eq!(decide(kernel, &["dropin"]), [refused]);
+    }
 }
 
 #[test]
@@ -246,8 +262,10 @@ fn the_table_is_whole() {
         if let crate::session::Firmware::File(file) = session.firmware {
             assert!(top.join("selftests/guest").join(file).is_file(), "{name}");
         }
-        if let Sanitized::Less { program, .. } = session.sanitized {
-            assert!(session.programs.contains(&program), "{name}: no {program}");
+        for share in [session.sanitized, session.arm64] {
+            if let Share::Less { program, .. } = share {
+                assert!(session.programs.contains(&program), "{name}: no {program}");
+            }
         }
     }
     // No program is forgotten.
