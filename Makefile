@@ -4,7 +4,8 @@
 # test kernel is built in the build root, a Debian of its own in a cache outside
 # the checkout (kernel/root): nothing has to be installed by hand.
 
-KERNEL ?= lean
+# Said with ARCH=; kernel developers may have one in the environment.
+KERNEL ?= $(if $(filter command line,$(origin ARCH)),$(patsubst x86%,lean,$(ARCH)),lean)
 KDIR ?=
 BDF ?=
 DEVICES ?=
@@ -23,8 +24,8 @@ endif
 	test-clients test-guest qemu host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt] [KDIR=/path] [AS=vfio-pci] [T=NAME]' \
-		'[BDF=0000:01:00.0] [V=1]'
+	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt|newest|arm64] [ARCH=arm64]' \
+		'[KDIR=/path] [AS=vfio-pci] [T=NAME] [BDF=0000:01:00.0] [V=1]'
 	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
 all: modules
