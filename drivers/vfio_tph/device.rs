@@ -45,8 +45,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc, //
     },
@@ -149,15 +151,17 @@ impl Terms {
 
     /// Whether there is a guest, whose tags are virtual.
     pub(crate) fn has_guest(&self) -> bool {
-        self.has_guest.load(Relaxed)
+        // ORDERING: With `set_guest`: whoever sees the guest also sees what was set before.
+        self.has_guest.load(Acquire)
     }
 
-    /// There is a guest from now on, or none. The session is locked.
+    /// There is a guest from now on, or none; its spans are there already. The session is locked.
     pub(crate) fn set_guest(&self, there: bool) {
         if there {
             self.had_guest.store(true, Relaxed);
         }
-        self.has_guest.store(there, Relaxed);
+        // ORDERING: With `has_guest`: a write is taken apart by both, the guest's part first.
+        self.has_guest.store(there, Release);
     }
 
     /// Whether writes to a byte of config space never reach vfio-pci-core.
