@@ -352,9 +352,11 @@ impl<T: Hooks> Device<T> {
         if is_open && !bus::is_in_d0(self.vdev.pci()) {
             self.vdev.power_up();
         }
+        // Before the session's lock is taken: who opens the device before that is found open, and
+        // who does after it finds this.
+        self.data.is_shut_down();
         // SAFETY: The caller holds the device lock.
         unsafe { self.with_memory(|open, reset| self.data.shutdown(open, reset)) };
-        self.data.is_shut_down();
     }
 
     /// Runs `f` on the device if it is open, with its memory.
