@@ -236,6 +236,7 @@ impl Driver for VfioTph {
         let completer = completer(pdev);
         let mut offered = None;
         let mut findings = None;
+        let mut entries = 0;
 
         let mut owners = None;
         let (mut tph, tph_at) = if let Some(requester) = Requester::new(pdev) {
@@ -251,6 +252,9 @@ impl Driver for VfioTph {
                 above,
                 ..findings_of(self.allowed)
             });
+            entries = found
+                .entries_in_capability()
+                .max(found.vectors_in_table());
             self.warn_of_size(pdev, &found);
             let mut tph = tph_of(&found, owners, requester.offset())?;
             events::open(&mut tph, opening);
@@ -270,8 +274,15 @@ impl Driver for VfioTph {
         };
 
         let mut map = sysfs::map_of(&self.files.visible().vcpus.lock())?;
-        let shown = show(&mut offered, map.is_some(), opening, owners, tph_at)?;
-        let guest_fits = shown.guest.is_some();
+        let shown = show(
+            &mut offered,
+            entries,
+            map.is_some(),
+            opening,
+            owners,
+            tph_at,
+        )?;
+        let guest_fits = shown.has_room;
         let terms = self.terms(opening.vdev(), offered, completer, shown, tph.as_ref());
         if let Some(tph) = &mut tph {
             if tph.place() == Place::Msix && terms.unmappable.is_none() {
@@ -663,12 +674,16 @@ struct Shown {
     kept: KBox<ByteSet>,
     /// What a guest is shown, whether or not there is one already.
     guest: Option<GuestTerms>,
+    /// Whether there would be room for a guest under any policy, with a map.
+    has_room: bool,
 }
 
 /// Shows the capability to the user, if there is something on offer, and hides all others.
-/// `has_map`: there is a guest already. `owners`, and `found`, are those of a device that has one.
+/// `has_map`: there is a guest already. `entries`: how many hardware has. `owners`, and `found`, are
+/// those of a device that has one.
 fn show(
     offered: &mut Option<Offered>,
+    entries: u16,
     has_map: bool,
     opening: &mut Opening<'_>,
     owners: Option<Owners>,
@@ -681,6 +696,7 @@ fn show(
     };
     let mut kept = KBox::new(ByteSet::EMPTY, GFP_KERNEL)?;
     let mut guest = None;
+    let mut has_room = false;
     let pdev = opening.pci();
     let power = power_state(opening.vdev());
     let (map, space) = opening.config();
@@ -689,6 +705,9 @@ fn show(
         let at = found.map(|found| found.offset);
         let owners = owners.unwrap_or_else(|| find_owners(pdev, at));
         let offer = offered.as_ref().map(|offered| &offered.offer);
+        has_room = found.is_some_and(|found| {
+            placement::has_room(map, space, &owners, found, entries)
+        });
         let placed = placement::place(map, space, &owners, found, offer, has_map);
         let shows = match &placed {
             Some(placed) if has_map => placed.show(map, space, &owners, &mut kept),
@@ -707,5 +726,9 @@ fn show(
             power,
         });
     }
-    Ok(Shown { kept, guest })
+    Ok(Shown {
+        kept,
+        guest,
+        has_room,
+    })
 }

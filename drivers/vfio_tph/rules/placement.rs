@@ -86,6 +86,21 @@ pub(crate) fn place(
     })
 }
 
+/// Whether a guest finds room for an entry of a device with so many: in place, or in a hole. Neither
+/// the policy nor whether there is a map has a say.
+pub(crate) fn has_room(
+    map: &[u8],
+    space: &[u8],
+    owners: &Owners,
+    found: Found,
+    entries: u16,
+) -> bool {
+    let entries = entries.min(MAX_CAPABILITY_ENTRIES);
+    leads_to(space, found)
+        && (in_place(map, owners, found.offset, entries).is_some()
+            || hole(map, owners, entries).is_some())
+}
+
 impl Placed {
     /// Shows it, as [`arrange`] does what is on offer. The bytes of which vfio-pci-core must get no
     /// writes are added to `kept`.

@@ -27,6 +27,7 @@ use crate::{
         chain::Found,
         owners::ByteSet,
         placement::{
+            has_room,
             place,
             Placed, //
         },
@@ -116,6 +117,18 @@ fn check(before: &Space, offset: usize, raw: u32, offer: &Offer, moves: bool) ->
         capability: Capability::from_raw(raw),
     };
     let owners = owners(before, Some(found.offset));
+    let moved = place(
+        &before.map,
+        &before.bytes,
+        &owners,
+        Some(found),
+        Some(offer),
+        true,
+    );
+    assert_eq!(
+        has_room(&before.map, &before.bytes, &owners, found, offer.entries),
+        moved.is_some()
+    );
     let placed = place(
         &before.map,
         &before.bytes,

@@ -14,7 +14,7 @@ use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::TphShape;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, cpu_persistent};
-use tph_selftests::{assert_errno, harness, kstate, root_port, skip, tests};
+use tph_selftests::{assert_errno, harness, kstate, root_port, skip, tests, vcpus};
 use tph_tests::{booted_with_notph, kernel_has_tph, needs_known_firmware, needs_tph};
 
 /// What the file says, each line by its first word.
@@ -87,6 +87,14 @@ fn r104_usable(bench: &mut Bench) {
             Policy::NoSt => "interrupt_vector no: the policy leaves this mode out",
             _ => "interrupt_vector yes",
         });
+        // What was found by whoever opened it under another policy has no say.
+        vcpus::write(&endpoint.bdf, "0").expect("tph_vcpus");
+        Why::of(&endpoint).assert(match policy {
+            Policy::NoSt => "tph_vcpus no: the policy leaves this mode out",
+            _ => "tph_vcpus yes",
+        });
+        vcpus::write(&endpoint.bdf, "").expect("tph_vcpus");
+        drop(endpoint.open());
     }
 }
 

@@ -2,6 +2,8 @@
 
 //! Where the table is shown: in place, moved, shortened.
 
+use std::fs;
+
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::{Position, Table, TphShape};
@@ -32,6 +34,9 @@ pub fn r95_moved(bench: &mut Bench) {
     drop(bed);
 
     vcpus::write(&endpoint.bdf, FULL).expect("tph_vcpus");
+    let why = format!("/sys/kernel/debug/vfio_tph/{}/why", endpoint.bdf);
+    let why = fs::read_to_string(why).expect("why");
+    assert!(why.contains("\ntph_vcpus yes\n"), "{why}");
     let bed = Bed::open(endpoint.clone(), true);
     let at = bed.device.tph_offset();
     // Behind AER and its log of prefixes.
