@@ -182,10 +182,13 @@ fn control_of(open: &Open<'_, VfioTph>) -> Control {
     tph.map_or(Control::RESET, Tph::control)
 }
 
-/// Says that Control was written, which was `before`.
+/// Says that Control, which was `before`, has another value.
 fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
     if let Some(tph) = &open.tph {
         let (now, pdev) = (tph.control(), open.vdev().pci());
+        if now == before {
+            return;
+        }
         if now.enabled() {
             trace::enable(pdev, now.st_mode as u8, now.requester_enable as u8);
         } else if before.enabled() {

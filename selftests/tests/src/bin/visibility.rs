@@ -10,7 +10,7 @@ use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
-use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, literal};
 use tph_selftests::{tests, Errno};
 use tph_tests::CPU;
@@ -111,6 +111,10 @@ fn tracepoints_tell(bench: &mut Bench) {
         device.program(0, &[cpu(CPU), literal(1)]),
         Err(Errno::EPERM)
     );
+    // Nothing new: the same once more, and a mode that is not on offer.
+    device.enable(StMode::InterruptVector, Requester::Standard);
+    device.set_control(control(StMode::DeviceSpecific, Requester::Standard));
+    device.set_control(0);
     device.set_control(0);
     fs::write(EVENTS, "0").expect("no more events");
 
@@ -122,7 +126,7 @@ fn tracepoints_tell(bench: &mut Bench) {
         format!("vfio_tph_refusal: {bdf} feature=0x5451 error=-1 position=1"),
         format!("vfio_tph_disable: {bdf}"),
     ] {
-        assert!(trace.contains(&event), "{event} in\n{trace}");
+        assert_eq!(trace.matches(&event).count(), 1, "{event} in\n{trace}");
     }
 }
 
