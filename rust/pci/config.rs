@@ -15,6 +15,8 @@ use kernel::{
 
 // CAST: widens.
 const COMMAND: usize = bindings::PCI_COMMAND as usize;
+// CAST: in its low byte.
+const MEMORY: u8 = bindings::PCI_COMMAND_MEMORY as u8;
 
 /// Config space of a device, as hardware has it.
 #[derive(Clone, Copy)]
@@ -76,9 +78,12 @@ impl<'a> Config<'a> {
             .filter(|&command| command != u16::MAX)
     }
 
-    /// Writes the Command register.
-    pub(crate) fn set_command(self, command: u16) {
-        self.write_u16(COMMAND, command);
+    /// Sets or clears Memory Space Enable, in the low byte of what Command holds. The high byte is
+    /// not written: in there the INTx handler masks, which no lock keeps away.
+    pub(crate) fn set_memory_space(self, command: u16, on: bool) {
+        let [low, _] = command.to_le_bytes();
+        let low = if on { low | MEMORY } else { low & !MEMORY };
+        self.write_u8(COMMAND, low);
     }
 
     reads! {

@@ -118,17 +118,12 @@ impl OpenDevice {
             .is_none_or(|command| command & MEMORY != 0)
     }
 
-    fn set_command(&self, command: u16) {
-        Config::new(self.pci()).set_command(command);
-    }
-
-    /// Clears Memory Space Enable. Other bits may have changed since it was set: an INTx handler
-    /// masks with one of them.
+    /// Clears Memory Space Enable.
     #[cold]
     #[inline(never)]
     fn switch_memory_off(&self) {
         if let Some(command) = Config::new(self.pci()).command() {
-            self.set_command(command & !MEMORY);
+            Config::new(self.pci()).set_memory_space(command, false);
         }
     }
 }
@@ -206,7 +201,7 @@ impl<'a> Memory<'a> {
             return None;
         }
         if switch_on {
-            vdev.set_command(command | MEMORY);
+            Config::new(vdev.pci()).set_memory_space(command, true);
         }
         Some(switch_on)
     }

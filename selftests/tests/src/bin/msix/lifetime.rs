@@ -136,23 +136,6 @@ pub fn r45_close_with_and_without_vectors(bench: &mut Bench) {
     }
 }
 
-pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
-    for without_flr in [false, true] {
-        let endpoint = match without_flr {
-            false => pick(bench, VECTORS),
-            true => pick_without_reset(bench),
-        };
-        bench::bind(&endpoint, Gate::Safe);
-        let bed = Bed::open_in_use(endpoint.clone());
-        bed.device.decode_memory(false);
-        drop(bed);
-        endpoint.assert_off(&format!(
-            "close with memory disabled, without FLR: {without_flr}"
-        ));
-        bench.next_round();
-    }
-}
-
 /// No reset takes the tags away.
 pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
     for vectors_stay in [true, false] {

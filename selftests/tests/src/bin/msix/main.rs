@@ -180,7 +180,6 @@ fn main() -> ExitCode {
         r45_close_after_a_mapping,
         r45_close_with_and_without_vectors,
         r45_close_with_memory_disabled,
-        r45_close_with_memory_disabled_while_interrupts_are,
         r45_close_in_d3hot_without_flr,
         r45_owner_killed_without_flr,
         r46_reset_with_memory_disabled,
