@@ -402,7 +402,8 @@ pub(crate) fn settle_guest(handle: Handle<'_, VfioTph>) -> Result {
     Ok(())
 }
 
-/// Shows what has become of a guest's entries: some were `written`, and hardware may have got others.
+/// Shows what has become of a guest's entries: some were `written`, and hardware may have got
+/// others.
 fn guest_changed(open: &mut Open<'_, VfioTph>, written: Range<usize>) {
     let Some(tph) = &mut open.tph else {
         return;

@@ -218,8 +218,8 @@ pub(crate) trait Hooks: Driver {
         let _ = (device, vectors);
     }
 
-    /// The user ends the low power state that they have put the device into. vfio-pci-core has woken
-    /// it up for the call.
+    /// The user ends the low power state that they have put the device into. It was woken up for
+    /// the call.
     fn low_power_exit(&self, device: Handle<'_, Self>, call: Call) -> Result<i32> {
         device.vdev().feature(call)
     }

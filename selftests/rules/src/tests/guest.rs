@@ -295,8 +295,8 @@ impl World_<'_> {
     }
 }
 
-/// Every history of five events: what is in force is what the contract says, nothing else was looked
-/// at than what had to be, and each of them can be undone.
+/// Every history of five events: what is in force is what the contract says, nothing else was
+/// looked at than what had to be, and each of them can be undone.
 #[test]
 fn r94_every_short_history() {
     // No tag of one is a tag of the other.

@@ -305,8 +305,8 @@ pub fn r93_whose_cpus(bench: &mut Bench) {
     });
 }
 
-/// A write to Control that was begun as a guest's, when the map goes; and the other way round. It is
-/// judged as what its user is then, not dropped.
+/// A write to Control that was begun as a guest's, when the map goes; and the other way round. It
+/// is judged as what its user is then, not dropped.
 pub fn r93_comes_and_goes_under_a_write(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let bed = Bed::new(bench, want, Gate::Safe);
