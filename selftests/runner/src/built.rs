@@ -182,9 +182,11 @@ pub fn all(
 fn package(top: &Path, name: &str) -> Result<()> {
     let source = fs::canonicalize(kernel(top, LEAN)?.join("source"))?;
     say("CARGO", name);
-    // By way of a shell: cargo looks for .cargo/config.toml where it is started.
+    // By way of a shell: cargo looks for .cargo/config.toml where it is started. With the endpoint,
+    // as the scripts do: what both take is built once then.
     let mut build = Command::new("sh");
-    let line = format!("cd selftests && exec cargo build --release --locked -p {name}");
+    let packages = format!("-p tph-endpoint -p {name}");
+    let line = format!("cd selftests && exec cargo build --release --locked {packages}");
     build.args(["-c", &line]).env("TPH_KERNEL_SRC", source);
     let (good, _) = logged(top, &format!("{name}.log"), &mut build)?;
     ensure!(good, "{name} does not build");
