@@ -22,6 +22,10 @@
     unreachable_pub,
     unsafe_op_in_unsafe_fn
 )]
+// What bindgen makes of bit fields, as in the kernel's own bindings: a lint that not all of the
+// compilers have.
+#![cfg_attr(not(CONFIG_RUSTC_HAS_UNNECESSARY_TRANSMUTES), allow(unknown_lints))]
+#![allow(unnecessary_transmutes)]
 
 pub(crate) use kernel::bindings::*;
 use kernel::ffi;
