@@ -593,12 +593,16 @@ impl<T: OpenState> Drop for Turn<'_, T> {
 
 /// A user's change of interrupt vectors, while nobody else changes them or the power state.
 #[must_use = "others go on when it is dropped"]
-pub(super) struct IrqChange<'a, T: OpenState>(#[expect(dead_code, reason = "held")] Turn<'a, T>);
+pub(super) struct IrqChange<'a, T: OpenState> {
+    _held: Turn<'a, T>,
+}
 
 impl<'a, T: OpenState> IrqChange<'a, T> {
     /// Waits for others. ERESTARTSYS if a signal comes first.
     pub(super) fn begin(handle: Handle<'a, T>) -> Result<Self> {
-        Ok(Self(handle.session.begin(Change::Irqs)?))
+        Ok(Self {
+            _held: handle.session.begin(Change::Irqs)?,
+        })
     }
 }
 
