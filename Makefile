@@ -49,7 +49,7 @@ demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 test: ## Run all tests, or T="NAME...": rules on the host, the module in VMs with KERNEL
 	@selftests/test --kernel $(KERNEL) $(T)
 
-test-all: ## What CI leaves out or takes a share of: hours, and four more kernels
+test-all: ## What CI leaves out or takes a share of: hours, and five more kernels
 	@selftests/test-all
 
 # The sanitizer kernel unless another one is named.
@@ -96,8 +96,8 @@ host-test: ## Run the tests of the hardware-free rules only
 fuzz: ## Fuzz the rules and the module, for TIME seconds each (600)
 	@selftests/fuzz-run --seconds $(TIME) $(if $(filter command line,$(origin KERNEL)),--kernel $(KERNEL))
 
-check: ## Formatting, lints, documentation, licences
-	@.ci/check
+check: ## Formatting, lints, documentation, licences; of another KERNEL what its compilers say
+	@.ci/check $(KERNEL)
 
 bench: ## Measure against the C path and vfio-pci; with BDF, times of a device of this machine
 	@selftests/bench $(BDF)
