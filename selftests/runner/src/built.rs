@@ -81,26 +81,47 @@ pub fn module(top: &Path, kernel: &str) -> Result<PathBuf> {
     ask(top, "module", &[kernel])
 }
 
-/// The programs that run in the guest, and the endpoint. They are the same for every kernel: the
-/// headers are lean's, or all would be built again where these differ. Who has a kernel of their
-/// own does not have to build lean for that.
-pub fn programs(setting: &Setting) -> Result<()> {
-    make(setting, "kselftests and endpoint", "selftests.log", &[])
+/// Whether a kernel is built by compilers of its own. All of a run is in their root then, where no
+/// other kernel is built.
+pub fn has_compilers(top: &Path, kernel: &str) -> bool {
+    top.join(format!("kernel/packages.{kernel}")).is_file()
+}
+
+/// The source whose headers the user side takes. They are the same for every kernel: lean's, or all
+/// would be built again where these differ.
+pub fn headers(top: &Path, asked: &str) -> Result<PathBuf> {
+    let whose = match has_compilers(top, asked) {
+        true => asked,
+        false => LEAN,
+    };
+    Ok(fs::canonicalize(kernel(top, whose)?.join("source"))?)
+}
+
+/// The programs that run in the guest, and the endpoint, for the kernel that was asked for.
+pub fn programs(setting: &Setting, asked: &str) -> Result<()> {
+    let what = "kselftests and endpoint";
+    make(setting, asked, what, "selftests.log", &[])
 }
 
 /// The programs that run in a guest of arm64. Those of this machine say which tests there are.
-pub fn programs_for_arm64(setting: &Setting) -> Result<()> {
-    let log = "selftests-arm64.log";
-    make(setting, "kselftests for arm64", log, &["ARCH=arm64"])
+pub fn programs_for_arm64(setting: &Setting, asked: &str) -> Result<()> {
+    let what = "kselftests for arm64";
+    make(setting, asked, what, "selftests-arm64.log", &["ARCH=arm64"])
 }
 
-fn make(setting: &Setting, what: &str, log: &str, arguments: &[&str]) -> Result<()> {
+fn make(
+    setting: &Setting,
+    asked: &str,
+    what: &str,
+    log: &str,
+    arguments: &[&str],
+) -> Result<()> {
     let top = setting.top.as_path();
-    let build = match &setting.kdir {
-        Some(kdir) => kdir.clone(),
-        None => kernel(top, LEAN)?,
+    // Who has a kernel of their own does not have to build another one for its headers.
+    let source = match &setting.kdir {
+        Some(kdir) => fs::canonicalize(kdir.join("source")).or_else(|_| fs::canonicalize(kdir))?,
+        None => headers(top, asked)?,
     };
-    let source = fs::canonicalize(build.join("source")).or_else(|_| fs::canonicalize(&build))?;
     say("CARGO", what);
     let mut make = Command::new("make");
     make.args(["-C", "selftests", "all"])
@@ -131,9 +152,9 @@ pub fn all(
     tested: Option<&Path>,
 ) -> Result<HashMap<String, Built>> {
     let top = &setting.top;
-    programs(setting)?;
+    programs(setting, kernel_asked)?;
     if chosen.iter().any(|one| on_arm64(&one.kernel)) {
-        programs_for_arm64(setting)?;
+        programs_for_arm64(setting, kernel_asked)?;
     }
     if let Some(kdir) = &setting.kdir {
         return Ok(own(top, kdir));

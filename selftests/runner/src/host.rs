@@ -11,7 +11,6 @@ use anyhow::Result;
 
 use crate::built::{self, logged, say};
 use crate::judge::Counts;
-use crate::session::LEAN;
 
 /// Passed and failed, as cargo counts them: `test result: ok. 3 passed; 0 failed; ...`.
 fn cargo_counts(log: &str) -> Counts {
@@ -34,8 +33,8 @@ fn cargo_counts(log: &str) -> Counts {
 }
 
 /// The tests of the host.
-pub fn tests(top: &Path) -> Result<Counts> {
-    let source = fs::canonicalize(built::kernel(top, LEAN)?.join("source"))?;
+pub fn tests(top: &Path, kernel: &str) -> Result<Counts> {
+    let source = built::headers(top, kernel)?;
     say("HOST", "rules, protocol, endpoint and runner");
     let mut make = Command::new("make");
     make.args(["-C", "selftests", "host_test"])

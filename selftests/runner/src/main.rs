@@ -157,7 +157,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         );
     }
     if arguments.list {
-        return list_tests(&setting, &plan);
+        return list_tests(&setting, &arguments.kernel, &plan);
     }
     let sessions: Vec<&Session> = plan.chosen.iter().map(|one| one.session).collect();
     let jobs = arguments.jobs.map(usize::from);
@@ -171,8 +171,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 
     let mut counts = Counts::default();
     if arguments.names.is_empty() && !arguments.no_host && !arguments.print {
-        counts += host::tests(&setting.top)?;
-        counts += host::module_for_bare(&setting.top);
+        counts += host::tests(&setting.top, &arguments.kernel)?;
+        if !built::has_compilers(&setting.top, &arguments.kernel) {
+            counts += host::module_for_bare(&setting.top);
+        }
     }
     let tested = arguments.module.as_deref();
     let built = built::all(&setting, &plan.chosen, &arguments.kernel, tested)?;
@@ -233,7 +235,7 @@ fn decide(setting: &Setting, arguments: &Arguments) -> Result<Plan> {
     ];
     let tests_of = |program: &plan::Program| {
         if built.get().is_none() {
-            built::programs(setting)?;
+            built::programs(setting, &arguments.kernel)?;
             let _ = built.set(());
         }
         let mut program = program.clone();
@@ -260,8 +262,8 @@ fn list(session: &Session) {
 }
 
 /// The tests that would be run.
-fn list_tests(setting: &Setting, plan: &Plan) -> Result<ExitCode> {
-    built::programs(setting)?;
+fn list_tests(setting: &Setting, kernel: &str, plan: &Plan) -> Result<ExitCode> {
+    built::programs(setting, kernel)?;
     for one in plan
         .chosen
         .iter()
