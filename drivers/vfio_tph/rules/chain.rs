@@ -88,8 +88,8 @@ fn read_dword(space: &[u8], offset: usize) -> Option<u32> {
 
 #[inline(never)]
 fn write_dword(space: &mut [u8], offset: usize, value: u32) {
-    if let Some(bytes) = space.get_mut(offset..offset.saturating_add(4)) {
-        bytes.copy_from_slice(&value.to_le_bytes());
+    if let Some(bytes) = space.get_mut(offset..).and_then(<[u8]>::first_chunk_mut) {
+        *bytes = value.to_le_bytes();
     }
 }
 
