@@ -109,13 +109,7 @@ pub fn programs_for_arm64(setting: &Setting, asked: &str) -> Result<()> {
     make(setting, asked, what, "selftests-arm64.log", &["ARCH=arm64"])
 }
 
-fn make(
-    setting: &Setting,
-    asked: &str,
-    what: &str,
-    log: &str,
-    arguments: &[&str],
-) -> Result<()> {
+fn make(setting: &Setting, asked: &str, what: &str, log: &str, arguments: &[&str]) -> Result<()> {
     let top = setting.top.as_path();
     // Who has a kernel of their own does not have to build another one for its headers.
     let source = match &setting.kdir {
