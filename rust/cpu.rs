@@ -38,15 +38,9 @@ impl PresentCpu {
         self.0 as usize
     }
 
-    /// The same, as C has it.
-    #[cfg(VFIO_TPH_CPU_ST_INFO)]
-    pub(in crate::rust) fn as_raw(self) -> u32 {
-        self.0
-    }
-
     /// The ACPI processor UID.
-    #[cfg(all(CONFIG_ACPI, not(VFIO_TPH_CPU_ST_INFO)))]
-    pub(in crate::rust) fn acpi_uid(self) -> Result<u32> {
+    #[cfg(CONFIG_ACPI)]
+    pub(crate) fn acpi_uid(self) -> Result<u32> {
         let mut uid = 0;
         // SAFETY: `uid` is valid for a write, and the CPU number is in range.
         kernel::error::to_result(unsafe { bindings::acpi_get_cpu_uid(self.0, &mut uid) })?;
@@ -54,8 +48,8 @@ impl PresentCpu {
     }
 
     /// The ACPI processor UID.
-    #[cfg(all(not(CONFIG_ACPI), not(VFIO_TPH_CPU_ST_INFO)))]
-    pub(in crate::rust) fn acpi_uid(self) -> Result<u32> {
+    #[cfg(not(CONFIG_ACPI))]
+    pub(crate) fn acpi_uid(self) -> Result<u32> {
         Err(ENODEV)
     }
 }

@@ -40,8 +40,6 @@ use crate::{
 use core::ops::Range;
 use kernel::{
     debugfs::Dir,
-    device::Bound,
-    pci,
     prelude::*,
     sync::{
         atomic::{
@@ -172,9 +170,9 @@ impl Terms {
             || self.had_guest.load(Relaxed) && self.guest.as_ref().is_some_and(guests)
     }
 
-    /// Firmware, as the tags of a guest that has `pdev` are looked up in it.
-    pub(crate) fn firmware<'a>(&'a self, pdev: &'a pci::Device<Bound>) -> Firmware<'a> {
-        Firmware::new(pdev, self.host_bridge.as_deref(), &self.visible.counters)
+    /// Firmware, as a guest's tags are looked up in it.
+    pub(crate) fn firmware(&self) -> Firmware<'_> {
+        Firmware::new(self.host_bridge.as_deref(), &self.visible.counters)
     }
 }
 

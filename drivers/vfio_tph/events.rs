@@ -236,7 +236,7 @@ fn run(handle: Handle<'_, VfioTph>, errand: &mut dyn Errand) -> Result<(), Failu
         let (mut open, mut memory) = guard.open_with_memory();
         let before = control_of(&open);
         let missing = Missing {
-            firmware: &terms.firmware(handle.vdev().pci()),
+            firmware: &terms.firmware(),
             last_tags: asked >= ASKED,
             last_memory,
         };
@@ -264,7 +264,7 @@ fn run(handle: Handle<'_, VfioTph>, errand: &mut dyn Errand) -> Result<(), Failu
 #[inline(never)]
 fn ask(handle: Handle<'_, VfioTph>, errand: &dyn Errand) {
     let terms = handle.terms();
-    let firmware = terms.firmware(handle.vdev().pci());
+    let firmware = terms.firmware();
     let mut unknown = [Target::Nothing; MAX_ENTRIES];
     let mut left = unknown.iter_mut();
     if let Some(tph) = &mut handle.lock_records().open().tph {
@@ -585,7 +585,7 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>, woken: &mut InReset<'_>) {
 fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: bool) {
     let terms = open.terms();
     let missing = Missing {
-        firmware: &terms.firmware(open.vdev().pci()),
+        firmware: &terms.firmware(),
         last_tags: false,
         last_memory: true,
     };

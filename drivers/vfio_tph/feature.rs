@@ -174,7 +174,7 @@ fn get_tph_resolve(
         KVVec::<uapi::vfio_tph_resolution>::zeroed(lookup.count as usize, GFP_KERNEL_ACCOUNT)?;
     reader.read_slice(entries.as_bytes_mut())?;
 
-    let mut resolver = Resolver::new(device, handle, offer.policy, lookup.namespace);
+    let mut resolver = Resolver::new(device, offer.policy, lookup.namespace);
     for (position, entry) in (0..).zip(entries.iter_mut()) {
         let hint = lookup
             .source(entry, offer.policy)
@@ -303,7 +303,7 @@ fn program(
 ) -> Result<(), Failure> {
     admit(handle, offer, batch)?;
     // Firmware may take its time: no lock is held.
-    let mut tags = tags(device, handle, offer.policy, batch, reader)?;
+    let mut tags = tags(device, offer.policy, batch, reader)?;
     events::program(handle, batch, &mut tags)?;
     device.counters().table_writes.count();
     trace::table_write(
@@ -341,7 +341,6 @@ fn admit(handle: Handle<'_, VfioTph>, offer: &Offer, batch: &Batch) -> Result<()
 /// The tags of a batch, from the sources in `reader`.
 fn tags(
     device: &VfioTph,
-    handle: Handle<'_, VfioTph>,
     policy: Policy,
     batch: &Batch,
     mut reader: UserSliceReader,
@@ -349,7 +348,7 @@ fn tags(
     let count = usize::from(batch.count);
     let mut tags = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
     let mut sources: [uapi::vfio_tph_source; SOURCES_AT_ONCE] = pin_init::zeroed();
-    let mut resolver = Resolver::new(device, handle, policy, batch.namespace);
+    let mut resolver = Resolver::new(device, policy, batch.namespace);
     while tags.len() < count {
         let sources = &mut sources[..SOURCES_AT_ONCE.min(count - tags.len())];
         reader.read_slice(sources.as_bytes_mut())?;
@@ -370,22 +369,15 @@ fn tags(
 /// Finds out what the sources of one call stand for.
 struct Resolver<'a> {
     device: &'a VfioTph,
-    handle: Handle<'a, VfioTph>,
     policy: Policy,
     namespace: Namespace,
     callers: CallersCpus,
 }
 
 impl<'a> Resolver<'a> {
-    fn new(
-        device: &'a VfioTph,
-        handle: Handle<'a, VfioTph>,
-        policy: Policy,
-        namespace: Namespace,
-    ) -> Self {
+    fn new(device: &'a VfioTph, policy: Policy, namespace: Namespace) -> Self {
         Self {
             device,
-            handle,
             policy,
             namespace,
             callers: CallersCpus::new(),
@@ -411,8 +403,7 @@ impl<'a> Resolver<'a> {
                     self.callers.contain(cpu).map_err(Failure::from)
                 })?;
                 let bridge = device.host_bridge.as_ref().ok_or(Refusal::NoTag)?;
-                let pdev = self.handle.vdev().pci();
-                bridge.hint(pdev, cpu, memory, self.namespace, device.counters())
+                bridge.hint(cpu, memory, self.namespace, device.counters())
             }
             Source::DmaBuf { fd } => {
                 device.counters().resolutions.count();

@@ -29,20 +29,18 @@ use crate::{
         },
     },
     rust::{
-        acpi::Handle,
+        acpi::dsm::{
+            FunctionSet,
+            Handle, //
+        },
         cpu::{
             self,
             PresentCpu, //
         },
-        pci::tph::{
-            ask_firmware,
-            HasTags, //
-        },
     },
 };
 use kernel::{
-    device::Bound,
-    fmt, new_mutex, pci,
+    fmt, new_mutex,
     prelude::*,
     sync::{
         atomic::{
@@ -59,6 +57,18 @@ use kernel::{
         Monotonic, //
     },
 };
+
+/// e5c937d0-3553-4d7a-9117-ea4d19c3434d, revision 7: the PCI Firmware Specification's functions.
+const PCI_FIRMWARE: FunctionSet = FunctionSet {
+    guid: [
+        0xd0, 0x37, 0xc9, 0xe5, 0x53, 0x35, 0x7a, 0x4d, 0x91, 0x17, 0xea, 0x4d, 0x19, 0xc3, 0x43,
+        0x4d,
+    ],
+    revision: 7,
+};
+
+/// "Query cache locality TPH features".
+const QUERY_CACHE_LOCALITY: u32 = 0xf;
 
 /// How long firmware is not asked again after it has failed to answer.
 const RETRY_AFTER: Delta = Delta::from_secs(10);
@@ -106,9 +116,9 @@ pub(crate) struct HostBridge {
     cpus: KVVec<Known>,
     /// When firmware last had no function to ask for tags.
     absent: Failed,
-    /// Whoever asks firmware holds the lock.
+    /// Whether firmware has said that it can be asked. Whoever asks it holds the lock.
     #[pin]
-    asking: Mutex<HasTags>,
+    answers: Mutex<bool>,
 }
 
 impl HostBridge {
@@ -129,24 +139,23 @@ impl HostBridge {
                 since: Instant::now(),
                 cpus,
                 absent: Failed::new(),
-                asking <- new_mutex!(HasTags::new()),
+                answers <- new_mutex!(false),
             }),
             GFP_KERNEL,
         )
     }
 
     /// The hint for memory of `cpu`, in one namespace. `NoTag` if firmware has no valid one. Counts
-    /// the look-up in `counters`. The host bridge is the one above `pdev`.
+    /// the look-up in `counters`.
     pub(crate) fn hint(
         &self,
-        pdev: &pci::Device<Bound>,
         cpu: PresentCpu,
         memory: MemoryType,
         namespace: Namespace,
         counters: &Counters,
     ) -> Result<Hint, Failure> {
         counters.resolutions.count();
-        match self.tags(pdev, cpu, counters) {
+        match self.tags(cpu, counters) {
             Ok(tags) => Ok(tags.hint(memory, namespace)?),
             // Without memory firmware was not asked.
             Err(error) if error == ENOMEM => Err(error.into()),
@@ -165,21 +174,16 @@ impl HostBridge {
     }
 
     /// What firmware says of `cpu`, or has said.
-    fn tags(
-        &self,
-        pdev: &pci::Device<Bound>,
-        cpu: PresentCpu,
-        counters: &Counters,
-    ) -> Result<CpuTags> {
+    fn tags(&self, cpu: PresentCpu, counters: &Counters) -> Result<CpuTags> {
         let known = self.cpus.get(cpu.number()).ok_or(EINVAL)?;
         let kept = match self.kept(known) {
             Some(kept) => kept,
             None => {
-                let mut has_tags = self.asking.lock();
+                let mut answers = self.answers.lock();
                 // Whoever held the lock before may have asked the same.
                 match self.kept(known) {
                     Some(kept) => kept,
-                    None => return self.ask(pdev, cpu, known, &mut has_tags),
+                    None => return self.ask(cpu, known, &mut answers),
                 }
             }
         };
@@ -196,26 +200,36 @@ impl HostBridge {
         (known.failed.lately(now) || self.absent.lately(now)).then_some(Err(ENODEV))
     }
 
-    /// Asks firmware, and keeps what comes of it, unless it fails for want of memory.
-    fn ask(
-        &self,
-        pdev: &pci::Device<Bound>,
-        cpu: PresentCpu,
-        known: &Known,
-        has_tags: &mut HasTags,
-    ) -> Result<CpuTags> {
-        let answer = ask_firmware(pdev, self.handle, cpu, has_tags);
-        let raw = answer.inspect_err(|&error| {
-            let failed = match error {
-                error if error == ENOMEM => return,
-                error if error == EOPNOTSUPP => &self.absent,
-                _ => &known.failed,
-            };
-            failed.set(self.since.elapsed());
+    /// Asks firmware, and keeps what comes of it.
+    fn ask(&self, cpu: PresentCpu, known: &Known, answers: &mut bool) -> Result<CpuTags> {
+        if !*answers {
+            self.keeping(&self.absent, || {
+                if PCI_FIRMWARE.has(self.handle, QUERY_CACHE_LOCALITY)? {
+                    Ok(())
+                } else {
+                    Err(ENODEV)
+                }
+            })?;
+            *answers = true;
+        }
+        let tags = self.keeping(&known.failed, || {
+            // Feature 0 (processor cache), the CPU, no properties.
+            let arguments = [0, cpu.acpi_uid()?.into(), 0];
+            let answer = PCI_FIRMWARE.evaluate(self.handle, QUERY_CACHE_LOCALITY, arguments)?;
+            let bytes = answer.as_buffer().and_then(|bytes| bytes.first_chunk());
+            Ok(CpuTags::from_raw(u64::from_le_bytes(*bytes.ok_or(EINVAL)?)))
         })?;
-        let tags = CpuTags::from_raw(raw);
         known.tags.populate(tags);
         Ok(tags)
+    }
+
+    /// Asks something, and keeps in `failed` that it fails, unless for want of memory.
+    fn keeping<T>(&self, failed: &Failed, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+        ask().inspect_err(|&error| {
+            if error != ENOMEM {
+                failed.set(self.since.elapsed());
+            }
+        })
     }
 }
 
@@ -246,23 +260,14 @@ impl Show for HostBridge {
 /// Firmware as the tags of a guest are looked up in it: asked without a lock, and what it has said
 /// looked at with locks.
 pub(crate) struct Firmware<'a> {
-    pdev: &'a pci::Device<Bound>,
     bridge: Option<&'a HostBridge>,
     counters: &'a Counters,
 }
 
 impl<'a> Firmware<'a> {
-    /// That of the host bridge above a device, if there is one; look-ups are counted in `counters`.
-    pub(crate) fn new(
-        pdev: &'a pci::Device<Bound>,
-        bridge: Option<&'a HostBridge>,
-        counters: &'a Counters,
-    ) -> Self {
-        Self {
-            pdev,
-            bridge,
-            counters,
-        }
+    /// That of a host bridge, if there is one; look-ups are counted in `counters`.
+    pub(crate) fn new(bridge: Option<&'a HostBridge>, counters: &'a Counters) -> Self {
+        Self { bridge, counters }
     }
 
     /// What is known of a target.
@@ -291,7 +296,7 @@ impl<'a> Firmware<'a> {
         };
         if let Some((bridge, cpu)) = self.bridge.zip(PresentCpu::from_number(cpu)) {
             self.counters.resolutions.count();
-            let _ = bridge.tags(self.pdev, cpu, self.counters);
+            let _ = bridge.tags(cpu, self.counters);
         }
     }
 }

@@ -327,18 +327,6 @@ acpi_handle tph_helper_acpi_handle(struct device *dev)
 #endif
 }
 
-#ifdef VFIO_TPH_CPU_ST_INFO
-/* What firmware says of a CPU's steering tags, as a number. */
-int tph_helper_ask_firmware(struct pci_dev *pdev, unsigned int cpu, u64 *answer)
-{
-	union tph_st_info info;
-	int ret = pcie_tph_get_cpu_st_info(pdev, cpu, &info);
-
-	if (!ret)
-		*answer = info.value;
-	return ret;
-}
-#else
 void tph_helper_acpi_free(void *object)
 {
 #ifdef CONFIG_ACPI
@@ -350,4 +338,3 @@ bool tph_helper_acpi_no_memory(acpi_status status)
 {
 	return status == AE_NO_MEMORY;
 }
-#endif /* VFIO_TPH_CPU_ST_INFO */

@@ -67,12 +67,8 @@ void tph_helper_callers_cpus(struct cpumask *mask);
 size_t tph_helper_index_nospec(size_t index, size_t size);
 
 acpi_handle tph_helper_acpi_handle(struct device *dev);
-#ifdef VFIO_TPH_CPU_ST_INFO
-int tph_helper_ask_firmware(struct pci_dev *pdev, unsigned int cpu, u64 *answer);
-#else
 void tph_helper_acpi_free(void *object);
 bool tph_helper_acpi_no_memory(acpi_status status);
-#endif
 
 void tph_helper_trace_enable(struct pci_dev *pdev, u8 st_mode,
 			     u8 requester_enable);

@@ -6,7 +6,7 @@ pub(crate) mod config;
 pub(crate) mod tph;
 
 use crate::rust::{
-    acpi::Handle,
+    acpi::dsm::Handle,
     bindings,
     iommu::{
         self,

@@ -8,13 +8,7 @@ use super::{
     as_raw,
     config::Config, //
 };
-#[cfg(not(VFIO_TPH_CPU_ST_INFO))]
-use crate::rust::acpi::dsm::FunctionSet;
-use crate::rust::{
-    acpi::Handle,
-    bindings,
-    cpu::PresentCpu, //
-};
+use crate::rust::bindings;
 use kernel::{
     device::Bound,
     error::to_result,
@@ -150,75 +144,6 @@ pub(crate) fn allowed(_: &pci::Device<Bound>) -> bool {
 pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     unsafe { bindings::tph_helper_allowed(as_raw(pdev)) }
-}
-
-/// Asks firmware for the steering tags of a CPU, by the `_DSM` of the host bridge above a device:
-/// the answer as firmware gives it, with the bits that say what of it is valid.
-///
-/// The node, and what is kept of it, is for kernels that do not ask for others.
-///
-/// EOPNOTSUPP if firmware has no tags of any CPU, ENOMEM without memory; another error if it has
-/// none of this one.
-#[cfg(VFIO_TPH_CPU_ST_INFO)]
-pub(crate) fn ask_firmware(
-    pdev: &pci::Device<Bound>,
-    _: Handle,
-    cpu: PresentCpu,
-    _: &mut HasTags,
-) -> Result<u64> {
-    let mut answer = 0;
-    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and so are
-    // the buses and the bridge above it; `answer` is valid for a write.
-    to_result(unsafe {
-        bindings::tph_helper_ask_firmware(as_raw(pdev), cpu.as_raw(), &mut answer)
-    })?;
-    Ok(answer)
-}
-
-/// As above, on a kernel that keeps the answer to itself: evaluates the `_DSM` of the node.
-#[cfg(not(VFIO_TPH_CPU_ST_INFO))]
-pub(crate) fn ask_firmware(
-    _: &pci::Device<Bound>,
-    node: Handle,
-    cpu: PresentCpu,
-    has_tags: &mut HasTags,
-) -> Result<u64> {
-    /// e5c937d0-3553-4d7a-9117-ea4d19c3434d, revision 7: the PCI Firmware Specification's.
-    const PCI_FIRMWARE: FunctionSet = FunctionSet {
-        guid: [
-            0xd0, 0x37, 0xc9, 0xe5, 0x53, 0x35, 0x7a, 0x4d, 0x91, 0x17, 0xea, 0x4d, 0x19, 0xc3,
-            0x43, 0x4d,
-        ],
-        revision: 7,
-    };
-    /// "Query cache locality TPH features".
-    const QUERY_CACHE_LOCALITY: u32 = 0xf;
-
-    if !has_tags.0 {
-        match PCI_FIRMWARE.has(node, QUERY_CACHE_LOCALITY) {
-            Ok(true) => has_tags.0 = true,
-            Err(error) if error == ENOMEM => return Err(error),
-            Ok(false) | Err(_) => return Err(EOPNOTSUPP),
-        }
-    }
-    // Feature 0 (processor cache), the CPU, no properties.
-    let arguments = [0, cpu.acpi_uid()?.into(), 0];
-    let answer = PCI_FIRMWARE.evaluate(node, QUERY_CACHE_LOCALITY, arguments)?;
-    let bytes = answer.as_buffer().and_then(|bytes| bytes.first_chunk());
-    Ok(u64::from_le_bytes(*bytes.ok_or(EIO)?))
-}
-
-/// Whether a host bridge has said that it has steering tags: who asks it need not ask that again.
-pub(crate) struct HasTags(#[cfg(not(VFIO_TPH_CPU_ST_INFO))] bool);
-
-impl HasTags {
-    /// Of a host bridge that was not asked yet.
-    pub(crate) const fn new() -> Self {
-        Self(
-            #[cfg(not(VFIO_TPH_CPU_ST_INFO))]
-            false,
-        )
-    }
 }
 
 /// Writes the tags of consecutive vectors to a table in MSI-X through the PCI core, which keeps its
