@@ -411,7 +411,7 @@ impl Hooks for VfioTph {
 
     fn low_power_exit(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
         let terms = handle.terms();
-        if terms.tracks_vectors || terms.guest.is_some() {
+        if terms.tracks_vectors || terms.has_guest() {
             events::exit_low_power(handle, call)
         } else {
             handle.vdev().feature(call)

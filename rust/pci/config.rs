@@ -79,7 +79,8 @@ impl<'a> Config<'a> {
     }
 
     /// Sets or clears Memory Space Enable, in the low byte of what Command holds. The high byte is
-    /// not written: in there the INTx handler masks, which no lock keeps away.
+    /// not written: in there the INTx handler masks, which no lock keeps away. It writes the whole
+    /// register; what we write between its read and its write is lost, as vfio-pci-core's own is.
     pub(crate) fn set_memory_space(self, command: u16, on: bool) {
         let [low, _] = command.to_le_bytes();
         let low = if on { low | MEMORY } else { low & !MEMORY };

@@ -19,6 +19,11 @@ const ABOUT_TPH: &str = "vfio_pci_tph_test";
 /// The status of a program of the kernel's that skips all of itself.
 const SKIPS: i32 = 4;
 
+/// Whether a program came to an end of its own: alike is not enough.
+fn ended(run: &Run) -> bool {
+    matches!(run.status, Some(0 | 1 | SKIPS))
+}
+
 /// What became of a test, or of a program that says more than its tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Verdict {
@@ -122,6 +127,7 @@ pub struct Row {
 
 /// Compares a program's two runs. `has_table`: the device has an ST table, in one of its two places.
 fn row(program: &str, has_table: bool, stock: &Run, ours: &Run) -> Row {
+    let ended = ended(stock) && ended(ours);
     let both = [stock, ours].map(|run| verdicts(program, run));
     let [stock, ours] = [0, 1].map(|one: usize| counts(&both[one]));
     let mut differences = Vec::new();
@@ -132,7 +138,7 @@ fn row(program: &str, has_table: bool, stock: &Run, ours: &Run) -> Row {
             && (!has_table || ours.passed == ours.skipped)
     } else {
         differences = differing(&both);
-        differences.is_empty()
+        differences.is_empty() && ended
     };
     let mut lines = vec![format!(
         "{program:<31} {:4} {:4} {:4}   {:4} {:4} {:4}   {}",
@@ -281,11 +287,13 @@ mod tests {
         let skips = PASSES.replace("no device", "another reason");
         let fails = PASSES.replace("ok 1 a", "not ok 1 a");
         let fewer = "1..1\nok 1 a\n";
+        let unkept = PASSES.replace("1..2", "1..3");
         let order = "1..2\nok 1 b # SKIP no device\nok 2 a\n";
         for (other, status) in [
             (skips.as_str(), 0),
             (&fails, 1),
             (fewer, 0),
+            (&unkept, 0),
             (order, 0),
             ("1..2\nok 1 a\n", 0),
             (PASSES, 139),
@@ -315,6 +323,12 @@ mod tests {
         let (outcome, lines) = compare("vfio_x_test", &skips("1..0 # SKIP x\n"), &never);
         assert_eq!(outcome, Outcome::Failed);
         assert!(lines.contains(&"    fail: ended with status none: : vfio_x_test".to_owned()));
+        for same in [Run::default(), run("", 127), run(PASSES, 139)] {
+            assert_eq!(
+                row("vfio_x_test", false, &same, &same).outcome,
+                Outcome::Failed
+            );
+        }
     }
 
     #[test]

@@ -538,6 +538,7 @@ pub const SESSIONS: &[Session] = &[
         about: "the driver asks there which CPUs the threads may run on, one by one",
         kernel: Some("plain"),
         programs: &["caller:r72"],
+        arm64: Share::Whole,
         seconds: 20,
         ..POWER
     },
