@@ -255,8 +255,12 @@ fn words(said: &str) -> Vec<u16> {
         .collect()
 }
 
-/// After a guest has booted: loads its driver.
+/// After a guest has booted: loads its driver, and what makes its root ports complete TPH unless
+/// QEMU does.
 fn begin(guest: &mut Guest, devices: &mut [Steered]) {
+    if !qemu_is_patched() {
+        guest.ask("insmod /modules/tph_rp.ko");
+    }
     for device in devices {
         device.requester = Requester::Extended;
         if !qemu_is_patched() {
@@ -457,24 +461,20 @@ fn write_past_the_kernel(guest: &mut Guest, device: &mut Steered) {
     let at = device.at.clone();
     let control = tph + PCI_TPH_CTRL as u16;
     let entry = entry_offset(tph, 4);
-    for value in [
-        0x1100u32,
-        0x0010_1102,
-        0x0016_0012,
-        0xffff_0005,
-        0x0101_0100,
-    ] {
-        for mode in [0x301, 0x101, 0x302, 0x300] {
-            let writes: String = [(control, 0), (entry, value), (control, mode)]
-                .map(|(offset, value)| format!("config {at} {offset} '{}' && ", escaped(value)))
-                .concat();
-            let said = guest.ask(&format!("{writes} config {at} {entry}"));
-            let what = format!("{value:#x}, Control {mode:#x}");
-            let read = u32::from_str_radix(said.trim(), 16).expect("hexadecimal");
-            assert_eq!(read, value, "{what}");
-            assert_eq!(device.endpoint.entries()[4..6], [0, 0], "{what}");
-            device.audit(&what);
-        }
+    let used = [0x1100, 0x0010_1102, 0x0016_0012, 0xffff_0005, 0x0101_0100]
+        .into_iter()
+        .flat_map(|value| [(value, 0x301), (value, 0x101)]);
+    let unused = [0x301, 0x302, 0x300].map(|mode| (0x1102_1100, mode));
+    for (value, mode) in used.chain(unused) {
+        let writes: String = [(control, 0), (entry, value), (control, mode)]
+            .map(|(offset, value)| format!("config {at} {offset} '{}' && ", escaped(value)))
+            .concat();
+        let said = guest.ask(&format!("{writes} config {at} {entry}"));
+        let what = format!("{value:#x}, Control {mode:#x}");
+        let read = u32::from_str_radix(said.trim(), 16).expect("hexadecimal");
+        assert_eq!(read, value, "{what}");
+        assert_eq!(device.endpoint.entries()[4..6], [0, 0], "{what}");
+        device.audit(&what);
     }
     // Where the table is in MSI-X, were this the host's.
     let entries = device.endpoint.entries();

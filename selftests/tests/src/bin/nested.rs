@@ -101,6 +101,7 @@ fn boot(endpoints: &[&Rc<Endpoint>], by: OpenBy) -> (Guest, Vec<Passed>) {
         by,
         ..Machine::default()
     });
+    guest.ask("insmod /modules/tph_rp.ko && insmod /modules/tph_kstate.ko");
     let passed = endpoints
         .iter()
         .zip(capabilities)
