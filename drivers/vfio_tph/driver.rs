@@ -252,9 +252,7 @@ impl Driver for VfioTph {
                 above,
                 ..findings_of(self.allowed)
             });
-            entries = found
-                .entries_in_capability()
-                .max(found.vectors_in_table());
+            entries = found.entries_in_capability().max(found.vectors_in_table());
             self.warn_of_size(pdev, &found);
             let mut tph = tph_of(&found, owners, requester.offset())?;
             events::open(&mut tph, opening);
@@ -705,9 +703,8 @@ fn show(
         let at = found.map(|found| found.offset);
         let owners = owners.unwrap_or_else(|| find_owners(pdev, at));
         let offer = offered.as_ref().map(|offered| &offered.offer);
-        has_room = found.is_some_and(|found| {
-            placement::has_room(map, space, &owners, found, entries)
-        });
+        has_room =
+            found.is_some_and(|found| placement::has_room(map, space, &owners, found, entries));
         let placed = placement::place(map, space, &owners, found, offer, has_map);
         let shows = match &placed {
             Some(placed) if has_map => placed.show(map, space, &owners, &mut kept),

@@ -574,9 +574,7 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
 /// The device is awake again.
 pub(crate) fn wake(open: &mut Open<'_, VfioTph>, woken: &mut InReset<'_>) {
     let msix = match &open.tph {
-        Some(tph)
-            if tph.needs_memory() || tph.place() == Place::Msix && tph.owes_guest() =>
-        {
+        Some(tph) if tph.needs_memory() || tph.place() == Place::Msix && tph.owes_guest() => {
             woken.msix_table()
         }
         _ => None,
