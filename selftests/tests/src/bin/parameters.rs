@@ -360,10 +360,10 @@ fn r89_files_of_the_driver(bench: &mut Bench) {
     let two = bench.named("two").bdf.clone();
     let address = one.to_string();
     let seen = same("", |driver| {
-        [&one, &two].map(|bdf| {
+        for bdf in [&one, &two] {
             bdf.unbind();
             bdf.clear_override().expect("driver_override");
-        });
+        }
         let has = |bdf: &Bdf| bdf.driver().as_deref() == Some(driver.name);
         let step = |file: &str, text: &str| (tell(driver, file, text), has(&one), has(&two));
         let steps = [
@@ -388,7 +388,9 @@ fn r89_files_of_the_driver(bench: &mut Bench) {
         // The driver's name in the device's file is as good.
         pci::write(&one.path("driver_override"), driver.name).expect("driver_override");
         let by_name = [step("bind", &address), step("bind", &address)];
-        [&one, &two].map(Bdf::unbind);
+        for bdf in [&one, &two] {
+            bdf.unbind();
+        }
         one.clear_override().expect("driver_override");
         (steps, by_name)
     });
