@@ -677,8 +677,8 @@ struct Shown {
 }
 
 /// Shows the capability to the user, if there is something on offer, and hides all others.
-/// `has_map`: there is a guest already. `entries`: how many hardware has. `owners`, and `found`, are
-/// those of a device that has one.
+/// `has_map`: there is a guest already. `entries`: how many hardware has. `owners`, and `found`,
+/// are those of a device that has one.
 fn show(
     offered: &mut Option<Offered>,
     entries: u16,

@@ -12,7 +12,8 @@ use tph_uapi::pci_regs::{PCI_COMMAND, PCI_COMMAND_MASTER, PCI_COMMAND_MEMORY};
 use crate::skip;
 use crate::vfio::Device;
 
-/// Whether interrupts go by an ITS, which asks who raises them: any of them, as the kernel names it.
+/// Whether interrupts go by an ITS, which asks who raises them: any of them, as the kernel names
+/// it.
 static BY_ITS: LazyLock<bool> = LazyLock::new(|| {
     let interrupts = fs::read_to_string("/proc/interrupts").expect("/proc/interrupts");
     interrupts.contains("ITS-")

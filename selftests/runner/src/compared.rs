@@ -125,7 +125,8 @@ pub struct Row {
     pub lines: Vec<String>,
 }
 
-/// Compares a program's two runs. `has_table`: the device has an ST table, in one of its two places.
+/// Compares a program's two runs. `has_table`: the device has an ST table, in one of its two
+/// places.
 fn row(program: &str, has_table: bool, stock: &Run, ours: &Run) -> Row {
     let ended = ended(stock) && ended(ours);
     let both = [stock, ours].map(|run| verdicts(program, run));

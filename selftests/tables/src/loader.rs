@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What tells a guest's firmware to put tables into memory, to write their addresses into each
-//! other, and to sum them up: QEMU's table loader (docs/specs/acpi_* and hw/acpi/bios-linker-loader.c
-//! of QEMU), whose commands have 128 bytes each.
+//! other, and to sum them up: QEMU's table loader (docs/specs/acpi_* and
+//! hw/acpi/bios-linker-loader.c of QEMU), whose commands have 128 bytes each.
 
 use anyhow::{ensure, Result};
 

@@ -106,7 +106,7 @@ impl Bed {
     fn means(&self, map: &[Meant], entry: usize, extended: bool) -> u16 {
         let value = u16::from_le_bytes([self.bytes[2 * entry], self.bytes[2 * entry + 1]]);
         let meant = usize::from(value).checked_sub(1).and_then(|at| map.get(at));
-        let (Some(Some((cpu, persistent))), true) = (meant, self.allocated & 1 << entry != 0)
+        let (Some(Some((cpu, persistent))), true) = (meant, self.allocated & (1 << entry) != 0)
         else {
             return 0;
         };
@@ -130,7 +130,7 @@ impl Bed {
                     },
                     Target::Nothing => panic!("nothing is looked up"),
                 },
-                can_have: &|entry| allocated & 1 << entry != 0,
+                can_have: &|entry| allocated & (1 << entry) != 0,
             };
             let aim = Aim {
                 control: Control::from_raw(control).expect("legal"),
@@ -253,12 +253,12 @@ fn try_run(input: &mut Unstructured<'_>) -> Result<()> {
             7 => {
                 bed.allocated = input.arbitrary()?;
                 for (entry, held) in bed.hardware.iter_mut().enumerate() {
-                    if bed.allocated & 1 << entry == 0 {
+                    if bed.allocated & (1 << entry) == 0 {
                         *held = 0;
                     }
                 }
                 let allocated = bed.allocated;
-                let can_have = |entry: usize| allocated & 1 << entry != 0;
+                let can_have = |entry: usize| allocated & (1 << entry) != 0;
                 bed.table.vectors_changed(&bed.hardware, &can_have);
                 bed.before.begin(&bed.table);
                 bed.settle(bed.control, false);
