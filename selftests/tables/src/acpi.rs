@@ -73,7 +73,7 @@ pub fn double_uids(tables: &mut [Vec<u8>]) -> Result<()> {
     }
     let pptt = find(tables, "PPTT")?;
     for at in entries(&tables[pptt], HEADER)? {
-        if tables[pptt][at] == 0 && u32_at(&tables[pptt], at + 4)? & 1 << 1 != 0 {
+        if tables[pptt][at] == 0 && u32_at(&tables[pptt], at + 4)? & (1 << 1) != 0 {
             double(&mut tables[pptt], at + 12)?;
         }
     }

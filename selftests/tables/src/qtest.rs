@@ -3,6 +3,7 @@
 //! Reads files of QEMU's fw_cfg as the firmware of a guest would, by QEMU's protocol for tests: no
 //! instruction of a guest is run.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -84,14 +85,14 @@ impl Qtest {
     /// The first `size` bytes of an item.
     fn item(&mut self, selector: u16, size: u32) -> Result<Vec<u8>> {
         let mut request = Vec::new();
-        request.extend((u32::from(selector) << 16 | SELECT | READ).to_be_bytes());
+        request.extend(((u32::from(selector) << 16) | SELECT | READ).to_be_bytes());
         request.extend(size.to_be_bytes());
         request.extend(ANSWER.to_be_bytes());
-        let digits: String = request.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.ask(&format!(
-            "write {REQUEST:#x} {:#x} 0x{digits}",
-            request.len()
-        ))?;
+        let mut write = format!("write {REQUEST:#x} {:#x} 0x", request.len());
+        for byte in request {
+            write!(write, "{byte:02x}")?;
+        }
+        self.ask(&write)?;
         // The register is big endian.
         self.ask(&format!(
             "writeq {FW_CFG_DMA:#x} {:#x}",
