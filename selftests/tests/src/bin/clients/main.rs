@@ -6,6 +6,7 @@
 
 mod driverctl;
 mod guest;
+mod libvirt;
 mod nvme;
 mod root;
 mod steer;
@@ -26,6 +27,7 @@ use tph_selftests::{harness, root_port, skip, tests};
 use tph_tests::{st, CPU, OTHER_CPU};
 
 use driverctl::Installed;
+use libvirt::Daemon;
 use root::{ask, run};
 use steer::Steer;
 use testpmd::Testpmd;
@@ -294,6 +296,27 @@ fn r90_driverctl(_: &mut Bench) {
     );
 }
 
+/// libvirt's daemon gives a device to vfio-pci, by the module that modprobe prefers, and takes it
+/// back.
+fn r90_libvirt(_: &mut Bench) {
+    let [one, _] = ports();
+    one.unbind();
+    one.clear_override().expect("driver_override");
+    let daemon = Daemon::start();
+    let [stock, ours] = [VFIO_PCI, IN_PLACE].map(|file| {
+        println!("# {file}.ko:");
+        let _installed = Installed::new(file);
+        let detached = (daemon.detach(&one), one.driver());
+        let is_ours = module::parameter_path("vfio_pci", "enable_unsafe_tph").exists();
+        assert_eq!(is_ours, file == IN_PLACE);
+        let reattached = (daemon.reattach(&one), one.driver());
+        [detached, reattached]
+    });
+    assert_eq!(ours, stock);
+    assert_eq!(ours[0].1.as_deref(), Some(VFIO_PCI));
+    assert_eq!(ours[1].1, None);
+}
+
 /// What the ST table of a port holds whose queues are polled by these lcores' CPUs.
 fn steered(cpus: &[u32]) -> Vec<u16> {
     let mut table = vec![0; ENTRIES.into()];
@@ -377,6 +400,7 @@ fn main() -> ExitCode {
         r90_guest,
         r90_kernel_selftests,
         r90_driverctl,
+        r90_libvirt,
         r90_examples_dpdk,
     ])
 }
