@@ -34,6 +34,8 @@ pub struct Results {
     pub counts: Counts,
     /// What is to be said above it.
     pub notes: Vec<String>,
+    /// What was said of the sessions that failed, once more: in a long run it is far above.
+    pub failures: Vec<String>,
     junit: Junit,
 }
 
@@ -123,6 +125,7 @@ impl Go<'_> {
         results.counts += report.counts;
         results.junit.add(chosen, &ended, &report);
         self.leave(chosen, &ended, &logs, report.counts.failed == 0)?;
+        results.failures.extend(report.failures());
         Ok(report.lines)
     }
 

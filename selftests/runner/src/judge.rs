@@ -55,6 +55,18 @@ pub struct Report {
     pub lines: Vec<String>,
 }
 
+impl Report {
+    /// The lines that say what failed and how it is run again, for the end of a run: none if
+    /// nothing failed.
+    pub fn failures(&self) -> Vec<String> {
+        let says = |line: &&String| !line.ends_with("  ok") && !line.contains(" skipped: ");
+        match self.counts.failed {
+            0 => Vec::new(),
+            _ => self.lines.iter().filter(says).cloned().collect(),
+        }
+    }
+}
+
 /// The counts of a program, and what is wrong with it as a whole.
 pub fn counts(run: &Run) -> (Counts, Option<String>) {
     let ktap = &run.ktap;
@@ -361,6 +373,24 @@ mod tests {
                 "    again: selftests/test --kernel debug life/dropin",
             ]
         );
+    }
+
+    #[test]
+    fn at_the_end_of_a_run_only_what_failed() {
+        let passes = run("1..2\nok 1 a\nok 2 b # SKIP x\n", Some(0));
+        let fails = run("1..1\nnot ok 1 c\n", Some(1));
+        let report = session(&chosen(&SESSION, LEAN), &ended(vec![passes, fails], 0), "");
+        assert_eq!(
+            report.failures(),
+            [
+                "life       dropin:r66           0 passed   1 failed   0 skipped    7 s  FAILED",
+                "    not ok 1 c",
+                "    again: selftests/test life/c",
+            ]
+        );
+        let passes = run("1..1\nok 1 a\n", Some(0));
+        let report = session(&chosen(&SESSION, LEAN), &ended(vec![passes], 0), "");
+        assert_eq!(report.failures(), [""; 0]);
     }
 
     #[test]

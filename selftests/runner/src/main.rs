@@ -208,6 +208,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     plan.left_out
         .iter()
         .chain(&results.notes)
+        .chain(&results.failures)
         .for_each(|line| println!("{line}"));
     println!("{}", counts.line());
     Ok(match counts.good() {
