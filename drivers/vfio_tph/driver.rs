@@ -66,7 +66,10 @@ use crate::{
         },
         ratelimit,
         vfio::{
-            feature::Call,
+            feature::{
+                Call,
+                Operation, //
+            },
             pci::{
                 Access,
                 Attribute,
@@ -409,7 +412,9 @@ impl Hooks for VfioTph {
 
     fn low_power_exit(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
         let terms = handle.terms();
-        if terms.tracks_vectors || terms.has_guest() {
+        let concerns_us = terms.tracks_vectors || terms.has_guest();
+        // What is only asked, or refused, changes nothing, and waits for nobody.
+        if concerns_us && matches!(call.check(Operation::Set, 0), Ok(true)) {
             events::exit_low_power(handle, call)
         } else {
             handle.vdev().feature(call)

@@ -12,10 +12,11 @@ use tph_selftests::hold::{self, Call, Locked, Stuck};
 use tph_selftests::policy::Policy;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::{PCI_COMMAND, PCI_INTERRUPT_LINE, PCI_TPH_CTRL};
-use tph_selftests::vfio::{cpu, Device};
+use tph_selftests::vfio::{cpu, Device, Op};
 use tph_selftests::{assert_errno, errno, harness, signal, tests, Errno};
 use tph_tests::bed::{Bed, InForce, Kind, D0, D3HOT, ENTRIES, KINDS};
 use tph_tests::{xst, CPU, OTHER_CPU};
+use vfio_bindings::bindings::vfio::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
 
 /// Enabled, with tags.
 fn in_use(bench: &mut Bench, kind: Kind) -> Bed {
@@ -42,6 +43,11 @@ fn others_go_on(bed: &Bed) {
     device.tph().expect("TPH");
     device.resolve(&[cpu(CPU)], false).expect("TPH_RESOLVE");
     device.set_config(PCI_INTERRUPT_LINE as u16, &[5]);
+    // Asked, or refused, this changes no power state.
+    for (op, expected) in [(Op::ProbeSet, Ok(())), (Op::Get, Err(Errno::EINVAL))] {
+        let result = device.feature(op, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, &mut []);
+        assert_eq!(result, expected, "LOW_POWER_EXIT");
+    }
     assert_eq!(
         device.control(),
         control(StMode::InterruptVector, Requester::Extended)
