@@ -96,9 +96,52 @@ fn entries(table: &[u8], first: usize) -> Result<Vec<usize>> {
     Ok(found)
 }
 
-/// The virtio IOMMU, if there is one, is in front of all PCI functions of its segment: VIOT's nodes
-/// of type 1, whose last requester is at offset 14.
-pub fn widen_virtio_iommu(tables: &mut [Vec<u8>]) -> Result<()> {
+/// Puts all PCI functions behind the IOMMU, if there is one. QEMU goes by the numbers that the buses
+/// have, and before the firmware has run there is only the first one.
+pub fn widen_iommu(tables: &mut [Vec<u8>]) -> Result<()> {
+    widen_virtio_iommu(tables)?;
+    widen_smmu(tables)
+}
+
+/// An SMMUv3 is an IORT node of type 4; of a root complex (type 2) the ID mappings say what is
+/// behind it: first ID, number of IDs less one, first ID there, node, flags. What is behind none
+/// goes to the ITS, and that is all but the first bus: one mapping takes the place of both.
+fn widen_smmu(tables: &mut [Vec<u8>]) -> Result<()> {
+    const MAPPING: usize = 20;
+
+    let Ok(iort) = find(tables, "IORT") else {
+        return Ok(());
+    };
+    let table = &mut tables[iort];
+    let mut at = u32_at(table, HEADER + 4)? as usize;
+    let (mut smmus, mut root_complexes) = (Vec::new(), Vec::new());
+    for _ in 0..u32_at(table, HEADER)? {
+        match table.get(at).context("a table is cut short")? {
+            // CAST: a table is shorter than 4 GiB.
+            4 => smmus.push(at as u32),
+            2 => root_complexes.push(at),
+            _ => (),
+        }
+        at += usize::from(u16_at(table, at + 1)?);
+    }
+    for node in root_complexes {
+        let mappings = node + u32_at(table, node + 12)? as usize;
+        for number in 0..u32_at(table, node + 8)? as usize {
+            let smmu = u32_at(table, mappings + number * MAPPING + 12)?;
+            if smmus.contains(&smmu) {
+                let all = [0, 0xffff, 0, smmu, 0].map(u32::to_le_bytes);
+                table[mappings..mappings + MAPPING].copy_from_slice(all.as_flattened());
+                table[node + 8..node + 12].copy_from_slice(&1u32.to_le_bytes());
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// VIOT's nodes of type 1, whose last requester is at offset 14, are what is behind the virtio
+/// IOMMU.
+fn widen_virtio_iommu(tables: &mut [Vec<u8>]) -> Result<()> {
     let Ok(viot) = find(tables, "VIOT") else {
         return Ok(());
     };
@@ -241,8 +284,41 @@ mod tests {
         widen_virtio_iommu(&mut tables).unwrap();
         assert_eq!(u16_at(&tables[0], 48 + 14).unwrap(), 0xffff);
         assert_eq!(u16_at(&tables[0], 48 + 24 + 14).unwrap(), 7);
-        // An SMMUv3's machine has no such table.
-        widen_virtio_iommu(&mut [table("IORT", &[])]).unwrap();
+        // Not every machine has an IOMMU.
+        widen_iommu(&mut [table("DSDT", &[])]).unwrap();
+    }
+
+    #[test]
+    fn all_functions_are_behind_the_smmu() {
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let node = |kind: u8, rest: &[u32]| -> Vec<u8> {
+            let rest: Vec<u8> = words(rest);
+            [&[kind, 4 + rest.len() as u8, 0, 0], rest.as_slice()].concat()
+        };
+        // An ITS, an SMMUv3, a root complex with the first bus behind this one. Of the next one, and
+        // of all that the SMMUv3 lets through, the ITS takes the messages.
+        let its = HEADER + 12;
+        let its_node = node(0, &[0, 0, 0]);
+        let smmu = its + its_node.len();
+        let smmu_node = node(4, &[1, 1, 16, 0, 0xffff, 0, its as u32, 0]);
+        let root = smmu + smmu_node.len();
+        let to_its = [0x100, 0xfeff, 0x100, its as u32, 0];
+        let to_smmu = [0, 0xff, 0, smmu as u32, 0];
+        let root_node = node(2, &[&[2, 2, 16], &to_its[..], &to_smmu].concat());
+        let header: Vec<u8> = words(&[3, its as u32, 0]);
+        let nodes = [header, its_node, smmu_node, root_node].concat();
+        let mut tables = vec![table("IORT", &nodes)];
+        let before = tables[0].clone();
+        widen_iommu(&mut tables).unwrap();
+        let changed: Vec<u8> = words(&[1, 16, 0, 0xffff, 0, smmu as u32, 0]);
+        assert_eq!(tables[0][..root + 8], before[..root + 8]);
+        assert_eq!(tables[0][root + 8..root + 8 + changed.len()], changed);
+        // Without an SMMUv3 it stays as it is: here that node is one of another kind.
+        let mut other = before;
+        other[smmu] = 3;
+        let mut tables = vec![other.clone()];
+        widen_iommu(&mut tables).unwrap();
+        assert_eq!(tables, [other]);
     }
 
     #[test]

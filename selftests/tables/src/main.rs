@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let files = qtest::read(&arguments.qemu, &["etc/acpi/tables", "etc/acpi/rsdp"])?;
     let mut tables = acpi::split(&files[0])?;
-    acpi::widen_virtio_iommu(&mut tables)?;
+    acpi::widen_iommu(&mut tables)?;
     acpi::double_uids(&mut tables)?;
     let dsdt = acpi::find(&tables, "DSDT")?;
     tables[dsdt] = acpi::change_dsdt(&tables[dsdt], &arguments.out)?;
