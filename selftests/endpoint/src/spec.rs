@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::str::FromStr;
 
 use anyhow::{bail, ensure, Context, Error, Result};
-use tph_protocol::registers::{BAR0_SIZE, MSIX_ENTRY, MSIX_PBA};
+use tph_protocol::registers::{BAR0_MAX, BAR0_SIZE, MSIX_ENTRY, MSIX_PBA};
 use tph_protocol::{modes, Position, Table, TphShape};
 
 use crate::config::{layout, tph};
@@ -116,9 +116,11 @@ impl Spec {
         ensure!(self.class < 1 << 24, "class={:x}: not 24 bits", self.class);
         ensure!(self.msix <= 2048, "msix={}: more than 2048", self.msix);
         let end = self.msix_offset + u64::from(self.msix) * MSIX_ENTRY;
+        let behind = self.msix_offset >= BAR0_SIZE && end <= self.bar0_size;
         ensure!(
-            self.msix_offset % 8 == 0 && end <= MSIX_PBA,
-            "msix_offset={:#x}: not a multiple of 8, or no room for {} vectors below {MSIX_PBA:#x}",
+            self.msix_offset % 8 == 0 && (end <= MSIX_PBA || behind),
+            "msix_offset={:#x}: not a multiple of 8, or no room for {} vectors below {MSIX_PBA:#x} \
+             or from {BAR0_SIZE:#x} to the end of BAR0",
             self.msix_offset,
             self.msix
         );
@@ -135,8 +137,8 @@ impl Spec {
             self.bar_size
         );
         ensure!(
-            self.bar0_size.is_power_of_two() && (4096..=BAR0_SIZE).contains(&self.bar0_size),
-            "bar0={}: not a power of two from 4K to 64K",
+            self.bar0_size.is_power_of_two() && (4096..=BAR0_MAX).contains(&self.bar0_size),
+            "bar0={}: not a power of two from 4K to 1M",
             self.bar0_size
         );
         ensure!(
@@ -365,6 +367,16 @@ mod tests {
     }
 
     #[test]
+    fn table_behind_the_map() {
+        for good in [
+            "name=a,msix_offset=0x10000,bar0=1M",
+            "name=a,msix_offset=0x1ff00,bar0=128K",
+        ] {
+            assert!(good.parse::<Spec>().is_ok(), "{good}");
+        }
+    }
+
+    #[test]
     fn refused() {
         for bad in [
             "",
@@ -391,7 +403,11 @@ mod tests {
             "name=a,tph=msix,msix=0",
             "name=a,bar=5000",
             "name=a,bar0=2K",
-            "name=a,bar0=128K",
+            "name=a,bar0=2M",
+            "name=a,msix_offset=0x8000,bar0=1M",
+            "name=a,msix_offset=0xfff8,bar0=1M",
+            "name=a,msix_offset=0x10000",
+            "name=a,msix_offset=0x1ff08,bar0=128K",
             "name=a,io=2",
             "name=a,io=512",
             "name=a,io=12",

@@ -2,20 +2,21 @@
 
 //! Map of the endpoint's BARs.
 //!
-//! BAR0, [`BAR0_SIZE`] bytes, 32 bit, not prefetchable:
+//! BAR0, [`BAR0_SIZE`] bytes or as many as `bar0` says, 32 bit, not prefetchable:
 //!
 //! | offset | what |
 //! |---|---|
 //! | 0000h, or what `msix_offset` says | MSI-X table, as long as the number of vectors says |
-//! | before and after it | free: plain memory |
+//! | before and after it, if it is below 8000h | free: plain memory |
 //! | 8000h | MSI-X Pending Bit Array, on a page of its own |
 //! | 9000h | the DMA engine's registers, 32 bit each |
 //! | a000h | free: plain memory |
+//! | 10000h | the same, or the table |
 //!
 //! BAR2, 64 bit, prefetchable: plain memory of the size asked for.
 //!
-//! `bar0` makes BAR0 end sooner, `io` adds an I/O BAR, BAR4, and `rom` an expansion ROM. These two
-//! are blank: they read as all ones and take no writes.
+//! `bar0` makes BAR0 end sooner or later, `io` adds an I/O BAR, BAR4, and `rom` an expansion ROM.
+//! These two are blank: they read as all ones and take no writes.
 //!
 //! The engine runs one command at a time: fill the registers, write [`COMMAND`], wait until
 //! [`STATUS`] is no longer [`status::BUSY`]. Registers are not to be changed while it is busy.
@@ -28,8 +29,11 @@ pub const BAR_MEMORY: u8 = 2;
 pub const BAR_IO: u8 = 4;
 /// Number of the expansion ROM's BAR.
 pub const BAR_ROM: u8 = 6;
-/// Size of BAR0, unless it is said to be smaller.
+/// Size of BAR0, unless it is said to have another one. This far nothing but plain memory and the
+/// MSI-X table moves.
 pub const BAR0_SIZE: u64 = 0x1_0000;
+/// The largest BAR0: sixteen pages of 64 KiB.
+pub const BAR0_MAX: u64 = 0x10_0000;
 /// Size of one MSI-X table entry.
 pub const MSIX_ENTRY: u64 = 16;
 /// Vector Control in an MSI-X table entry.

@@ -2,9 +2,7 @@
 
 //! Accesses to the BARs.
 
-use tph_protocol::registers::{
-    BAR0_SIZE, BAR_IO, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA,
-};
+use tph_protocol::registers::{BAR_IO, BAR_MEMORY, BAR_REGISTERS, ENGINE, ENGINE_END, MSIX_PBA};
 use tph_protocol::{Access, Fault, ViolationKind};
 
 use super::{value_of, Endpoint};
@@ -76,20 +74,20 @@ impl Endpoint {
         self.command() & enable != 0 && self.power_state() == 0
     }
 
-    /// What begins at an offset of BAR0, and where it ends.
+    /// What is at an offset of BAR0, and where that ends.
     fn part(&self, offset: u64) -> (Part, u64) {
         let table = self.spec.msix_offset;
-        let end = table + self.msix.table_size();
-        let pba = MSIX_PBA + self.msix.pba_size();
-        match offset {
-            _ if offset < table => (Part::Memory, table),
-            _ if offset < end => (Part::Table, end),
-            _ if offset < MSIX_PBA => (Part::Memory, MSIX_PBA),
-            _ if offset < pba => (Part::Pba, pba),
-            _ if offset < ENGINE => (Part::Memory, ENGINE),
-            _ if offset < ENGINE_END => (Part::Engine, ENGINE_END),
-            _ => (Part::Memory, BAR0_SIZE),
+        let places = [
+            (Part::Table, table..table + self.msix.table_size()),
+            (Part::Pba, MSIX_PBA..MSIX_PBA + self.msix.pba_size()),
+            (Part::Engine, ENGINE..ENGINE_END),
+        ];
+        if let Some((part, place)) = places.iter().find(|(_, place)| place.contains(&offset)) {
+            return (*part, place.end);
         }
+        let next = places.iter().map(|(_, place)| place.start);
+        let next = next.filter(|&start| start > offset).min();
+        (Part::Memory, next.unwrap_or(self.bar0.len() as u64))
     }
 
     /// Reads without a record. Beyond the end of a BAR nothing answers.
@@ -102,7 +100,7 @@ impl Endpoint {
         }
         let mut at = offset;
         let mut rest = data;
-        while !rest.is_empty() && at < BAR0_SIZE && bar == BAR_REGISTERS {
+        while !rest.is_empty() && at < self.bar0.len() as u64 && bar == BAR_REGISTERS {
             let (part, end) = self.part(at);
             let n = rest.len().min((end - at) as usize);
             let (now, later) = rest.split_at_mut(n);
@@ -128,7 +126,7 @@ impl Endpoint {
         }
         let mut at = offset;
         let mut rest = data;
-        while !rest.is_empty() && at < BAR0_SIZE && bar == BAR_REGISTERS {
+        while !rest.is_empty() && at < self.bar0.len() as u64 && bar == BAR_REGISTERS {
             let (part, end) = self.part(at);
             let n = rest.len().min((end - at) as usize);
             let (now, later) = rest.split_at(n);
@@ -174,7 +172,7 @@ impl Endpoint {
             self.fill_bar2(offset, data);
             return;
         }
-        for (at, byte) in (offset..BAR0_SIZE).zip(data) {
+        for (at, byte) in (offset..self.bar0.len() as u64).zip(data) {
             match self.part(at).0 {
                 Part::Table => self.msix.poke(at - self.spec.msix_offset, &[*byte]),
                 Part::Pba | Part::Engine => {}

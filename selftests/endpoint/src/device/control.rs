@@ -182,7 +182,7 @@ impl Endpoint {
     fn check_range(&self, space: Space, offset: u64, width: u8) -> Result<()> {
         let size = match space {
             Space::Config => layout::SIZE.into(),
-            Space::Bar0 => BAR0_SIZE,
+            Space::Bar0 => self.spec.bar0_size.max(BAR0_SIZE),
             Space::Bar2 => self.spec.bar_size,
         };
         ensure!(matches!(width, 1 | 2 | 4 | 8), "width {width}");

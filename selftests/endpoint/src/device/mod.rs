@@ -35,7 +35,8 @@ pub struct Endpoint {
     chain: Vec<ExtendedCapability>,
     msix: Msix,
     engine: Engine,
-    /// What is plain memory in BAR0; the registers' places are unused.
+    /// What is plain memory in BAR0, also where a small one has ended; the registers' places are
+    /// unused.
     bar0: Vec<u8>,
     bar2: Vec<u8>,
     journal: Journal,
@@ -58,7 +59,7 @@ impl Endpoint {
             chain: layout::chain(&spec.tph)?,
             msix: Msix::new(spec.msix, tags(&spec.tph)),
             engine: Engine::default(),
-            bar0: vec![0; BAR0_SIZE as usize],
+            bar0: vec![0; spec.bar0_size.max(BAR0_SIZE) as usize],
             bar2: vec![0; usize::try_from(spec.bar_size)?],
             journal: Journal::default(),
             fault: Fault::None,

@@ -2,7 +2,7 @@
 
 //! Resets, power states, faults, change of shape, what the client sees while it connects.
 
-use tph_protocol::registers::{reset_itself, RESET_ITSELF};
+use tph_protocol::registers::{reset_itself, BAR0_MAX, IDENT, IDENT_VALUE, MSIX_PBA, RESET_ITSELF};
 use tph_protocol::{Fault, Lost, Position, Space, Table, TphShape};
 
 use super::*;
@@ -153,6 +153,30 @@ fn lies() {
 }
 
 /// An I/O BAR has an enable bit of its own. It and the ROM are blank.
+/// In a larger BAR, and across a border of 64 KiB: the rest of the map stays where it is.
+#[test]
+fn a_table_behind_the_map() {
+    const TABLE: u64 = 0x2_fff0;
+    let mut ep = endpoint("tph=msix,msix=16,msix_offset=0x2fff0,bar0=1M");
+    assert_eq!(ep.read_u32(MSIX + 4), TABLE as u32);
+    let word = |value: u16| ((u32::from(value) << 16) | 1).to_le_bytes();
+    for vector in [0, 1, 15] {
+        ep.mmio_write(0, TABLE + 16 * vector + 12, &word(0xa0 + vector as u16));
+    }
+    assert_eq!(
+        [0, 1, 15].map(|v| ep.msix.entry(v).unwrap().tag),
+        [0xa0, 0xa1, 0xaf]
+    );
+    for at in [0, TABLE - 4, TABLE + 0x100, BAR0_MAX - 4] {
+        ep.mmio_write(0, at, &[0x5a; 4]);
+        assert_eq!(ep.mmio_read(0, at, 4), [0x5a; 4], "{at:#x}");
+    }
+    assert_eq!(ep.mmio_read(0, TABLE + 0x1c, 4), word(0xa1));
+    assert_eq!(ep.mmio_read(0, MSIX_PBA, 4), [0; 4]);
+    assert_eq!(ep.mmio_read(0, IDENT, 4), IDENT_VALUE.to_le_bytes());
+    assert_eq!(ep.mmio_read(0, BAR0_MAX, 4), [0xff; 4]);
+}
+
 #[test]
 fn other_bars() {
     let mut ep = endpoint("bar0=4K,io=256,rom=64K");
