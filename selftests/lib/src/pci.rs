@@ -14,6 +14,15 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bdf(String);
 
+/// A resource of a device, as sysfs shows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resource {
+    /// Its size in bytes.
+    pub length: u64,
+    /// `IORESOURCE_*`.
+    pub flags: u64,
+}
+
 impl FromStr for Bdf {
     type Err = String;
 
@@ -58,6 +67,31 @@ impl Bdf {
         let (bus, rest) = self.0[5..].split_once(':').expect("a BDF has a bus");
         let (slot, function) = rest.split_once('.').expect("a BDF has a function");
         (hex(bus), (hex(slot) << 3) | hex(function))
+    }
+
+    /// One of its resources: BARs, the expansion ROM, those of virtual functions. Empty if there is
+    /// none of that number.
+    pub fn resource(&self, number: u32) -> Resource {
+        let path = self.path("resource");
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let Some(line) = text.lines().nth(number as usize) else {
+            return Resource::default();
+        };
+        let hexadecimal = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16);
+        let words: Vec<u64> = line
+            .split_whitespace()
+            .map(|word| hexadecimal(word).expect("a hexadecimal number"))
+            .collect();
+        let [start, end, flags] = words[..] else {
+            panic!("{}: {line:?}", path.display());
+        };
+        match flags {
+            0 => Resource::default(),
+            _ => Resource {
+                length: end - start + 1,
+                flags,
+            },
+        }
     }
 
     /// Name of the driver that is bound, if one is.

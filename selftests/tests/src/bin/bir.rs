@@ -4,7 +4,6 @@
 //! (PCIe r6.2 7.7.2.3) lead out of a BAR, or to what is no memory BAR; and BARs that somebody else
 //! has.
 
-use std::fs;
 use std::ops::Range;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -14,7 +13,6 @@ use tph_selftests::endpoint::Endpoint;
 use tph_selftests::hold;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::{capability, Traits};
-use tph_selftests::pci::Bdf;
 use tph_selftests::protocol::registers::MSIX_ENTRY;
 use tph_selftests::protocol::{Access, Entry};
 use tph_selftests::tph::{control, Requester, StMode};
@@ -35,35 +33,6 @@ const HONEST: u32 = 0;
 const ROM: u32 = 6;
 const FIRST_IOV: u32 = 7;
 
-/// A resource of a device, as sysfs shows it: BARs, the expansion ROM, those of virtual functions.
-#[derive(Clone, Copy, Debug, Default)]
-struct Resource {
-    length: u64,
-    flags: u64,
-}
-
-fn resource(bdf: &Bdf, number: u32) -> Resource {
-    let path = bdf.path("resource");
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let Some(line) = text.lines().nth(number as usize) else {
-        return Resource::default();
-    };
-    let words: Vec<u64> = line
-        .split_whitespace()
-        .map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).expect("hexadecimal"))
-        .collect();
-    let [start, end, flags] = words[..] else {
-        panic!("{}: {line:?}", path.display());
-    };
-    match flags {
-        0 => Resource::default(),
-        _ => Resource {
-            length: end - start + 1,
-            flags,
-        },
-    }
-}
-
 /// A device with an ST table in MSI-X and BARs of all kinds: memory at 0 and 2, where a half of the
 /// address is at 3, I/O at 4, an expansion ROM, and none at 1 and 5.
 fn pick(bench: &mut Bench) -> Rc<Endpoint> {
@@ -71,8 +40,8 @@ fn pick(bench: &mut Bench) -> Rc<Endpoint> {
     bench.pick_where("an ST table in MSI-X, an I/O BAR and a ROM", |bdf| {
         bdf.root_port().is_some()
             && Traits::of(bdf).is_some_and(|traits| traits.in_msix)
-            && resource(bdf, 4).flags & IORESOURCE_IO != 0
-            && resource(bdf, ROM).flags & IORESOURCE_MEM != 0
+            && bdf.resource(4).flags & IORESOURCE_IO != 0
+            && bdf.resource(ROM).flags & IORESOURCE_MEM != 0
     })
 }
 
@@ -280,9 +249,9 @@ fn lead_nowhere(endpoint: &Endpoint, places: &[(&str, u32)]) {
 /// for the one and leads out of the other.
 fn r76_bir_of_no_memory_bar(bench: &mut Bench) {
     let endpoint = pick(bench);
-    let bar = resource(&endpoint.bdf, 0);
+    let bar = endpoint.bdf.resource(0);
     assert_eq!(bar.flags & IORESOURCE_MEM, IORESOURCE_MEM, "{bar:?}");
-    let rom = resource(&endpoint.bdf, ROM);
+    let rom = endpoint.bdf.resource(ROM);
     assert!(
         bar.length <= 0x2000 && rom.length >= 0x2000 + vectors(&endpoint) * MSIX_ENTRY,
         "{bar:?}, {rom:?}"
@@ -307,7 +276,7 @@ fn r76_table_past_its_bar(bench: &mut Bench) {
     let size = vectors(&endpoint) * MSIX_ENTRY;
     let mut places = Vec::new();
     for bar in [0, 2] {
-        let end = resource(&endpoint.bdf, bar).length;
+        let end = endpoint.bdf.resource(bar).length;
         for (what, offset) in [
             ("its last dwords are behind the BAR", end - size + 8),
             ("behind the BAR", end),
@@ -342,7 +311,7 @@ fn r76_bir_of_virtual_functions(bench: &mut Bench) {
         endpoint.lie(SRIOV + register as u16, value);
     }
     endpoint.bdf.rediscover();
-    let iov = resource(&endpoint.bdf, FIRST_IOV);
+    let iov = endpoint.bdf.resource(FIRST_IOV);
     assert!(
         iov.flags & IORESOURCE_MEM != 0 && iov.length >= 0x1_0000,
         "{iov:?}"
@@ -387,9 +356,9 @@ fn r76_bir_of_a_memory_bar(bench: &mut Bench) {
     let size = vectors(&endpoint) * MSIX_ENTRY;
     for (bar, offset) in [
         (0, 0),
-        (0, resource(&endpoint.bdf, 0).length - size),
+        (0, endpoint.bdf.resource(0).length - size),
         (2, 0x8000),
-        (2, resource(&endpoint.bdf, 2).length - size),
+        (2, endpoint.bdf.resource(2).length - size),
     ] {
         let what = format!("BAR {bar} at {offset:#x}");
         say(&endpoint, offset as u32 | u32::from(bar));
