@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::plan::Chosen;
-use crate::session::{most_vectors, on_arm64, sanitizes, Firmware};
+use crate::session::{most_vectors, on_arm64, page_size, sanitizes, Firmware};
 
 /// What is built for one kernel.
 #[derive(Clone, Debug)]
@@ -100,6 +100,18 @@ pub fn logs(chosen: &Chosen, setting: &Setting) -> PathBuf {
     setting.ktap.join(format!("{}.logs", chosen.label))
 }
 
+/// A device's row with what depends on the kernel.
+fn for_kernel(device: &str, kernel: &str) -> String {
+    let page = page_size(kernel);
+    // Of the size of an entry of the table.
+    let border = 3 * page * 1024 - 16;
+    device
+        .replace("{most}", &most_vectors(kernel).to_string())
+        .replace("{page}", &format!("{page}K"))
+        .replace("{pages}", &format!("{}K", 16 * page))
+        .replace("{border}", &format!("{border:#x}"))
+}
+
 /// The arguments of `selftests/run`.
 pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<String> {
     let session = chosen.session;
@@ -115,9 +127,8 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     arguments.option("kernel", built.kernel.to_string_lossy());
     arguments.option("timeout", time_limit.to_string());
     arguments.option("keep", logs(chosen, setting).to_string_lossy());
-    let most = most_vectors(&chosen.kernel).to_string();
     for device in session.devices.iter().copied().flatten() {
-        arguments.option("device", device.replace("{most}", &most));
+        arguments.option("device", for_kernel(device, &chosen.kernel));
     }
     let stage = setting.top.join("build/clients");
     let root = setting.clients_root.as_deref().unwrap_or(Path::new(""));
@@ -236,4 +247,25 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
     }
     arguments.extend(chosen.programs.iter().map(|program| program.label()));
     arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_for_a_kernel() {
+        let row = "msix={most},bar={page},bar0={pages},msix_offset={border}";
+        for (kernel, expected) in [
+            ("lean", "msix=2048,bar=4K,bar0=64K,msix_offset=0x2ff0"),
+            ("debug", "msix=512,bar=4K,bar0=64K,msix_offset=0x2ff0"),
+            ("arm64", "msix=2048,bar=4K,bar0=64K,msix_offset=0x2ff0"),
+            (
+                "arm64-64k",
+                "msix=2048,bar=64K,bar0=1024K,msix_offset=0x2fff0",
+            ),
+        ] {
+            assert_eq!(for_kernel(row, kernel), expected, "{kernel}");
+        }
+    }
 }

@@ -27,21 +27,24 @@ pub const PAIR_IN_MSIX: &[&str] = &[
 /// ST tables in MSI-X of several sizes, on two pages, in the middle of a BAR, of a device that
 /// loses its state in D3hot, of one without extended TPH, of two without FLR that share a bus and
 /// an IOMMU group, and of one that no reset hits at all; tables in the capability, one of which is
-/// lost in D3hot.
+/// lost in D3hot. Where users are kept off the pages of a table, the BAR has sixteen.
 pub const VECTORS: &[&str] = &[
-    "name=m16,tph=msix,msix=16",
-    "name=m300,tph=msix,msix=300",
+    "name=m16,tph=msix,msix=16,bar0={pages}",
+    "name=m300,tph=msix,msix=300,bar0={pages}",
     "name=lost,tph=msix,msix=16,nosoftrst=0",
     "name=std,tph=msix,msix=5,extended=0",
-    "name=most,tph=msix,msix={most}",
+    "name=most,tph=msix,msix={most},bar0={pages}",
     "name=pair0,tph=msix,msix=16,flr=0,bus=shared:pair",
     "name=pair1,tph=msix,msix=16,flr=0,bus=shared:pair",
     "name=cap,entries=8",
     "name=caplost,entries=8,nosoftrst=0",
     "name=plain,tph=absent",
-    "name=mid,tph=msix,msix=16,msix_offset=0x2ff0",
+    "name=mid,tph=msix,msix=16,msix_offset={border},bar0={pages}",
     "name=noreset,tph=msix,msix=16,flr=0,port=rciep",
 ];
+
+/// A BAR that has no page beside that of its table.
+pub const ONE_PAGE: &[&str] = &["name=page,tph=msix,msix=16,bar0={page}"];
 
 /// One of each kind of table: in the capability.
 pub const CAP: &[&str] = &["name=cap,entries=8"];
@@ -53,7 +56,7 @@ pub const CAP_LOST: &[&str] = &["name=caplost,entries=8,nosoftrst=0"];
 /// For allocations that fail, and devices that lie.
 pub const FAULTY: &[&str] = &[
     "name=cap,entries=8,completer=3",
-    "name=m16,tph=msix,msix=16",
+    "name=m16,tph=msix,msix=16,bar0={pages}",
     "name=rciep,entries=8,port=rciep",
 ];
 

@@ -5,7 +5,7 @@
 use anyhow::{bail, Result};
 
 use crate::compared::DRIVERS;
-use crate::session::{on_arm64, patched, sanitizes, Session, Share, LEAN};
+use crate::session::{on_arm64, page_size, patched, sanitizes, Session, Share, LEAN};
 
 /// A program of a session, and what it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,10 +100,11 @@ fn on_kernel(session: &Session, kernel: &str) -> Result<(Vec<Program>, Option<St
         bail!("{name} is not run on {kernel}: {why}");
     }
     let whole = session.programs.iter().copied();
-    let share = match (sanitizes(kernel), on_arm64(kernel)) {
-        (true, _) => session.sanitized,
-        (_, true) => session.arm64,
-        _ => Share::Whole,
+    let share = match session.arm64 {
+        _ if sanitizes(kernel) => session.sanitized,
+        _ if !on_arm64(kernel) => Share::Whole,
+        Share::Whole if page_size(kernel) > 4 => session.large_pages,
+        share => share,
     };
     match share {
         Share::Whole => Ok((whole.map(Program::parse).collect(), None)),

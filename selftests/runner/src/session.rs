@@ -17,7 +17,9 @@ pub struct Session {
     /// Why it needs a kernel with kernel/patches, if it does.
     pub patches: Option<&'static str>,
     /// Emulated endpoints, as `selftests/run --device` takes them, in groups that sessions share.
-    /// `{most}` is the largest number of MSI-X vectors that the kernel can take.
+    /// `{most}` is the largest number of MSI-X vectors that the kernel can take. `{page}` is the
+    /// size of one of its pages, `{pages}` that of sixteen, `{border}` the offset of a table whose
+    /// first entry is the end of the third page.
     pub devices: &'static [&'static [&'static str]],
     /// More arguments of QEMU.
     pub qemu: &'static [&'static str],
@@ -63,6 +65,8 @@ pub struct Session {
     pub sanitized: Share,
     /// What is run of it on arm64.
     pub arm64: Share,
+    /// What is run there with pages of 64 KiB of one that is otherwise run whole.
+    pub large_pages: Share,
     /// Why it is not part of a run of all, if it is not.
     pub by_name: Option<&'static str>,
     /// The longest time for the whole machine in seconds, if it is not the same as ever.
@@ -145,6 +149,7 @@ pub const DEFAULT: Session = Session {
     gicv2m: false,
     sanitized: Share::Whole,
     arm64: Share::Whole,
+    large_pages: Share::Whole,
     by_name: None,
     time_limit: None,
     deadline: None,
@@ -171,6 +176,15 @@ pub fn sanitizes(kernel: &str) -> bool {
 /// Whether a kernel is for arm64; all others are for x86-64.
 pub fn on_arm64(kernel: &str) -> bool {
     kernel.starts_with("arm64")
+}
+
+/// The size of a kernel's pages in KiB.
+pub fn page_size(kernel: &str) -> u32 {
+    if kernel == "arm64-64k" {
+        64
+    } else {
+        4
+    }
 }
 
 /// Whether a kernel has kernel/patches.

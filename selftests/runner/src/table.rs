@@ -33,7 +33,7 @@ const MSIX: Session = Session {
     name: "msix",
     about: "tables in MSI-X of every shape",
     programs: &["isolation", "msix"],
-    devices: &[VECTORS],
+    devices: &[VECTORS, ONE_PAGE],
     cpus: 8,
     ok_log: &[AER_INJECT],
     seconds: 120,
@@ -74,9 +74,9 @@ const DMABUF: Session = Session {
     about: "dma-bufs with steering tags",
     programs: &["dmabuf"],
     devices: &[&[
-        "name=mem0,tph=cap,entries=64,completer=3,msix=4,bar=64K,bus=shared:peers",
-        "name=mem1,tph=cap,entries=64,completer=3,msix=4,bar=64K,bus=shared:peers",
-        "name=ram,tph=absent,completer=3",
+        "name=mem0,tph=cap,entries=64,completer=3,msix=4,bar={pages},bus=shared:peers",
+        "name=mem1,tph=cap,entries=64,completer=3,msix=4,bar={pages},bus=shared:peers",
+        "name=ram,tph=absent,completer=3,bar={pages}",
         "name=m16,tph=msix,msix=16",
     ]],
     append: "pci=disable_acs_redir=pci:1b36:c",
@@ -292,6 +292,11 @@ pub const SESSIONS: &[Session] = &[
             program: "cost",
             instead: None,
             why: "the driver's accesses are the same on every kernel",
+        },
+        large_pages: Share::Less {
+            program: "compat",
+            instead: None,
+            why: "programs of 32 bits are made for pages of 4 KiB",
         },
         seconds: 150,
         ..DEFAULT

@@ -27,12 +27,24 @@ const TABLE: &[Session] = &[
         programs: &["dropin:--seed=1", "table"],
         sanitized: Share::Not("it leaks"),
         arm64: Share::Not("it has no such device"),
+        large_pages: Share::Not("that has another reason"),
         ..DEFAULT
     },
     Session {
         name: "plain",
         kernel: Some("plain"),
         programs: &["table:r9"],
+        ..DEFAULT
+    },
+    Session {
+        name: "small",
+        programs: &["table", "cost"],
+        large_pages: Share::Less {
+            program: "cost",
+            instead: None,
+            why: "for its pages",
+        },
+        by_name: Some("it may abort"),
         ..DEFAULT
     },
     Session {
@@ -119,7 +131,7 @@ fn all_but_what_has_to_be_named() {
         [
             "left out: dropin is not run on debug: it leaks",
             "left out: plain boots a kernel of its own, never debug",
-            "left out, as it may abort: rare rarer",
+            "left out, as it may abort: small rare rarer",
             "left out, as its name is a word, too: r34"
         ]
     );
@@ -133,6 +145,17 @@ fn arm64_has_a_share_of_its_own() {
         let refused = format!("error: dropin is not run on {kernel}: it has no such device");
         assert_eq!(decide(kernel, &["dropin"]), [refused]);
     }
+}
+
+#[test]
+fn large_pages_have_a_share_of_their_own() {
+    for kernel in ["lean", "arm64"] {
+        assert_eq!(
+            decide(kernel, &["small"]),
+            [format!("small {kernel} table cost")]
+        );
+    }
+    assert_eq!(decide("arm64-64k", &["small"]), ["small arm64-64k table"]);
 }
 
 #[test]
@@ -214,7 +237,7 @@ fn what_is_not_known() {
         decide("lean", &["nothing"]),
         [
             "error: nothing is neither a session nor a program nor in the name of a test; \
-          sessions: one dropin plain mended rare r34 rarer wrong"
+          sessions: one dropin plain small mended rare r34 rarer wrong"
         ]
     );
     assert_eq!(decide("lean", &["rare"]), ["rare lean killed"]);
@@ -262,7 +285,7 @@ fn the_table_is_whole() {
         if let crate::session::Firmware::File(file) = session.firmware {
             assert!(top.join("selftests/guest").join(file).is_file(), "{name}");
         }
-        for share in [session.sanitized, session.arm64] {
+        for share in [session.sanitized, session.arm64, session.large_pages] {
             if let Share::Less { program, .. } = share {
                 assert!(session.programs.contains(&program), "{name}: no {program}");
             }
