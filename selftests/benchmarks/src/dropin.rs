@@ -11,6 +11,7 @@ use tph_bench::Row;
 use tph_selftests::bench::{self, Bench};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::Engine;
+use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::registers::*;
 use tph_selftests::tph::{Requester, StMode};
@@ -35,9 +36,8 @@ const GET_IRQ_INFO: u32 = 9;
 /// Repetitions of a call, for what is served by the kernel and for what goes to the device.
 const MANY: u32 = 32;
 const FEW: u32 = 2;
-/// Pages that are touched to see what a fault takes.
-const PAGES: u64 = 16;
-const PAGE: u64 = 4096;
+/// What is mapped, and touched page by page to see what a fault takes.
+const MAPPED: u64 = 64 << 10;
 /// Iterations in which a raised interrupt has time to arrive.
 const ARRIVAL: u64 = 2_000_000;
 
@@ -140,15 +140,15 @@ fn probe(device: &Device, feature: u32, works: bool) -> f64 {
 
 fn map(device: &Device) -> Mapped {
     device
-        .map_bar_as(BAR_MEMORY.into(), 0..PAGES * PAGE, ProtFlags::PROT_READ)
+        .map_bar_as(BAR_MEMORY.into(), 0..MAPPED, ProtFlags::PROT_READ)
         .expect("mmap of BAR 2")
 }
 
 fn faults(device: &Device) -> f64 {
     let touch = |mapped: &Mapped| {
         let start = ticks();
-        for page in 0..PAGES {
-            mapped.read(page * PAGE);
+        for page in (0..MAPPED).step_by(page_size()) {
+            mapped.read(page);
         }
         ticks() - start
     };
@@ -156,7 +156,7 @@ fn faults(device: &Device) -> f64 {
     let mapped = map(device);
     touch(&mapped);
     let without = least(|| touch(&mapped));
-    (with - without) as f64 / PAGES as f64
+    (with - without) as f64 / (MAPPED as f64 / page_size() as f64)
 }
 
 fn mappings(device: &Device) -> f64 {
@@ -174,18 +174,20 @@ fn interrupt(device: &Device) -> f64 {
         .set_irqs(VFIO_PCI_MSIX_IRQ_INDEX, std::slice::from_ref(&event))
         .expect("SET_IRQS");
     Engine::new(device);
+    let page = page_size() as u64;
+    let start = ENGINE - ENGINE % page;
     let registers = device
-        .map_bar(BAR_REGISTERS.into(), ENGINE..ENGINE + PAGE)
+        .map_bar(BAR_REGISTERS.into(), start..start + page)
         .expect("mmap of the engine");
-    registers.write(INDEX - ENGINE, 0);
+    registers.write(INDEX - start, 0);
     let wait = |go: bool| {
-        let start = ticks();
+        let before = ticks();
         registers.write(
-            if go { COMMAND } else { HINT } - ENGINE,
+            if go { COMMAND } else { HINT } - start,
             if go { command::INTERRUPT } else { 0 },
         );
         spin(ARRIVAL);
-        ticks() - start
+        ticks() - before
     };
     let with = least(|| loop {
         let ticks = wait(true);

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use fastrand::Rng;
+use tph_selftests::memory::page_size;
 use tph_selftests::protocol::Lost;
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
@@ -14,7 +15,6 @@ use vfio_bindings::bindings::vfio::*;
 use crate::op::{Fd, LowPower, MapOf, Memory, Op, Program, Reset, Resolve, SourceOf};
 use crate::world::{Habit, Seat, Shape, BUFFERS, EVENTS, WINDOWS};
 
-const PAGE: u64 = 4096;
 const POLICIES: [&str; 6] = ["no_st", "iv_st", "ds_st", "literal", "nothing", ""];
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
@@ -364,10 +364,11 @@ fn feature(rng: &mut Rng) -> Op {
 fn pages(rng: &mut Rng) -> (u64, u64) {
     let first = rng.u64(..16);
     let count = rng.u64(1..=16 - first);
+    let page = page_size() as u64;
     match rng.u8(..16) {
-        0 => (first * PAGE, count * PAGE + rng.u64(1..PAGE)),
-        1 => (first * PAGE + rng.u64(1..PAGE), count * PAGE),
-        _ => (first * PAGE, count * PAGE),
+        0 => (first * page, count * page + rng.u64(1..page)),
+        1 => (first * page + rng.u64(1..page), count * page),
+        _ => (first * page, count * page),
     }
 }
 
@@ -472,7 +473,7 @@ pub fn first(rng: &mut Rng, shape: &Shape) -> Vec<Op> {
         Op::FreeIrqs(VFIO_PCI_MSIX_IRQ_INDEX),
         Op::Irqs(flags, VFIO_PCI_MSIX_IRQ_INDEX, 0, events.collect()),
         Op::Write(at_control, control.to_le_bytes().to_vec()),
-        Op::Export(buffer, 2, 0, PAGE),
+        Op::Export(buffer, 2, 0, page_size() as u64),
         Op::Publish(
             Fd::Slot(buffer),
             pick(rng, &[1, 3, 3]),

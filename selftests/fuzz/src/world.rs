@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::mman::ProtFlags;
+use tph_selftests::memory::page_size;
 use tph_selftests::msix::capability;
 use tph_selftests::pci::Bdf;
 use tph_selftests::policy;
@@ -476,7 +477,7 @@ fn in_bar(device: &Device, data: &[u8], length: usize) -> Outcome {
     let written = device.write_bar(MEMORY, 0, &bytes);
     let mapped = device.map_bar_as(
         MEMORY,
-        0..4096,
+        0..page_size() as u64,
         ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
     );
     let (Ok(_), Ok(mapped)) = (written, mapped) else {

@@ -19,7 +19,7 @@ use tph_uapi::vfio_tph::{VFIO_DEVICE_FEATURE_TPH_RESOLVE, VFIO_DEVICE_FEATURE_TP
 
 use crate::cgroup::{self, Cgroup};
 use crate::hold;
-use crate::memory::{Pages, PAGE};
+use crate::memory::{page_size, Pages};
 use crate::pci::Bdf;
 use crate::tph::{Requester, StMode};
 use crate::vfio::{self, feature_bytes, Device, Op, OpenBy, ResolveRequest, StRequest};
@@ -131,15 +131,15 @@ impl Drop for Crowd {
 /// An argument whose sources are not there before they are released.
 fn argument(call: Call, count: u16) -> (Pages, usize) {
     let (bytes, sources) = call.argument(count);
-    let pages = Pages::new(1 + sources.div_ceil(PAGE));
-    let start = PAGE - bytes.len();
+    let pages = Pages::new(1 + sources.div_ceil(page_size()));
+    let start = page_size() - bytes.len();
     pages.write(start, &bytes);
     let file = File::open(hold::MEMORY).unwrap_or_else(|e| panic!("{}: {e}", hold::MEMORY));
     // SAFETY: takes the place of our own pages, to which no reference exists.
     let mapped = unsafe {
         mmap(
-            NonZeroUsize::new(pages.address() + PAGE),
-            NonZeroUsize::new(pages.length() - PAGE).expect("some pages"),
+            NonZeroUsize::new(pages.address() + page_size()),
+            NonZeroUsize::new(pages.length() - page_size()).expect("some pages"),
             ProtFlags::PROT_READ,
             MapFlags::MAP_SHARED | MapFlags::MAP_FIXED,
             &file,

@@ -11,7 +11,7 @@ use nix::fcntl::{fcntl, FcntlArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use nix::unistd::ftruncate;
 
-use crate::memory::PAGE;
+use crate::memory::page_size;
 use crate::skip;
 
 /// `struct udmabuf_create` of linux/udmabuf.h.
@@ -36,13 +36,13 @@ pub fn udmabuf(pages: usize) -> OwnedFd {
         skip!("no {DEVICE}");
     };
     let memfd = memfd_create(c"udmabuf", MFdFlags::MFD_ALLOW_SEALING).expect("memfd_create");
-    ftruncate(&memfd, (pages * PAGE) as i64).expect("ftruncate");
+    ftruncate(&memfd, (pages * page_size()) as i64).expect("ftruncate");
     fcntl(&memfd, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).expect("F_SEAL_SHRINK");
     let request = Create {
         memfd: memfd.as_raw_fd() as u32,
         flags: 0,
         offset: 0,
-        size: (pages * PAGE) as u64,
+        size: (pages * page_size()) as u64,
     };
     // SAFETY: the argument is a valid struct of the kernel's layout.
     let fd = unsafe { request::create(device.as_raw_fd(), &request) };

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::unistd::dup;
 use tph_uapi::pci_regs::{PCI_COMMAND, PCI_COMMAND_MEMORY};
 
+use crate::memory::page_size;
 use crate::pci::Bdf;
 use crate::vfio::{self, dma_buf_fd, Hints, OpenBy};
 
@@ -117,12 +118,12 @@ pub fn take_fd(process: u32, number: i32) -> OwnedFd {
 }
 
 fn export(bdf: &Bdf, bar: u32, hints: Hints) {
-    const PAGE: std::ops::Range<u64> = 0..0x1000;
+    let page = 0..page_size() as u64;
     let device = vfio::open(bdf, OpenBy::Cdev).expect("open");
     let command = device.config_word(PCI_COMMAND as u16) | PCI_COMMAND_MEMORY as u16;
     device.set_config(PCI_COMMAND as u16, &command.to_le_bytes());
     let dma_buf = device
-        .export_dma_buf(bar, std::slice::from_ref(&PAGE))
+        .export_dma_buf(bar, std::slice::from_ref(&page))
         .expect("VFIO_DEVICE_FEATURE_DMA_BUF");
     device.publish(&dma_buf, hints).expect("DMA_BUF_TPH");
     say(&dma_buf.as_raw_fd().to_string());

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 use nix::sys::mman::{mmap, MapFlags, ProtFlags};
 
-use crate::memory::PAGE;
+use crate::memory::page_size;
 use crate::module;
 use crate::pci::Bdf;
 use crate::vfio::{self, Device};
@@ -185,7 +185,7 @@ pub fn main() -> Option<ExitCode> {
     let fd: RawFd = arguments.next()?.parse().ok()?;
     let position: i64 = arguments.next()?.parse().ok()?;
     let file = File::open(MEMORY).unwrap_or_else(|error| panic!("{MEMORY}: {error}"));
-    let length = NonZeroUsize::new(PAGE)?;
+    let length = NonZeroUsize::new(page_size())?;
     // SAFETY: a new mapping, at an address of the kernel's choice.
     let memory = unsafe {
         mmap(

@@ -12,7 +12,7 @@ use tph_uapi::pci_regs::*;
 
 use crate::bench::Bench;
 use crate::endpoint::Endpoint;
-use crate::memory::PAGE;
+use crate::memory::page_size;
 use crate::pci::{Bdf, Config};
 use crate::tph;
 use crate::vfio::Mapped;
@@ -38,6 +38,8 @@ pub struct Traits {
     pub vectors: u16,
     /// Where the MSI-X table is in its BAR.
     pub table: u64,
+    /// Size of that BAR.
+    pub bar: u64,
     /// Function Level Reset Capability.
     pub flr: bool,
     /// No_Soft_Reset: D3hot to D0 keeps state.
@@ -66,6 +68,10 @@ impl Traits {
             }),
             table: msix.map_or(0, |at| {
                 u64::from(config.dword(at + PCI_MSIX_TABLE as u16) & PCI_MSIX_TABLE_OFFSET)
+            }),
+            bar: msix.map_or(0, |at| {
+                let word = config.dword(at + PCI_MSIX_TABLE as u16);
+                bdf.resource(word & PCI_MSIX_TABLE_BIR).length
             }),
             flr: config.dword(express + PCI_EXP_DEVCAP as u16) & PCI_EXP_DEVCAP_FLR != 0,
             no_soft_reset: power.is_some_and(|at| {
@@ -102,12 +108,12 @@ impl Endpoint {
                 .open(self.bdf.path("resource0"))
                 .expect("resource0");
             let start = Traits::of(&self.bdf).expect("TPH").table;
-            let page = start - start % PAGE as u64;
+            let page = start - start % page_size() as u64;
             let length = (start - page + u64::from(count) * MSIX_ENTRY) as usize;
             let table = Mapped::new(
                 file.as_raw_fd(),
                 page,
-                length.next_multiple_of(PAGE),
+                length.next_multiple_of(page_size()),
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
             )
             .expect("mmap of resource0");

@@ -7,6 +7,7 @@
 //! seen from here (whether the kernel has put it to sleep), several states are possible; what is
 //! seen next rules out those that it does not fit. None left: the contract is broken.
 
+use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
 use tph_selftests::policy::Policy;
 use tph_selftests::protocol::registers::MSIX_ENTRY;
@@ -32,8 +33,6 @@ mod session;
 
 use answers::{Hints, Terms};
 use guest::Guest;
-
-const PAGE: u64 = 4096;
 
 /// Control and the ST table, wherever it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +154,8 @@ impl Seat {
     /// Whether the range of BAR 0 is kept from users of this device.
     fn isolated(&self, bar: u32, start: u64, length: u64) -> bool {
         let usable = self.session.as_ref().is_some_and(|s| s.terms.usable);
-        let table = (u64::from(self.shape.vectors) * MSIX_ENTRY).next_multiple_of(PAGE);
+        let table =
+            (u64::from(self.shape.vectors) * MSIX_ENTRY).next_multiple_of(page_size() as u64);
         usable
             && self.shape.in_msix
             && self.session.as_ref().is_none_or(|s| s.terms.policy < 2)

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use nix::sys::mman::ProtFlags;
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::harness;
-use tph_selftests::memory::{Pages, PAGE};
+use tph_selftests::memory::{page_size, Pages};
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::{Position, Table, TphShape};
 use tph_selftests::root_port;
@@ -245,7 +245,7 @@ fn r10_bad_pointer_at_every_boundary(bench: &mut Bench) {
     let pages = Pages::new(1);
     for readable in 0..bytes.len() {
         // Only the first bytes are on the page, the others are on the barrier behind it.
-        let start = PAGE - readable;
+        let start = page_size() - readable;
         pages.write(start, &bytes[..readable]);
         assert_errno!(
             device.feature_raw(pages.at(start)),
@@ -258,7 +258,7 @@ fn r10_bad_pointer_at_every_boundary(bench: &mut Bench) {
     assert_eq!(endpoint.entries(), before);
     assert_eq!(endpoint.registers().control, control);
 
-    let start = PAGE - bytes.len();
+    let start = page_size() - bytes.len();
     pages.write(start, &bytes);
     device
         .feature_raw(pages.at(start))
@@ -274,9 +274,9 @@ fn r10_argument_across_two_pages(bench: &mut Bench) {
     let bytes = feature_bytes(flags, argsz, &data);
     let pages = Pages::new(2);
     for on_first in (0..=bytes.len()).step_by(4) {
-        pages.write(PAGE - on_first, &bytes);
+        pages.write(page_size() - on_first, &bytes);
         device
-            .feature_raw(pages.at(PAGE - on_first))
+            .feature_raw(pages.at(page_size() - on_first))
             .unwrap_or_else(|error| panic!("{on_first} bytes on the first page: {error}"));
     }
 }
@@ -290,9 +290,9 @@ fn r10_offer_and_fault_that_cannot_be_written(bench: &mut Bench) {
     let bytes = feature_bytes(flags, size as u32, &[0; size_of::<Offer>()]);
     let pages = Pages::new(1);
     for readable in FEATURE_HEADER..size {
-        pages.write(PAGE - readable, &bytes[..readable]);
+        pages.write(page_size() - readable, &bytes[..readable]);
         assert_errno!(
-            device.feature_raw(pages.at(PAGE - readable)),
+            device.feature_raw(pages.at(page_size() - readable)),
             EFAULT,
             "{readable} bytes of TPH"
         );
@@ -334,7 +334,7 @@ fn r11_dma_buf_is_not_reinterpreted(bench: &mut Bench) {
                     data.extend(field.to_ne_bytes());
                 }
                 data.extend(0u64.to_ne_bytes());
-                data.extend((PAGE as u64).to_ne_bytes());
+                data.extend((page_size() as u64).to_ne_bytes());
                 device.feature(Op::Get, VFIO_DEVICE_FEATURE_DMA_BUF, &mut data)
             })
             .collect()
@@ -472,7 +472,7 @@ fn r12_probe_needs_no_memory(bench: &mut Bench) {
         (VFIO_DEVICE_FEATURE_TPH, Op::ProbeGet),
         (VFIO_DEVICE_FEATURE_TPH_ST, Op::ProbeSet),
     ] {
-        let start = PAGE - FEATURE_HEADER;
+        let start = page_size() - FEATURE_HEADER;
         let bytes = feature_bytes(op.flags() | index, FEATURE_HEADER as u32, &[]);
         pages.write(start, &bytes);
         device

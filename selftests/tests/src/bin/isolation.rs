@@ -3,6 +3,9 @@
 //! Every way that a user could try to see or set a tag. Each attack is made on stock vfio-pci and
 //! at every policy: where tags are disclosed it has to succeed, or it would prove nothing
 //! elsewhere.
+//!
+//! Memory is mapped by whole pages, so the kernel's size of a page decides what has to be out of
+//! reach: the runner has devices whose BAR and table are made for it.
 
 use std::ops::Range;
 use std::os::fd::AsRawFd;
@@ -14,18 +17,18 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::mman::ProtFlags;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
-use tph_selftests::memory::PAGE;
+use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::Traits;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::{
-    BAR0_SIZE, BAR_MEMORY, BAR_REGISTERS, MSIX_ENTRY, MSIX_PBA, MSIX_VECTOR_CONTROL, SCRATCH,
+    BAR_MEMORY, BAR_REGISTERS, MSIX_ENTRY, MSIX_VECTOR_CONTROL, SCRATCH,
 };
 use tph_selftests::tph::{entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, literal, Device, Mapped, RegionCapability, Vectors};
-use tph_selftests::{assert_errno, harness, tests, Errno};
+use tph_selftests::{assert_errno, harness, skip, tests, Errno};
 use tph_tests::{st, xst, CPU};
 use vfio_bindings::bindings::vfio::{
     VFIO_PCI_BAR0_REGION_INDEX, VFIO_REGION_INFO_CAP_MSIX_MAPPABLE,
@@ -33,8 +36,25 @@ use vfio_bindings::bindings::vfio::{
 };
 
 const BAR: u32 = VFIO_PCI_BAR0_REGION_INDEX;
-const PAGE_SIZE: u64 = PAGE as u64;
+/// Pages of a BAR that is under attack.
+const PAGES: u64 = 16;
+/// The largest table that there can be, in bytes.
+const LARGEST: u64 = (PCI_MSIX_FLAGS_QSIZE as u64 + 1) * MSIX_ENTRY;
 const SECRET: u16 = 0xbeef;
+
+fn page() -> u64 {
+    page_size() as u64
+}
+
+/// What a table takes of its BAR.
+fn bytes_of(traits: &Traits) -> Range<u64> {
+    traits.table..traits.table + u64::from(traits.vectors) * MSIX_ENTRY
+}
+
+/// The pages that hold these bytes.
+fn pages_of(bytes: &Range<u64>) -> Range<u64> {
+    bytes.start - bytes.start % page()..bytes.end.next_multiple_of(page())
+}
 
 /// Who drives the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +75,8 @@ struct Target {
     endpoint: Rc<Endpoint>,
     device: Device,
     driver: Driver,
+    /// Size of the BAR.
+    size: u64,
     /// The pages that hold the table.
     table: Range<u64>,
     /// Where it starts.
@@ -71,8 +93,9 @@ fn pick_placed(bench: &mut Bench, in_the_middle: bool) -> Rc<Endpoint> {
     bench.pick_with(what, |traits| {
         traits.in_msix
             && traits.extended
-            && u64::from(traits.vectors) * MSIX_ENTRY < MSIX_PBA
-            && (traits.table > PAGE_SIZE) == in_the_middle
+            && traits.bar == PAGES * page()
+            && u64::from(traits.vectors) * MSIX_ENTRY < page()
+            && (traits.table > page()) == in_the_middle
     })
 }
 
@@ -101,14 +124,15 @@ fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
         bind(&endpoint, driver);
         let device = endpoint.open();
         device.decode_memory(true);
-        let start = Traits::of(&endpoint.bdf).expect("TPH").table;
-        let end = start + endpoint.entries().len() as u64 * MSIX_ENTRY;
+        let traits = Traits::of(&endpoint.bdf).expect("TPH");
+        let bytes = bytes_of(&traits);
         attack(&Target {
             endpoint,
             device,
             driver,
-            table: start - start % PAGE_SIZE..end.next_multiple_of(PAGE_SIZE),
-            start,
+            size: traits.bar,
+            table: pages_of(&bytes),
+            start: bytes.start,
         });
         bench.next_round();
     }
@@ -128,8 +152,7 @@ impl Target {
 
     /// What there is of the BAR beside the pages of the table.
     fn neighbours(&self) -> Vec<Range<u64>> {
-        let both = [0..self.table.start, self.table.end..BAR0_SIZE];
-        both.into_iter().filter(|range| !range.is_empty()).collect()
+        beside(&self.table, self.size)
     }
 
     #[track_caller]
@@ -143,13 +166,18 @@ impl Target {
     }
 }
 
+/// What there is of a BAR of `size` bytes beside the pages of its table.
+fn beside(table: &Range<u64>, size: u64) -> Vec<Range<u64>> {
+    let both = [0..table.start, table.end..size];
+    both.into_iter().filter(|range| !range.is_empty()).collect()
+}
+
 /// Every range of whole pages of the BAR.
 fn r21_mmap_of_every_range(bench: &mut Bench) {
     everywhere(bench, |target| {
-        let pages = BAR0_SIZE / PAGE_SIZE;
-        for first in 0..pages {
-            for end in first + 1..=pages {
-                let range = first * PAGE_SIZE..end * PAGE_SIZE;
+        for first in 0..PAGES {
+            for end in first + 1..=PAGES {
+                let range = first * page()..end * page();
                 let mapped = target.device.map_bar(BAR, range.clone());
                 let what = format!("{:?}: {range:x?}", target.driver);
                 if target.driver.isolates() && target.overlaps(&range) {
@@ -157,8 +185,9 @@ fn r21_mmap_of_every_range(bench: &mut Bench) {
                     continue;
                 }
                 let mapped = mapped.unwrap_or_else(|error| panic!("{what}: {error}"));
-                if range.contains(&SCRATCH) {
-                    let at = SCRATCH - range.start;
+                // The end of each page is plain memory, unless the table is there.
+                if !target.table.contains(&(range.end - 4)) {
+                    let at = range.end - 4 - range.start;
                     mapped.write(at, 0x600d_0000 + first as u32);
                     assert_eq!(mapped.read(at), 0x600d_0000 + first as u32, "{what}");
                 }
@@ -174,9 +203,9 @@ fn r21_mmap_of_every_range(bench: &mut Bench) {
 /// Lengths that are no whole number of pages.
 fn r21_mmap_of_a_part_of_a_page(bench: &mut Bench) {
     everywhere(bench, |target| {
-        for length in [1, 4, MSIX_ENTRY, PAGE_SIZE - 1, PAGE_SIZE + 1] {
+        for length in [1, 4, MSIX_ENTRY, page() - 1, page() + 1] {
             let Range { start, end } = target.table;
-            for at in [start, end - PAGE_SIZE] {
+            for at in [start, end - page()] {
                 let mapped = target.device.map_bar(BAR, at..at + length);
                 match target.driver.isolates() {
                     true => assert_errno!(mapped, EINVAL, "{length} bytes at {at:#x}"),
@@ -184,9 +213,9 @@ fn r21_mmap_of_a_part_of_a_page(bench: &mut Bench) {
                 }
             }
             if start > 0 {
-                let before = start - PAGE_SIZE;
+                let before = start - page();
                 let mapped = target.device.map_bar(BAR, before..before + length);
-                match target.driver.isolates() && length > PAGE_SIZE {
+                match target.driver.isolates() && length > page() {
                     true => assert_errno!(mapped, EINVAL, "{length} bytes before it"),
                     false => assert!(mapped.is_ok(), "{length} bytes before it: {mapped:?}"),
                 }
@@ -214,7 +243,7 @@ fn r21_region_info(bench: &mut Bench) {
         let has = |id: u32| capabilities.iter().any(|found| u32::from(found.id) == id);
         let region = target.device.region(BAR).expect("BAR0");
         assert_ne!(region.flags & VFIO_REGION_INFO_FLAG_MMAP, 0);
-        assert_eq!(region.size, BAR0_SIZE);
+        assert_eq!(region.size, target.size);
         if !target.driver.isolates() {
             assert!(has(VFIO_REGION_INFO_CAP_MSIX_MAPPABLE), "{capabilities:?}");
             assert!(!has(VFIO_REGION_INFO_CAP_SPARSE_MMAP), "{capabilities:?}");
@@ -261,46 +290,94 @@ fn r14_region_info_is_that_of_vfio_pci(bench: &mut Bench) {
     }
 }
 
-/// A table that ends in the middle of its second page.
-fn r21_table_on_two_pages(bench: &mut Bench) {
+/// At every policy: the pages of this table are out of reach unless tags are disclosed, all others
+/// are there.
+fn only_the_pages_of_the_table(bench: &mut Bench, what: &str, fits: impl Fn(&Traits) -> bool) {
     for policy in Policy::ALL {
-        let endpoint = bench.pick_with("an ST table in MSI-X on two pages", |traits| {
-            let bytes = u64::from(traits.vectors) * MSIX_ENTRY;
-            traits.in_msix && traits.table == 0 && bytes > PAGE_SIZE && bytes < 2 * PAGE_SIZE
+        let endpoint = bench.pick_with(what, |traits| {
+            traits.in_msix && traits.bar == PAGES * page() && fits(traits)
         });
         policy::bind(&endpoint, policy);
         let device = endpoint.open();
         device.decode_memory(true);
-        for page in 0..4 {
-            let range = page * PAGE_SIZE..(page + 1) * PAGE_SIZE;
-            let open = page >= 2 || policy.discloses();
+        let traits = Traits::of(&endpoint.bdf).expect("TPH");
+        let table = pages_of(&bytes_of(&traits));
+        for start in (0..traits.bar).step_by(page_size()) {
+            let range = start..start + page();
+            let open = !table.contains(&start) || policy.discloses();
             let mapped = device.map_bar(BAR, range.clone());
-            assert_eq!(mapped.is_ok(), open, "{policy:?}: page {page}");
-            let exported = device.export_dma_buf(BAR, &[range]);
-            assert_eq!(exported.is_ok(), open, "{policy:?}: page {page}");
+            assert_eq!(mapped.is_ok(), open, "{policy:?}: {range:x?}");
+            let exported = device.export_dma_buf(BAR, slice::from_ref(&range));
+            assert_eq!(exported.is_ok(), open, "{policy:?}: {range:x?}");
         }
         if !policy.discloses() {
             let capabilities = device.region_capabilities(BAR);
-            only_areas(&capabilities, slice::from_ref(&(2 * PAGE_SIZE..BAR0_SIZE)));
+            only_areas(&capabilities, &beside(&table, traits.bar));
         }
         drop(device);
         bench.next_round();
     }
 }
 
-/// A whole table: there is nothing left below the Pending Bit Array.
-fn r21_large_table(bench: &mut Bench) {
-    let endpoint = bench.pick_with("an ST table in MSI-X of 2048 vectors", |traits| {
-        traits.in_msix && traits.vectors == 2048
+/// A table that is larger than a page, and ends in the middle of its second one.
+fn r21_table_larger_than_a_page(bench: &mut Bench) {
+    if LARGEST <= page() {
+        skip!("no table is larger than a page of {} bytes", page());
+    }
+    let what = "an ST table in MSI-X that ends on its second page";
+    only_the_pages_of_the_table(bench, what, |traits| {
+        traits.table == 0 && (page() + 1..2 * page()).contains(&bytes_of(traits).end)
     });
-    policy::bind(&endpoint, Policy::IvSt);
-    let device = endpoint.open();
-    device.decode_memory(true);
-    let capabilities = device.region_capabilities(BAR);
-    only_areas(&capabilities, slice::from_ref(&(MSIX_PBA..BAR0_SIZE)));
-    for page in (0..BAR0_SIZE).step_by(PAGE) {
-        let mapped = device.map_bar(BAR, page..page + PAGE_SIZE);
-        assert_eq!(mapped.is_ok(), page >= MSIX_PBA, "{page:#x}: {mapped:?}");
+}
+
+/// A table that is smaller than a page, and on two.
+fn r21_table_across_a_border(bench: &mut Bench) {
+    let what = "an ST table in MSI-X across a border of two pages";
+    only_the_pages_of_the_table(bench, what, |traits| {
+        let bytes = bytes_of(traits);
+        bytes.end - bytes.start < page() && bytes.start / page() + 1 == (bytes.end - 1) / page()
+    });
+}
+
+/// The largest table.
+fn r21_large_table(bench: &mut Bench) {
+    let what = format!("an ST table in MSI-X of {LARGEST} bytes");
+    only_the_pages_of_the_table(bench, &what, |traits| {
+        let bytes = bytes_of(traits);
+        bytes.end - bytes.start == LARGEST
+    });
+}
+
+/// A BAR that is one page, which the table is on: where it is out of reach, nothing is left.
+fn r21_bar_of_one_page(bench: &mut Bench) {
+    let one = 0..page();
+    let drivers = Policy::ALL.map(Driver::VfioTph);
+    for driver in [Driver::VfioPci].into_iter().chain(drivers) {
+        let what = "an ST table in MSI-X, in a BAR of one page";
+        let endpoint = bench.pick_with(what, |traits| traits.in_msix && traits.bar == page());
+        bind(&endpoint, driver);
+        let device = endpoint.open();
+        device.decode_memory(true);
+        let open = !driver.isolates();
+        let region = device.region(BAR).expect("BAR0");
+        assert_eq!(region.size, page(), "{driver:?}");
+        let maps = region.flags & VFIO_REGION_INFO_FLAG_MMAP != 0;
+        assert_eq!(maps, open, "{driver:?}: the flag");
+        let mapped = device.map_bar(BAR, one.clone());
+        let exported = device.export_dma_buf(BAR, slice::from_ref(&one));
+        match open {
+            true => {
+                mapped.unwrap_or_else(|error| panic!("{driver:?}: {error}"));
+                exported.unwrap_or_else(|error| panic!("{driver:?}: {error}"));
+            }
+            false => {
+                assert!(device.region_capabilities(BAR).is_empty(), "{driver:?}");
+                assert_errno!(mapped, EINVAL, "{driver:?}");
+                assert_errno!(exported, EPERM, "{driver:?}");
+            }
+        }
+        drop(device);
+        bench.next_round();
     }
 }
 
@@ -313,7 +390,7 @@ fn r21_mremap_gains_nothing(bench: &mut Bench) {
             let length = mapped.length();
             mapped.write(0, 0x5eed);
             // Device memory does not grow, whoever drives it.
-            for more in [PAGE, length] {
+            for more in [page_size(), length] {
                 let grown = mapped.remap(length, length + more);
                 assert_errno!(grown, EFAULT, "grown by {more:#x}");
             }
@@ -323,15 +400,17 @@ fn r21_mremap_gains_nothing(bench: &mut Bench) {
                 assert_eq!(copy.read(0), 0x5eed, "a copy");
                 copy.write(0, 0xffff_ffff);
             }
-            mapped.remap(length, PAGE).expect("a mapping that shrinks");
+            mapped
+                .remap(length, page_size())
+                .expect("a mapping that shrinks");
             mapped.write(0, 0xffff_0000);
-            // The page next to the table, all of it.
+            // The page next to the table: both its ends, where a table would be.
             let next_to_it = match beside.start {
-                0 => beside.end - PAGE_SIZE..beside.end,
-                start => start..start + PAGE_SIZE,
+                0 => beside.end - page()..beside.end,
+                start => start..start + page(),
             };
             let next_to_it = map(next_to_it);
-            for offset in (0..PAGE_SIZE).step_by(4) {
+            for offset in (0..2048).chain(page() - 2048..page()).step_by(4) {
                 next_to_it.write(offset, 0xffff_ffff);
             }
         }
@@ -345,10 +424,11 @@ fn r21_remap_file_pages_gains_nothing(bench: &mut Bench) {
         for beside in target.neighbours() {
             let mapped = target
                 .device
-                .map_bar(BAR, beside.start..beside.start + PAGE_SIZE)
+                .map_bar(BAR, beside.start..beside.start + page())
                 .expect("beside the table");
             let region = target.device.region(BAR).expect("BAR0").offset;
-            let remapped = mapped.remap_file_pages(PAGE, (region + target.table.start) / PAGE_SIZE);
+            let position = (region + target.table.start) / page();
+            let remapped = mapped.remap_file_pages(page_size(), position);
             if target.driver.isolates() {
                 assert_errno!(remapped, EINVAL);
             } else {
@@ -388,12 +468,11 @@ fn r21_mprotect_gains_nothing(bench: &mut Bench) {
 
 fn r14_dma_buf(bench: &mut Bench) {
     everywhere(bench, |target| {
-        let pages = BAR0_SIZE / PAGE_SIZE;
         let export = |ranges: &[Range<u64>]| target.device.export_dma_buf(BAR, ranges);
-        let last = BAR0_SIZE - PAGE_SIZE..BAR0_SIZE;
-        for first in 0..pages {
-            for end in [first + 1, (first + 2).min(pages), pages] {
-                let range = first * PAGE_SIZE..end * PAGE_SIZE;
+        let last = target.size - page()..target.size;
+        for first in 0..PAGES {
+            for end in [first + 1, (first + 2).min(PAGES), PAGES] {
+                let range = first * page()..end * page();
                 let refused = target.driver.isolates() && target.overlaps(&range);
                 // Alone, and as the second of two.
                 for ranges in [&[range.clone()][..], &[last.clone(), range.clone()][..]] {
@@ -559,8 +638,8 @@ fn r14_default_load(bench: &mut Bench) {
     device.decode_memory(true);
     let offer = device.tph().expect("GET of TPH");
     assert_eq!(u32::from(offer.policy), VFIO_TPH_POLICY_IV_ST);
-    assert_errno!(device.map_bar(BAR, 0..PAGE_SIZE), EINVAL);
-    let table = 0..PAGE_SIZE;
+    assert_errno!(device.map_bar(BAR, 0..page()), EINVAL);
+    let table = 0..page();
     let exported = device.export_dma_buf(BAR, slice::from_ref(&table));
     assert_errno!(exported, EPERM);
     assert_errno!(device.resolve(&[cpu(CPU)], false), EPERM);
@@ -580,8 +659,10 @@ fn main() -> ExitCode {
         r21_mmap_of_a_part_of_a_page,
         r21_the_other_bar_maps,
         r21_region_info,
-        r21_table_on_two_pages,
+        r21_table_larger_than_a_page,
+        r21_table_across_a_border,
         r21_large_table,
+        r21_bar_of_one_page,
         r21_mremap_gains_nothing,
         r21_remap_file_pages_gains_nothing,
         r21_mprotect_gains_nothing,

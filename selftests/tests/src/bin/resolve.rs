@@ -11,7 +11,7 @@ use tph_selftests::cpus;
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::firmware::{Tags, CPUS, CPU_SHORT_ANSWER, CPU_WRONG_TYPE};
 use tph_selftests::kstate;
-use tph_selftests::memory::{Pages, PAGE};
+use tph_selftests::memory::{page_size, Pages};
 use tph_selftests::module::Gate;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::root_port;
@@ -368,28 +368,32 @@ fn r12_probe(bench: &mut Bench) {
 /// The argument ends at a page that is not there, and lies in memory that cannot be written.
 fn r10_bad_pointers(bench: &mut Bench) {
     let (_endpoint, device) = opened(bench, Policy::DsSt);
-    // Two pages of entries and a bit.
-    let count = 2 * PAGE / size_of::<Resolution>() + 3;
+    // Two pages of entries and a bit, or as many as there can be.
+    let count = 2 * page_size() / size_of::<Resolution>() + 3;
+    let count = count.min(VFIO_TPH_RESOLVE_MAX as usize);
     let request = ResolveRequest::new(&vec![cpu(CPU); count]);
     let data = request.bytes();
     let flags = Op::Get.flags() | VFIO_DEVICE_FEATURE_TPH_RESOLVE;
     let bytes = feature_bytes(flags, (FEATURE_HEADER + data.len()) as u32, &data);
-    let pages = Pages::new(bytes.len().div_ceil(PAGE));
-    let whole = bytes.len().min(pages.length());
+    // On more than one page, also where a page is larger than all of it.
+    let start = page_size() / 2;
+    let count = (start + bytes.len()).div_ceil(page_size());
+    let pages = Pages::new(count);
+    assert!(count > 1, "all of it is on one page");
 
-    for missing in 0..=pages.length() / PAGE {
-        // The last `missing` pages are not there; the argument starts at the front.
-        pages.write(0, &bytes[..whole]);
-        let first = pages.length() / PAGE - missing;
-        for page in first..pages.length() / PAGE {
+    for missing in 0..=count {
+        // The last `missing` pages are not there.
+        pages.write(start, &bytes);
+        let first = count - missing;
+        for page in first..count {
             pages.protect(page, ProtFlags::PROT_NONE);
         }
-        let result = device.feature_raw(pages.at(0));
+        let result = device.feature_raw(pages.at(start));
         match missing {
             0 => assert_eq!(result, Ok(())),
             _ => assert_errno!(result, EFAULT, "{missing} pages missing"),
         }
-        for page in first..pages.length() / PAGE {
+        for page in first..count {
             pages.protect(page, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
         }
     }
@@ -401,11 +405,11 @@ fn r10_bad_pointers(bench: &mut Bench) {
         assert_errno!(result, EFAULT, "{there} bytes are there");
     }
     // Read only: the answer has no place.
-    pages.write(0, &bytes[..whole]);
-    for page in 0..pages.length() / PAGE {
+    pages.write(start, &bytes);
+    for page in 0..count {
         pages.protect(page, ProtFlags::PROT_READ);
     }
-    assert_errno!(device.feature_raw(pages.at(0)), EFAULT, "read only");
+    assert_errno!(device.feature_raw(pages.at(start)), EFAULT, "read only");
 }
 
 /// Firmware is asked once for each CPU, however often and through whichever device.

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use fastrand::Rng;
+use tph_selftests::memory::page_size;
 use tph_selftests::protocol::registers::{BAR_REGISTERS, COMMAND};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
@@ -191,11 +192,11 @@ fn map(rng: &mut Rng) -> Operation {
         region: if rng.u8(..10) == 0 { CONFIG } else { bar(rng) },
         offset: match rng.u8(..4) {
             0 => rng.u64(..0x2_0000),
-            _ => 0x1000 * rng.u64(..20),
+            _ => page_size() as u64 * rng.u64(..20),
         },
         length: match rng.u8(..4) {
             0 => 1 + rng.usize(..0x2_0000),
-            _ => 0x1000 * (1 + rng.usize(..16)),
+            _ => page_size() * (1 + rng.usize(..16)),
         },
         writable: rng.bool(),
     }
@@ -351,7 +352,7 @@ fn feature(rng: &mut Rng) -> Operation {
             descriptors.push((header, Descriptor::Wakeup));
         }
         VFIO_DEVICE_FEATURE_DMA_BUF => {
-            let page = |rng: &mut Rng| 0x1000 * rng.u64(..20);
+            let page = |rng: &mut Rng| page_size() as u64 * rng.u64(..20);
             let open_flags = (libc::O_RDWR | libc::O_CLOEXEC) as u32;
             let fields = [bar(rng), open_flags, 0, 1];
             let mut data: Vec<u8> = fields.iter().flat_map(|it| it.to_ne_bytes()).collect();

@@ -23,6 +23,7 @@ use tph_selftests::bench::Bench;
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::importer::{Answer, Importer};
 use tph_selftests::kernel;
+use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::BAR_MEMORY;
@@ -41,8 +42,10 @@ use wire::*;
 
 /// The BAR whose memory is exported.
 const BAR: u32 = BAR_MEMORY as u32;
-/// How much of it.
-const SIZE: u64 = 0x1000;
+/// How much of it: a page.
+fn size() -> u64 {
+    page_size() as u64
+}
 
 /// Hints whose tags cannot be made of one another.
 const HINTS: Hints = Hints {
@@ -79,7 +82,7 @@ fn export(device: &Device) -> OwnedFd {
 }
 
 fn export_at(device: &Device, start: u64) -> OwnedFd {
-    let range = start..start + SIZE;
+    let range = start..start + size();
     device
         .export_dma_buf(BAR, slice::from_ref(&range))
         .unwrap_or_else(|error| panic!("VFIO_DEVICE_FEATURE_DMA_BUF: {error}"))

@@ -11,7 +11,7 @@ use tph_selftests::bench::{bind, Bench, Want};
 use tph_selftests::dma_buf::udmabuf;
 use tph_selftests::importer::Importer;
 use tph_selftests::kernel;
-use tph_selftests::memory::{Pages, PAGE};
+use tph_selftests::memory::{page_size, Pages};
 use tph_selftests::module::Gate;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::TphShape;
@@ -21,7 +21,7 @@ use tph_selftests::vfio::{dma_buf_tph_bytes, feature_bytes, DmaBufTph, Hints, Op
 use tph_selftests::{assert_errno, skip, Errno};
 
 use super::{
-    assert_told, closed_fd, export, export_at, pick_completer, Exporter, HINTS, OTHER_HINTS, SIZE,
+    assert_told, closed_fd, export, export_at, pick_completer, size, Exporter, HINTS, OTHER_HINTS,
 };
 
 const INDEX: u32 = VFIO_DEVICE_FEATURE_DMA_BUF_TPH;
@@ -247,7 +247,7 @@ pub fn r53_bad_pointers(bench: &mut Bench) {
     let argsz = (FEATURE_HEADER + data.len()) as u32;
     let bytes = feature_bytes(Op::Set.flags() | INDEX, argsz, &data);
     for there in 0..bytes.len() {
-        let start = PAGE - there;
+        let start = page_size() - there;
         pages.write(start, &bytes[..there]);
         assert_errno!(
             exporter.device.feature_raw(pages.at(start)),
@@ -256,11 +256,11 @@ pub fn r53_bad_pointers(bench: &mut Bench) {
         );
     }
     assert_told(&importer, HINTS, "after requests that were not there");
-    pages.write(PAGE - bytes.len(), &bytes);
+    pages.write(page_size() - bytes.len(), &bytes);
     pages.protect(0, ProtFlags::PROT_READ);
     exporter
         .device
-        .feature_raw(pages.at(PAGE - bytes.len()))
+        .feature_raw(pages.at(page_size() - bytes.len()))
         .expect("memory that is only read");
     assert_told(&importer, OTHER_HINTS, "at the end of a page");
 }
@@ -311,7 +311,10 @@ pub fn r54_each_dma_buf_has_its_own(bench: &mut Bench) {
         return;
     };
     // One more of the same memory, and one of other memory.
-    let others = [export(&exporter.device), export_at(&exporter.device, SIZE)];
+    let others = [
+        export(&exporter.device),
+        export_at(&exporter.device, size()),
+    ];
     exporter.publish(HINTS).expect("SET");
     for other in &others {
         assert_told(&Importer::new(other), Hints::NONE, "another dma-buf");

@@ -16,8 +16,8 @@ use tph_selftests::vfio::{
 };
 use tph_selftests::Errno;
 
-use super::{assert_told, export_at, Exporter};
-use super::{HINTS, OTHER_HINTS, SIZE};
+use super::{assert_told, export_at, size, Exporter};
+use super::{HINTS, OTHER_HINTS};
 
 pub fn r63_set_is_interrupted(bench: &mut Bench) {
     let Some(exporter) = Exporter::new(bench) else {
@@ -87,7 +87,7 @@ pub fn r63_others_are_not_held_up(bench: &mut Bench) {
     let Some(exporter) = Exporter::at(bench, Policy::DsSt) else {
         return;
     };
-    let other = export_at(&exporter.device, SIZE);
+    let other = export_at(&exporter.device, size());
     let importer = Importer::new(&exporter.dma_buf);
     let held = importer.hold();
     let device = Arc::new(exporter.device);

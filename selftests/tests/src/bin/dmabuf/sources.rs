@@ -21,8 +21,8 @@ use tph_selftests::vfio::{
 use tph_selftests::{assert_errno, Errno};
 use tph_tests::{xst, CPU};
 
-use super::{closed_fd, expected, export, export_at, hint, Exporter};
-use super::{HINTS, OTHER_HINTS, SIZE};
+use super::{closed_fd, expected, export, export_at, hint, size, Exporter};
+use super::{HINTS, OTHER_HINTS};
 
 /// An exporter at the default policy, beside which another device may have any.
 fn new(bench: &mut Bench) -> Option<Exporter> {
@@ -192,7 +192,7 @@ pub fn r64_all_or_nothing(bench: &mut Bench) {
         return;
     };
     exporter.publish(HINTS).expect("SET");
-    let silent = export_at(&exporter.device, SIZE);
+    let silent = export_at(&exporter.device, size());
     let requester = Peer::beside(bench, &exporter, Policy::Literal);
     requester
         .device

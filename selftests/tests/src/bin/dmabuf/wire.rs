@@ -11,7 +11,7 @@ use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::dma_buf;
 use tph_selftests::{skip, Errno};
 
-use super::{Exporter, Peer, BAR, HINTS, SIZE};
+use super::{size, Exporter, Peer, BAR, HINTS};
 
 /// Where the peer finds the memory.
 const IOVA: u64 = 0x40_0000;
@@ -54,7 +54,7 @@ fn on_the_wire(bench: &mut Bench, policy: Policy) {
     }
     exporter.publish(HINTS).expect("SET");
     peer.device
-        .map_dma_buf(&exporter.dma_buf, SIZE, IOVA)
+        .map_dma_buf(&exporter.dma_buf, size(), IOVA)
         .expect("IOMMU_IOAS_MAP_FILE of the dma-buf");
     peer.device.decode_memory(true);
     let engine = Engine::new(&peer.device);

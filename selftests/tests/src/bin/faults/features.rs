@@ -20,7 +20,7 @@ use tph_selftests::vfio::{
 use tph_selftests::{kernel, skip};
 use tph_tests::{each_table, enabled, enabled_as, fill, opened, st, CPU, OTHER_CPU};
 
-use super::{MEMORY, PAGE};
+use super::{first_page, MEMORY};
 
 /// Room for the data of any feature that is asked about, not called.
 const DATA: usize = 64;
@@ -107,7 +107,7 @@ fn needs_dma_bufs() {
 fn exported(device: &Device) -> OwnedFd {
     device.decode_memory(true);
     device
-        .export_dma_buf(MEMORY, slice::from_ref(&PAGE))
+        .export_dma_buf(MEMORY, slice::from_ref(&first_page()))
         .expect("a dma-buf of the endpoint's memory")
 }
 

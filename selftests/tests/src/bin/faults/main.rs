@@ -11,6 +11,7 @@ mod regions;
 use std::ops::Range;
 use std::process::ExitCode;
 
+use tph_selftests::memory::page_size;
 use tph_selftests::{harness, tests};
 
 use features::*;
@@ -20,8 +21,11 @@ use regions::*;
 const VFIO_PCI: &str = "vfio-pci";
 /// The BAR of an endpoint that is memory.
 const MEMORY: u32 = 2;
+
 /// Some of it.
-const PAGE: Range<u64> = 0..4096;
+fn first_page() -> Range<u64> {
+    0..page_size() as u64
+}
 
 fn main() -> ExitCode {
     harness::run(tests![

@@ -17,7 +17,7 @@ use tph_selftests::{errno, Errno};
 use tph_tests::{enabled, fill, CPU};
 use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
 
-use super::{MEMORY, PAGE, VFIO_PCI};
+use super::{first_page, MEMORY, VFIO_PCI};
 
 /// Errors of an access, or that it was not whole.
 fn whole(length: usize, done: std::io::Result<usize>) -> Result<(), Errno> {
@@ -192,14 +192,14 @@ pub fn r51_fault_in_region_info(bench: &mut Bench) {
 pub fn r51_fault_in_mmap(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
     call_as_vfio_pci(&endpoint, Gate::Safe, "mmap", |device| {
-        device.map_bar(MEMORY, PAGE).map(drop)
+        device.map_bar(MEMORY, first_page()).map(drop)
     });
 }
 
 pub fn r51_fault_in_dma_buf_export(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
     call_as_vfio_pci(&endpoint, Gate::Safe, "a dma-buf", |device| {
-        let exported = device.export_dma_buf(MEMORY, slice::from_ref(&PAGE));
+        let exported = device.export_dma_buf(MEMORY, slice::from_ref(&first_page()));
         exported.map(drop)
     });
 }

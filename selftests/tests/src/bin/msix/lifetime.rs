@@ -8,7 +8,7 @@ use tph_selftests::assert_errno;
 use tph_selftests::bench::{self, Bench};
 use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
-use tph_selftests::memory::PAGE;
+use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::Traits;
 use tph_selftests::policy::{self, Policy};
@@ -74,8 +74,8 @@ fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, la
     let before = allocate(!late);
     let tags = endpoint.entries();
     let table = Traits::of(&endpoint.bdf).expect("TPH").table;
-    let start = table - table % PAGE as u64;
-    let end = (table + tags.len() as u64 * MSIX_ENTRY).next_multiple_of(PAGE as u64);
+    let start = table - table % page_size() as u64;
+    let end = (table + tags.len() as u64 * MSIX_ENTRY).next_multiple_of(page_size() as u64);
     let mapped = device
         .map_bar(VFIO_PCI_BAR0_REGION_INDEX, start..end)
         .expect("the table");

@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{Bench, Want};
-use tph_selftests::memory::PAGE;
+use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::Traits;
 use tph_selftests::tph::{control, entry_offset};
@@ -65,8 +65,8 @@ fn nobody_reaches_the_table(bed: &Bed) {
     let table = Traits::of(&bed.endpoint.bdf)
         .expect("a device with TPH")
         .table;
-    let start = table - table % PAGE as u64;
-    let page = start..start + PAGE as u64;
+    let start = table - table % page_size() as u64;
+    let page = start..start + page_size() as u64;
     let mapped = bed.device.map_bar(BAR, page.clone());
     assert_errno!(mapped.map(drop), EINVAL);
     let exported = bed.device.export_dma_buf(BAR, &[page]);

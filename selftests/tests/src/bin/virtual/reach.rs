@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::hold::{Call, Stuck};
-use tph_selftests::memory::{Pages, PAGE};
+use tph_selftests::memory::{page_size, Pages};
 use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
 use tph_selftests::tph::control;
@@ -238,7 +238,7 @@ pub fn r94_command_that_faults_half_way(bench: &mut Bench) {
     let bed = out_of_reach(bench);
     let memory = bed.device.config_dword(PCI_COMMAND as u16) | PCI_COMMAND_MEMORY;
     let pages = Pages::new(1);
-    let start = PAGE - size_of_val(&memory);
+    let start = page_size() - size_of_val(&memory);
     pages.write(start, &memory.to_le_bytes());
     let written = bed
         .device
