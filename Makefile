@@ -24,7 +24,7 @@ endif
 	test-clients test-guest qemu host-test check bench bench-plots pictures user user-test deb deb-test clean distclean
 
 help: ## Show this list
-	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt|newest|arm64] [ARCH=arm64]' \
+	@echo 'make TARGET [KERNEL=lean|plain|bare|debug|kcsan|rt|newest|arm64|arm64-64k] [ARCH=arm64]' \
 		'[KDIR=/path] [AS=vfio-pci] [T=NAME] [BDF=0000:01:00.0] [V=1]'
 	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/  \1|\2/p' Makefile | column -t -s '|'
 
@@ -49,7 +49,7 @@ demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 test: ## Run all tests, or T="NAME...": rules on the host, the module in VMs with KERNEL
 	@selftests/test --kernel $(KERNEL) $(T)
 
-test-all: ## What CI leaves out or takes a share of: hours, and five more kernels
+test-all: ## What CI leaves out or takes a share of: hours, and six more kernels
 	@selftests/test-all
 
 # The sanitizer kernel unless another one is named.
