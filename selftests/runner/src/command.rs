@@ -150,9 +150,6 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
         (true, true) => arguments.option("iommu", "smmuv3"),
         (true, false) => (),
     }
-    if arm64 && session.gicv2m {
-        arguments.option("msi", "gicv2m");
-    }
     match session.firmware {
         Firmware::Known => (),
         Firmware::Silent => arguments.option("firmware", "none"),

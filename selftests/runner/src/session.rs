@@ -58,9 +58,6 @@ pub struct Session {
     pub storms: bool,
     /// The machine has an IOMMU.
     pub iommu: bool,
-    /// On arm64 its interrupts do not go by the ITS, by which those that an endpoint raises get
-    /// lost. There are 64 of them then.
-    pub gicv2m: bool,
     /// What is run of it on a kernel with sanitizers.
     pub sanitized: Share,
     /// What is run of it on arm64.
@@ -146,7 +143,6 @@ pub const DEFAULT: Session = Session {
     package: None,
     storms: false,
     iommu: true,
-    gicv2m: false,
     sanitized: Share::Whole,
     arm64: Share::Whole,
     large_pages: Share::Whole,

@@ -316,7 +316,6 @@ pub const SESSIONS: &[Session] = &[
         ],
         // For one of which firmware has no answer.
         cpus: 8,
-        gicv2m: true,
         ..DEFAULT
     },
     Session {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use tph_selftests::bench::Bench;
 use tph_selftests::endpoint::Endpoint;
+use tph_selftests::pci;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::{modes, Position, Table, TphShape};
 use tph_selftests::root_port;
@@ -295,6 +296,7 @@ impl Layout {
 /// and after, but for what was left in the capability.
 fn all(bench: &mut Bench, layout: &Layout) {
     let endpoint = layout.make(bench);
+    enable_once(&endpoint);
     let completers = match endpoint.bdf.root_port() {
         None => vec![None],
         Some(_) => [root_port::NONE, root_port::STANDARD, root_port::EXTENDED]
@@ -321,6 +323,14 @@ fn all(bench: &mut Bench, layout: &Layout) {
             endpoint.bdf.unbind();
             assert_same(&dump(&endpoint), &before, &what);
         }
+    }
+}
+
+/// Has the kernel decode the device's memory, which vfio-pci does not undo: firmware has done so
+/// on x86-64, and leaves it to the kernel on arm64.
+fn enable_once(endpoint: &Endpoint) {
+    for value in ["1", "0"] {
+        pci::write(&endpoint.bdf.path("enable"), value).expect("enable");
     }
 }
 
@@ -371,6 +381,7 @@ fn r26_wireless_nic(bench: &mut Bench) {
 /// hints for those who send requests to it.
 fn r26_nvme_drive(bench: &mut Bench) {
     let endpoint = bench.named("drive");
+    enable_once(&endpoint);
     for policy in Policy::ALL {
         let what = format!("{policy:?}");
         let before = dump(&endpoint);

@@ -102,6 +102,10 @@ fn pair(bench: &mut Bench, want: &Want) -> (Rc<Endpoint>, Rc<Endpoint>) {
 
 fn hot_reset(bench: &mut Bench, by: OpenBy) {
     each_table(bench, |bench, want| {
+        if want.in_msix && by == OpenBy::Group && cfg!(target_arch = "aarch64") {
+            println!("# of devices with vectors not by groups: type1 maps no doorbell of the ITS");
+            return;
+        }
         let (first, second) = pair(bench, want);
         let device = first.open_by(by);
         let other = open_beside(&device, &second.bdf)
