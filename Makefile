@@ -75,7 +75,7 @@ else
 	@selftests/test --ktap build/ktap-guest $(or $(T),guest)
 endif
 
-qemu: ## Build QEMU with our patch (20 minutes on 2 cores)
+qemu: ## Build QEMU with our patch (10 minutes on 2 cores)
 	@vmm/qemu/build
 
 user: ## Build tphctl and the library
