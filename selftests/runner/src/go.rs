@@ -125,7 +125,7 @@ impl Go<'_> {
         results.counts += report.counts;
         results.junit.add(chosen, &ended, &report);
         self.leave(chosen, &ended, &logs, report.counts.failed == 0)?;
-        results.failures.extend(report.failures());
+        results.failures.extend(report.failures);
         Ok(report.lines)
     }
 

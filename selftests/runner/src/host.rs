@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::built::{self, logged, say};
-use crate::judge::Counts;
+use crate::judge::{Counts, Report};
 
 /// Passed and failed, as cargo counts them: `test result: ok. 3 passed; 0 failed; ...`.
 fn cargo_counts(log: &str) -> Counts {
@@ -32,25 +32,42 @@ fn cargo_counts(log: &str) -> Counts {
     counts
 }
 
+/// The names of the tests that failed: `---- rules::tests::r1 stdout ----`.
+fn cargo_failures(log: &str) -> Vec<String> {
+    let name = |line: &str| {
+        Some(
+            line.strip_prefix("---- ")?
+                .strip_suffix(" stdout ----")?
+                .into(),
+        )
+    };
+    log.lines().filter_map(name).collect()
+}
+
 /// The tests of the host.
-pub fn tests(top: &Path, kernel: &str) -> Result<Counts> {
+pub fn tests(top: &Path, kernel: &str) -> Result<Report> {
     let source = built::headers(top, kernel)?;
     say("HOST", "rules, protocol, endpoint and runner");
     let mut make = Command::new("make");
     make.args(["-C", "selftests", "host_test"])
         .env("TPH_KERNEL_SRC", source);
     let (good, log) = logged(top, "host-test.log", &mut make)?;
-    let mut counts = cargo_counts(&String::from_utf8_lossy(&fs::read(&log)?));
+    let said = fs::read(&log)?;
+    let said = String::from_utf8_lossy(&said);
+    let mut counts = cargo_counts(&said);
+    let mut more = cargo_failures(&said);
     if counts.passed == 0 || !good && counts.failed == 0 {
-        println!("host tests ended early, see {}", log.display());
+        more.push("host tests ended early".to_owned());
         counts.failed += 1;
     }
-    show("host", &counts);
-    Ok(counts)
+    if counts.failed != 0 {
+        more.push(format!("see {}", log.display()));
+    }
+    Ok(show("host", counts, more))
 }
 
 /// R70 (and R62): the module builds for a kernel without PCI/TPH and dma-bufs.
-pub fn module_for_bare(top: &Path) -> Counts {
+pub fn module_for_bare(top: &Path) -> Report {
     let good = built::kernel(top, "bare")
         .and_then(|_| built::module(top, "bare"))
         .is_ok();
@@ -59,15 +76,16 @@ pub fn module_for_bare(top: &Path) -> Counts {
         failed: usize::from(!good),
         skipped: 0,
     };
-    show("r70 module for bare", &counts);
-    counts
+    show("r70 module for bare", counts, Vec::new())
 }
 
-fn show(what: &str, counts: &Counts) {
-    println!(
-        "{what:<29} {:3} passed {:3} failed",
-        counts.passed, counts.failed
-    );
+/// Prints it.
+fn show(what: &str, counts: Counts, more: Vec<String>) -> Report {
+    let (passed, failed) = (counts.passed, counts.failed);
+    let mut lines = vec![format!("{what:<29} {passed:3} passed {failed:3} failed")];
+    lines.extend(more.iter().map(|line| format!("    {line}")));
+    lines.iter().for_each(|line| println!("{line}"));
+    Report::new(counts, lines)
 }
 
 #[cfg(test)]
@@ -80,5 +98,21 @@ mod tests {
                    test result: FAILED. 4 passed; 2 failed; 0 ignored\nresult: 9 passed;\n";
         let counts = cargo_counts(log);
         assert_eq!((counts.passed, counts.failed), (7, 2));
+        let log = "failures:\n\n---- chain::r25_loop stdout ----\npanicked\n\nfailures:\n  r25\n";
+        assert_eq!(cargo_failures(log), ["chain::r25_loop"]);
+    }
+
+    #[test]
+    fn what_failed_is_said_at_the_end_too() {
+        let failed = Counts {
+            failed: 1,
+            ..Counts::default()
+        };
+        let report = show("host", failed, vec!["r1".to_owned()]);
+        assert_eq!(report.failures, report.lines);
+        assert_eq!(
+            show("host", Counts::default(), Vec::new()).failures,
+            [""; 0]
+        );
     }
 }

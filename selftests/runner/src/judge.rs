@@ -53,17 +53,29 @@ pub struct Report {
     pub counts: Counts,
     /// Lines to print.
     pub lines: Vec<String>,
+    /// Those of them that say what failed and how it is run again, for the end of a run.
+    pub failures: Vec<String>,
 }
 
 impl Report {
-    /// The lines that say what failed and how it is run again, for the end of a run: none if
-    /// nothing failed.
-    pub fn failures(&self) -> Vec<String> {
-        let says = |line: &&String| !line.ends_with("  ok") && !line.contains(" skipped: ");
-        match self.counts.failed {
+    /// One that consists of these lines.
+    pub fn new(counts: Counts, lines: Vec<String>) -> Self {
+        let failures = match counts.failed {
             0 => Vec::new(),
-            _ => self.lines.iter().filter(says).cloned().collect(),
+            _ => lines.clone(),
+        };
+        Self {
+            counts,
+            lines,
+            failures,
         }
+    }
+
+    /// Adds lines about what failed.
+    fn failed(&mut self, lines: impl IntoIterator<Item = String>) {
+        let start = self.lines.len();
+        self.lines.extend(lines);
+        self.failures.extend_from_slice(&self.lines[start..]);
     }
 }
 
@@ -132,7 +144,7 @@ fn program(session: &str, program: &Program, run: &Run) -> Report {
             .iter()
             .map(|(why, number)| format!("    {number} skipped: {why}")),
     );
-    Report { counts, lines }
+    Report::new(counts, lines)
 }
 
 /// A program in a line of a table: of many tests only the first one.
@@ -196,6 +208,7 @@ fn programs(chosen: &Chosen, ended: &Ended) -> Report {
         let of_program = program(&chosen.label, one, run);
         report.counts += of_program.counts;
         report.lines.extend(of_program.lines);
+        report.failures.extend(of_program.failures);
     }
     report
 }
@@ -221,20 +234,17 @@ pub fn session(chosen: &Chosen, ended: &Ended, logs: &str) -> Report {
     if ended.status != 0 {
         let (label, status) = (&chosen.label, ended.status);
         report.counts.failed += 1;
-        report.lines.push(format!(
+        report.failed([format!(
             "{label}: the virtual machine ended with status {status}"
-        ));
-        let errors = ended.errors.lines().map(|line| format!("    {line}"));
-        report.lines.extend(errors);
-        report
-            .lines
-            .push(format!("    logs of kernel, QEMU and endpoint: {logs}"));
+        )]);
+        report.failed(ended.errors.lines().map(|line| format!("    {line}")));
+        report.failed([format!("    logs of kernel, QEMU and endpoint: {logs}")]);
     }
     if !chosen.session.must_fail.is_empty() {
         return as_it_should(chosen, &report);
     }
     if report.counts.failed != 0 {
-        report.lines.extend(again(chosen, &failed));
+        report.failed(again(chosen, &failed));
     }
     report
 }
@@ -260,7 +270,7 @@ fn as_it_should(chosen: &Chosen, report: &Report) -> Report {
         lines.push(format!("{label:<29} FAILED: nobody said: {missing:?}"));
         lines.extend(report.lines.iter().map(|line| format!("  | {line}")));
     }
-    Report { counts, lines }
+    Report::new(counts, lines)
 }
 
 #[cfg(test)]
@@ -381,7 +391,7 @@ mod tests {
         let fails = run("1..1\nnot ok 1 c\n", Some(1));
         let report = session(&chosen(&SESSION, LEAN), &ended(vec![passes, fails], 0), "");
         assert_eq!(
-            report.failures(),
+            report.failures,
             [
                 "life       dropin:r66           0 passed   1 failed   0 skipped    7 s  FAILED",
                 "    not ok 1 c",
@@ -390,7 +400,12 @@ mod tests {
         );
         let passes = run("1..1\nok 1 a\n", Some(0));
         let report = session(&chosen(&SESSION, LEAN), &ended(vec![passes], 0), "");
-        assert_eq!(report.failures(), [""; 0]);
+        assert_eq!(report.failures, [""; 0]);
+        // What was left out is the reason then.
+        let skips = run("1..1\nok 1 a # SKIP no device\n", Some(0));
+        let report = session(&chosen(&SESSION, LEAN), &ended(vec![skips], 0), "");
+        assert_eq!(report.failures, report.lines);
+        assert!(report.failures[1].contains("1 skipped: no device"));
     }
 
     #[test]

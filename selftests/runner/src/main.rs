@@ -170,10 +170,15 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let stop = Stop::listen()?;
 
     let mut counts = Counts::default();
+    let mut failures = Vec::new();
     if arguments.names.is_empty() && !arguments.no_host && !arguments.print {
-        counts += host::tests(&setting.top, &arguments.kernel)?;
+        let mut reports = vec![host::tests(&setting.top, &arguments.kernel)?];
         if !built::has_compilers(&setting.top, &arguments.kernel) {
-            counts += host::module_for_bare(&setting.top);
+            reports.push(host::module_for_bare(&setting.top));
+        }
+        for report in reports {
+            counts += report.counts;
+            failures.extend(report.failures);
         }
     }
     let tested = arguments.module.as_deref();
@@ -208,6 +213,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     plan.left_out
         .iter()
         .chain(&results.notes)
+        .chain(&failures)
         .chain(&results.failures)
         .for_each(|line| println!("{line}"));
     println!("{}", counts.line());
