@@ -44,7 +44,12 @@ fn others_go_on(bed: &Bed) {
     device.resolve(&[cpu(CPU)], false).expect("TPH_RESOLVE");
     device.set_config(PCI_INTERRUPT_LINE as u16, &[5]);
     // Asked, or refused, this changes no power state.
-    for (op, expected) in [(Op::ProbeSet, Ok(())), (Op::Get, Err(Errno::EINVAL))] {
+    for (op, expected) in [
+        (Op::Probe, Ok(())),
+        (Op::ProbeSet, Ok(())),
+        (Op::ProbeBoth, Err(Errno::EINVAL)),
+        (Op::Get, Err(Errno::EINVAL)),
+    ] {
         let result = device.feature(op, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, &mut []);
         assert_eq!(result, expected, "LOW_POWER_EXIT");
     }
@@ -99,6 +104,7 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
             waits(&bed, "PMCSR", write_power);
             if kind.in_msix {
                 waits(&bed, "SET_IRQS", set_irqs);
+                waits(&bed, "LOW_POWER_EXIT", Device::exit_low_power);
             }
             others_go_on(&bed);
             let waiting = signal::waiting(bed.call(program));
