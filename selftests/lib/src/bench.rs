@@ -209,14 +209,22 @@ impl Bench {
 
     /// A device as it is that `fits`. The test is left out, with `what` it needs, if there is none.
     pub fn pick_where(&mut self, what: &str, fits: impl Fn(&Bdf) -> bool) -> Rc<Endpoint> {
-        let found = (0..self.known.len()).find(|&index| {
-            let bdf = &self.known[index].0;
-            self.taken.iter().all(|taken| taken.bdf != *bdf) && fits(bdf)
-        });
-        match found {
+        match self.find(fits) {
             Some(index) => self.endpoint(index),
             None => skip!("no device with {what}"),
         }
+    }
+
+    /// Whether there is such a device.
+    pub fn has_where(&self, fits: impl Fn(&Bdf) -> bool) -> bool {
+        self.find(fits).is_some()
+    }
+
+    fn find(&self, fits: impl Fn(&Bdf) -> bool) -> Option<usize> {
+        (0..self.known.len()).find(|&index| {
+            let bdf = &self.known[index].0;
+            self.taken.iter().all(|taken| taken.bdf != *bdf) && fits(bdf)
+        })
     }
 
     /// Two devices on one bus, so that a reset of the bus hits both.
