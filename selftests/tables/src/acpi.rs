@@ -96,8 +96,8 @@ fn entries(table: &[u8], first: usize) -> Result<Vec<usize>> {
     Ok(found)
 }
 
-/// Puts all PCI functions behind the IOMMU, if there is one. QEMU goes by the numbers that the buses
-/// have, and before the firmware has run there is only the first one.
+/// Puts all PCI functions behind the IOMMU, if there is one. QEMU goes by the numbers that the
+/// buses have, and before the firmware has run there is only the first one.
 pub fn widen_iommu(tables: &mut [Vec<u8>]) -> Result<()> {
     widen_virtio_iommu(tables)?;
     widen_smmu(tables)
@@ -122,7 +122,9 @@ fn widen_smmu(tables: &mut [Vec<u8>]) -> Result<()> {
             2 => root_complexes.push(at),
             _ => (),
         }
-        at += usize::from(u16_at(table, at + 1)?);
+        let length = u16_at(table, at + 1)?;
+        ensure!(length != 0, "a node is cut short");
+        at += usize::from(length);
     }
     for node in root_complexes {
         let mappings = node + u32_at(table, node + 12)? as usize;
@@ -130,7 +132,10 @@ fn widen_smmu(tables: &mut [Vec<u8>]) -> Result<()> {
             let smmu = u32_at(table, mappings + number * MAPPING + 12)?;
             if smmus.contains(&smmu) {
                 let all = [0, 0xffff, 0, smmu, 0].map(u32::to_le_bytes);
-                table[mappings..mappings + MAPPING].copy_from_slice(all.as_flattened());
+                table
+                    .get_mut(mappings..mappings + MAPPING)
+                    .context("a table is cut short")?
+                    .copy_from_slice(all.as_flattened());
                 table[node + 8..node + 12].copy_from_slice(&1u32.to_le_bytes());
                 break;
             }
@@ -295,8 +300,8 @@ mod tests {
             let rest: Vec<u8> = words(rest);
             [&[kind, 4 + rest.len() as u8, 0, 0], rest.as_slice()].concat()
         };
-        // An ITS, an SMMUv3, a root complex with the first bus behind this one. Of the next one, and
-        // of all that the SMMUv3 lets through, the ITS takes the messages.
+        // An ITS, an SMMUv3, a root complex with the first bus behind this one. Of the next one,
+        // and of all that the SMMUv3 lets through, the ITS takes the messages.
         let its = HEADER + 12;
         let its_node = node(0, &[0, 0, 0]);
         let smmu = its + its_node.len();
@@ -313,6 +318,12 @@ mod tests {
         let changed: Vec<u8> = words(&[1, 16, 0, 0xffff, 0, smmu as u32, 0]);
         assert_eq!(tables[0][..root + 8], before[..root + 8]);
         assert_eq!(tables[0][root + 8..root + 8 + changed.len()], changed);
+        let mut short = before.clone();
+        short[smmu + 1..smmu + 3].fill(0);
+        assert!(widen_iommu(&mut [short]).is_err());
+        for cut in 1..before.len() - HEADER {
+            let _ = widen_iommu(&mut [before[..before.len() - cut].to_vec()]);
+        }
         // Without an SMMUv3 it stays as it is: here that node is one of another kind.
         let mut other = before;
         other[smmu] = 3;

@@ -8,8 +8,8 @@
 //! written anew (`loader.rs`). A machine that is told to have no ACPI gets all of it by -fw_cfg.
 //!
 //! Changed are: the name of that `_DSM`; the UID of CPU n, which becomes 2n, as on the test machine
-//! of x86-64; the range of the virtio IOMMU, which the buses behind root ports are not in before
-//! firmware has numbered them.
+//! of x86-64; the range of the IOMMU, a virtio one or an SMMUv3, which the buses behind root ports
+//! are not in before firmware has numbered them.
 
 mod acpi;
 mod loader;
