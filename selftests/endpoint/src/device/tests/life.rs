@@ -152,7 +152,6 @@ fn lies() {
     }
 }
 
-/// An I/O BAR has an enable bit of its own. It and the ROM are blank.
 /// In a larger BAR, and across a border of 64 KiB: the rest of the map stays where it is.
 #[test]
 fn a_table_behind_the_map() {
@@ -177,6 +176,7 @@ fn a_table_behind_the_map() {
     assert_eq!(ep.mmio_read(0, BAR0_MAX, 4), [0xff; 4]);
 }
 
+/// An I/O BAR has an enable bit of its own. It and the ROM are blank.
 #[test]
 fn other_bars() {
     let mut ep = endpoint("bar0=4K,io=256,rom=64K");
