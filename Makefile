@@ -49,7 +49,7 @@ demo: ## Steer DMA writes of an emulated endpoint to CPUs, in a virtual machine
 test: ## Run all tests, or T="NAME...": rules on the host, the module in VMs with KERNEL
 	@selftests/test --kernel $(KERNEL) $(T)
 
-test-all: ## What CI leaves out or takes a share of: hours, and six more kernels
+test-all: ## What CI leaves out or takes a share of: hours, and four more kernels
 	@selftests/test-all
 
 # The sanitizer kernel unless another one is named.
