@@ -133,7 +133,7 @@ fn r46_r85_hot_reset_also_through_the_sibling(bench: &mut Bench) {
 }
 
 fn r46_hot_reset_by_groups(bench: &mut Bench) {
-    hot_reset(bench, OpenBy::Group, &Want::TABLES[0]);
+    hot_reset(bench, OpenBy::Group, &Want::TABLE);
 }
 
 /// Whether type1 fails to map the ITS's doorbell for a device, so that vfio-pci has no vectors for
@@ -144,7 +144,7 @@ fn has_no_vectors_by_group(endpoint: &Endpoint) -> bool {
 }
 
 fn r46_hot_reset_by_groups_with_vectors(bench: &mut Bench) {
-    let want = &Want::TABLES[1];
+    let want = &Want::MSIX;
     if has_no_vectors_by_group(&bench.pick(want)) {
         skip!("behind this IOMMU vfio-pci has no vectors for groups, either");
     }
