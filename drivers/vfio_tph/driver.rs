@@ -243,7 +243,7 @@ impl Driver for VfioTph {
 
         let mut owners = None;
         let (mut tph, tph_at) = if let Some(requester) = Requester::new(pdev) {
-            let owners = owners.insert(find_owners(pdev, Some(requester.offset())));
+            let owners = owners.insert(find_owners(pdev, Some(requester.offset()))?);
             let above = above(pdev);
             let found = read_hardware(opening.vdev(), &requester, above, completer, owners);
             let tph_at = Found {
@@ -290,7 +290,7 @@ impl Driver for VfioTph {
                 tph.set_mappable();
             }
             if let Some((map, guest)) = map.take().zip(terms.guest.as_ref()) {
-                tph.start_guest(map, guest.shown.offer.entries);
+                tph.start_guest(map, guest.shown.offer.entries)?;
                 let power = guest.power.clone();
                 terms
                     .spans
@@ -664,11 +664,11 @@ fn tph_out_of_use(pdev: &pci::Device<Bound>) -> Option<Found> {
 }
 
 /// What the capabilities of hardware's chain own, but for the one at `except`.
-fn find_owners(pdev: &pci::Device<Bound>, except: Option<u16>) -> Owners {
+fn find_owners(pdev: &pci::Device<Bound>, except: Option<u16>) -> Result<KBox<Owners>> {
     let config = Config::new(pdev);
-    Owners::find(config.size(), except, |at| {
-        config.read_u32(at).unwrap_or(u32::MAX)
-    })
+    let mut owners = KBox::new(Owners::new(config.size()), GFP_KERNEL)?;
+    owners.find(except, |at| config.read_u32(at).unwrap_or(u32::MAX));
+    Ok(owners)
 }
 
 /// What became of the config space that a user sees.
@@ -689,7 +689,7 @@ fn show(
     entries: u16,
     has_map: bool,
     opening: &mut Opening<'_>,
-    owners: Option<Owners>,
+    owners: Option<KBox<Owners>>,
     found: Option<Found>,
 ) -> Result<Shown> {
     // The rules write what vfio-pci-core reads.
@@ -706,7 +706,10 @@ fn show(
     // Of a device without one, nothing is asked.
     if found.is_some() || chain::has_tph(space) {
         let at = found.map(|found| found.offset);
-        let owners = owners.unwrap_or_else(|| find_owners(pdev, at));
+        let owners = match owners {
+            Some(owners) => owners,
+            None => find_owners(pdev, at)?,
+        };
         let offer = offered.as_ref().map(|offered| &offered.offer);
         has_room =
             found.is_some_and(|found| placement::has_room(map, space, &owners, found, entries));

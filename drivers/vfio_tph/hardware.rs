@@ -63,7 +63,7 @@ pub(crate) struct Tph {
     /// The kernel is about to end: hardware is left alone.
     retired: bool,
     /// Whoever writes virtual tags, if there is somebody.
-    guest: Option<Guest>,
+    guest: Option<KBox<Guest>>,
     /// Of the entries that a guest can have, those that hardware is to have something else in since
     /// [`Tph::take_changed`]: a bit each.
     changed: u64,

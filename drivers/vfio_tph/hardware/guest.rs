@@ -140,7 +140,7 @@ impl Tph {
                 aim.retry = true;
             }
         }
-        let Some(guest) = &mut self.guest else {
+        let Some(guest) = self.guest.as_deref_mut() else {
             return false;
         };
         guest.begin();
@@ -171,7 +171,7 @@ impl Tph {
         if !self.is_reachable(at) {
             return Written::Dropped;
         }
-        let Some(guest) = &mut self.guest else {
+        let Some(guest) = self.guest.as_deref_mut() else {
             return Written::Dropped;
         };
         let Some((offset, bytes)) = write.control else {
@@ -209,7 +209,7 @@ impl Tph {
         write: &GuestWrite<'_>,
         missing: Missing<'_>,
     ) -> Written {
-        let Some(guest) = &mut self.guest else {
+        let Some(guest) = self.guest.as_deref_mut() else {
             return Written::Dropped;
         };
         guest.begin();
@@ -263,7 +263,7 @@ impl Tph {
         if !self.is_reachable(at) {
             return Written::Dropped;
         }
-        let Some(guest) = &mut self.guest else {
+        let Some(guest) = self.guest.as_deref_mut() else {
             return Written::InForce;
         };
         guest.begin();
@@ -321,6 +321,7 @@ impl Tph {
         else {
             return Settled::default();
         };
+        let guest = &mut **guest;
         let (place, vdev) = (table.place(), at.vdev());
         let world = World {
             map: &guest.map,
@@ -375,7 +376,7 @@ impl Tph {
     /// The guest's entries, and those of hardware that follow from them, are to have what they had
     /// at [`Guest::begin`].
     fn go_back(&mut self) {
-        if let Some(guest) = &mut self.guest {
+        if let Some(guest) = self.guest.as_deref_mut() {
             guest.table.go_back(&guest.before);
             let changed = core::mem::take(&mut self.changed);
             for (entry, &tag) in guest.tags.iter().enumerate() {
@@ -404,8 +405,10 @@ impl Tph {
     }
 
     /// The administrator's map is there from the start: all entries are 0.
-    pub(crate) fn start_guest(&mut self, map: KBox<Map>, entries: u16) {
-        self.guest = Some(Guest::new(map, entries, true));
+    pub(crate) fn start_guest(&mut self, map: KBox<Map>, entries: u16) -> Result {
+        let guest = Guest::new(map, entries, true);
+        self.guest = Some(KBox::new(guest, GFP_KERNEL_ACCOUNT)?);
+        Ok(())
     }
 
     /// Puts `map` in place, of a table of `entries` entries, or takes the map away; what was there
@@ -418,7 +421,7 @@ impl Tph {
         entries: u16,
         missing: Missing<'_>,
     ) -> Result<Written, Failure> {
-        match (&mut self.guest, &mut *map) {
+        match (self.guest.as_deref_mut(), &mut *map) {
             (None, None) => return Ok(Written::InForce),
             (Some(guest), Some(map)) => {
                 guest.begin();
@@ -436,7 +439,7 @@ impl Tph {
                 };
                 if matches!(written, Written::NeedsTags | Written::Dropped) {
                     self.go_back();
-                    if let Some(guest) = &mut self.guest {
+                    if let Some(guest) = self.guest.as_deref_mut() {
                         core::mem::swap(&mut guest.map, map);
                     }
                 }
@@ -452,6 +455,10 @@ impl Tph {
         if at.reach() < self.place().reach() {
             return Err(Refusal::DeviceGone.into());
         }
+        let place = match map {
+            Some(_) => Some(KBox::new_uninit(GFP_KERNEL_ACCOUNT)?),
+            None => None,
+        };
         let mut changed = 0;
         let mut tags = KVec::new();
         tags.extend_from_slice(self.tags(), GFP_KERNEL)?;
@@ -470,8 +477,9 @@ impl Tph {
         }
         self.changed = changed;
         let old = self.guest.take();
-        self.guest = map.take().map(|map| Guest::new(map, entries, by_admin));
-        *map = old.map(|guest| guest.map);
+        let new = map.take().zip(place);
+        self.guest = new.map(|(map, place)| KBox::write(place, Guest::new(map, entries, by_admin)));
+        *map = old.map(|guest| KBox::into_inner(guest).map);
         Ok(Written::InForce)
     }
 }

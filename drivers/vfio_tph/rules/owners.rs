@@ -75,19 +75,25 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// Follows the chain of a config space of `size` bytes, and leaves out the capability at
-    /// `except`. `read` reads the dword at an offset.
-    ///
-    /// As vfio-pci-core has it, a chain ends at a pointer that leads nowhere; and where it has been
-    /// before, so that a loop in it is no loop here.
-    pub(crate) fn find(size: usize, except: Option<u16>, read: impl Fn(usize) -> u32) -> Self {
-        let mut owners = Self {
+    /// Of a config space of `size` bytes in which nobody owns anything. It has 2 KiB, more than a
+    /// kernel's stack has room for.
+    pub(crate) const fn new(size: usize) -> Self {
+        Self {
             size,
             tph: ByteSet::EMPTY,
             others: ByteSet::EMPTY,
             unknown: ByteSet::EMPTY,
             behind: ByteSet::EMPTY,
-        };
+        }
+    }
+
+    /// Follows the chain, and leaves out the capability at `except`. `read` reads the dword at an
+    /// offset.
+    ///
+    /// As vfio-pci-core has it, a chain ends at a pointer that leads nowhere; and where it has been
+    /// before, so that a loop in it is no loop here.
+    pub(crate) fn find(&mut self, except: Option<u16>, read: impl Fn(usize) -> u32) {
+        let size = self.size;
         let mut visited = ByteSet::EMPTY;
         let mut at = EXTENDED_SPACE;
         while at >= EXTENDED_SPACE && at + HEADER <= size && !visited.contains(at) {
@@ -96,21 +102,20 @@ impl Owners {
             if Some(at) != except.map(usize::from) {
                 let id = header & 0xffff;
                 let set = match id {
-                    PCI_EXT_CAP_ID_TPH => &mut owners.tph,
-                    _ => &mut owners.others,
+                    PCI_EXT_CAP_ID_TPH => &mut self.tph,
+                    _ => &mut self.others,
                 };
                 let len = length(id, &|register| read(at + register as usize));
                 if len == 0 {
-                    owners.unknown.insert(at..at + HEADER);
+                    self.unknown.insert(at..at + HEADER);
                 }
                 if id == PCI_EXT_CAP_ID_ERR {
-                    owners.behind.insert(at + len..at + ERR_SIZE);
+                    self.behind.insert(at + len..at + ERR_SIZE);
                 }
                 set.insert(at..at.saturating_add(len.max(HEADER)).min(size));
             }
             at = next_pointer(header);
         }
-        owners
     }
 
     /// The size of config space.

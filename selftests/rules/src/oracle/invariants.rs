@@ -48,7 +48,9 @@ pub(crate) fn owners(space: &Space, except: Option<u16>) -> Owners {
             u32::from_le_bytes(bytes.try_into().expect("four bytes"))
         })
     };
-    Owners::find(space.hardware.len(), except, read)
+    let mut owners = Owners::new(space.hardware.len());
+    owners.find(except, read);
+    owners
 }
 
 /// The offsets of the TPH capabilities that a user finds.
