@@ -140,6 +140,7 @@ impl GuestTerms {
 
 impl Terms {
     /// What the user is shown now.
+    #[inline(never)]
     pub(crate) fn shown(&self) -> Option<&Offered> {
         match &self.guest {
             Some(guest) if self.has_guest() => Some(&guest.shown),
@@ -163,6 +164,7 @@ impl Terms {
     }
 
     /// Whether writes to a byte of config space never reach vfio-pci-core.
+    #[inline(never)]
     pub(crate) fn is_ours(&self, at: usize) -> bool {
         let guests =
             |guest: &GuestTerms| (guest.bytes.start.into()..guest.bytes.end.into()).contains(&at);

@@ -441,14 +441,14 @@ pub(crate) fn may_set_map(
 }
 
 /// The map of a guest's tags is set, or taken away.
-struct Mapping<F> {
+struct Mapping<'a> {
     map: Option<KBox<Map>>,
     by_admin: bool,
     /// What is done when it is in place, before the session is unlocked.
-    done: Option<F>,
+    done: &'a mut dyn FnMut(),
 }
 
-impl<F: FnOnce()> Errand for Mapping<F> {
+impl Errand for Mapping<'_> {
     fn needs_memory(&self, tph: &Tph) -> bool {
         tph.needs_memory() || tph.place() == Place::Msix
     }
@@ -481,9 +481,7 @@ impl<F: FnOnce()> Errand for Mapping<F> {
         let set = set.unwrap_or(Err(Refusal::Unsupported.into()))?;
         if set == Written::InForce {
             show_picture(open);
-            if let Some(done) = self.done.take() {
-                done();
-            }
+            (self.done)();
         }
         Ok(set)
     }
@@ -495,13 +493,13 @@ pub(crate) fn set_map(
     handle: Handle<'_, VfioTph>,
     map: Option<KBox<Map>>,
     by_admin: bool,
-    done: impl FnOnce(),
+    done: &mut dyn FnMut(),
 ) -> Result<(), Failure> {
     let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
     let mut errand = Mapping {
         map,
         by_admin,
-        done: Some(done),
+        done,
     };
     // Also of a device that sleeps: what is known when it wakes up is written at once.
     ask(handle, &errand);

@@ -233,7 +233,7 @@ fn set_tph_map(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Res
     let count = guest::shape(&reader.read()?, call.len())?;
     events::may_set_map(handle, count != 0, false)?;
     let map = map(offer.policy, count, reader)?;
-    events::set_map(handle, map, false, || ())?;
+    events::set_map(handle, map, false, &mut || ())?;
     device.counters().maps.count();
     Ok(())
 }

@@ -145,16 +145,19 @@ impl Tph {
     }
 
     /// Control as the user sees it: what is in force or, of a device that sleeps, what will be.
+    #[inline(never)]
     pub(crate) fn control(&self) -> Control {
         self.held.in_force().unwrap_or(self.wanted)
     }
 
     /// Whether there is something left to do: it could not be done, or may not have been.
+    #[inline(never)]
     pub(crate) fn is_pending(&self) -> bool {
         self.table.entries().due || self.held.doubt != Doubt::None
     }
 
     /// Whether memory has to be decoded for what is pending.
+    #[inline(never)]
     pub(crate) fn needs_memory(&self) -> bool {
         self.place() == Place::Msix && self.is_pending()
     }
@@ -271,6 +274,7 @@ impl Tph {
     }
 
     /// Turns TPH off on a device that did not do what it was told, if it can still be reached.
+    #[inline(never)]
     fn give_up(&mut self, at: &mut Reached<'_>) {
         self.wanted = Control::RESET;
         // The device may be gone, and then nobody can do more.

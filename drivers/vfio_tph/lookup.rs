@@ -192,6 +192,7 @@ impl HostBridge {
     }
 
     /// What is kept, if anything is: tags, or that there are none for now.
+    #[inline(never)]
     fn kept(&self, known: &Known) -> Option<Result<CpuTags>> {
         if let Some(tags) = known.tags.copy() {
             return Some(Ok(tags));
@@ -271,6 +272,7 @@ impl<'a> Firmware<'a> {
     }
 
     /// What is known of a target.
+    #[inline(never)]
     pub(crate) fn answer(&self, target: Target) -> Answer {
         let Target::Cpu { cpu, .. } = target else {
             return Answer::Failed;

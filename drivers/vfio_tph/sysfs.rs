@@ -77,6 +77,7 @@ impl fmt::Display for List<'_> {
 }
 
 /// The map of such a list; `None` if it is empty.
+#[inline(never)]
 pub(crate) fn map_of(vcpus: &[Option<u32>]) -> Result<Option<KBox<Map>>> {
     if vcpus.is_empty() {
         return Ok(None);
@@ -119,5 +120,5 @@ fn store_vcpus(device: &VfioTph, handle: MaybeOpen<'_, VfioTph>, value: &[u8]) -
     if map.is_none() || open.handle().terms().guest.is_none() {
         return Err(EBUSY);
     }
-    Ok(events::set_map(open.handle(), map, true, store)?)
+    Ok(events::set_map(open.handle(), map, true, &mut store)?)
 }

@@ -99,18 +99,20 @@ impl Table {
     }
 
     /// All entries are due.
+    #[inline(never)]
     pub(crate) fn all_due(&mut self) {
         self.make_due(0..self.wanted.len());
         self.unused_due = !self.unused.is_empty();
     }
 
     /// All entries are to be 0. Returns whether one was not.
+    #[inline(never)]
     pub(crate) fn clear(&mut self) -> bool {
         let mut changed = false;
         for entry in 0..self.wanted.len() {
             if self.wanted[entry] != 0 {
                 self.wanted[entry] = 0;
-                self.due.set_bit(entry);
+                self.make_due(entry..entry + 1);
                 changed = true;
             }
         }
@@ -128,7 +130,9 @@ impl Table {
     /// Exchanges what the entries from `index` on are to have with `tags`; they are due then.
     pub(crate) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
         if let Some(wanted) = self.wanted.get_mut(entries.clone()) {
-            wanted.swap_with_slice(tags);
+            for (wanted, tag) in wanted.iter_mut().zip(tags) {
+                core::mem::swap(wanted, tag);
+            }
             self.make_due(entries);
         }
     }
@@ -140,8 +144,9 @@ impl Table {
         if *wanted == tag {
             return None;
         }
-        self.due.set_bit(entry);
-        Some(core::mem::replace(wanted, tag))
+        let before = core::mem::replace(wanted, tag);
+        self.make_due(entry..entry + 1);
+        Some(before)
     }
 
     /// A user is about to allocate or free vectors.
@@ -166,11 +171,11 @@ impl Table {
             let allocated = is_allocated(vdev, vector);
             if self.wanted[vector] != 0 && !allocated {
                 self.wanted[vector] = 0;
-                self.due.set_bit(vector);
+                self.make_due(vector..vector + 1);
             } else if self.wanted[vector] == 0 && allocated {
                 // CAST: at most 2048 vectors.
                 if held.is_some_and(|held| held.tag(vector as u16) != 0) {
-                    self.due.set_bit(vector);
+                    self.make_due(vector..vector + 1);
                 }
             }
         }
@@ -269,6 +274,7 @@ impl Table {
             .flatten()
     }
 
+    #[inline(never)]
     fn make_due(&mut self, entries: Range<usize>) {
         for entry in entries {
             self.due.set_bit(entry);

@@ -65,6 +65,7 @@ pub(crate) struct Missing<'a> {
 
 impl Guest {
     /// Of a table of `entries` entries, which are 0.
+    #[inline(never)]
     fn new(map: KBox<Map>, entries: u16, by_admin: bool) -> Self {
         Self {
             map,
@@ -76,6 +77,7 @@ impl Guest {
     }
 
     /// Its entries are about to change.
+    #[inline(never)]
     fn begin(&mut self) {
         self.before.begin(&self.table);
     }
@@ -113,6 +115,7 @@ impl Tph {
     }
 
     /// Whether hardware has to get something that it does not have yet.
+    #[inline(never)]
     pub(crate) fn owes_guest(&self) -> bool {
         let table = self.guest_table();
         table.is_some_and(|table| table.is_unsettled(self.aim(false)))
@@ -375,6 +378,7 @@ impl Tph {
 
     /// The guest's entries, and those of hardware that follow from them, are to have what they had
     /// at [`Guest::begin`].
+    #[inline(never)]
     fn go_back(&mut self) {
         if let Some(guest) = self.guest.as_deref_mut() {
             guest.table.go_back(&guest.before);

@@ -73,6 +73,7 @@ fn steps(space: &[u8]) -> usize {
 }
 
 /// The header of an extended capability; `None` where there can be none.
+#[inline(never)]
 fn read_header(space: &[u8], offset: usize) -> Option<u32> {
     if offset < EXTENDED_SPACE {
         return None;
@@ -111,6 +112,7 @@ pub(crate) struct Found {
     pub(crate) capability: Capability,
 }
 
+#[inline(never)]
 fn is_tph_of_chain(space: &[u8], at: usize) -> bool {
     Chain::new(space).any(|(offset, header)| offset == at && is_tph(header))
 }

@@ -298,6 +298,7 @@ impl Table {
     }
 
     /// Undoes what was done since [`Before::begin`].
+    #[inline(never)]
     pub(crate) fn go_back(&mut self, before: &Before) {
         let mut left = before.kept;
         while let Some(entry) = first(left) {
@@ -332,6 +333,7 @@ impl Table {
     }
 
     /// All entries are 0, and so they are in hardware. Returns whether one was not.
+    #[inline(never)]
     pub(crate) fn clear(&mut self) -> bool {
         let changed = self.values().iter().any(|&value| value != 0);
         *self = Self::new(self.len);
@@ -372,6 +374,7 @@ impl Table {
     }
 
     /// The entries that have to be settled for `aim`, and their namespace.
+    #[inline(never)]
     fn unsettled(&self, aim: Aim) -> (Entries, Namespace) {
         let Some(namespace) = used(aim.control) else {
             return (self.stale, self.namespace);
@@ -426,6 +429,7 @@ impl Table {
     }
 
     /// What has to be known for that: calls `each` with the targets that are CPUs, by `map`.
+    #[inline(never)]
     pub(crate) fn targets(&self, aim: Aim, map: &Map, each: &mut dyn FnMut(Target)) {
         let mut left = self.unsettled(aim).0;
         while let Some(entry) = first(left) {

@@ -25,6 +25,7 @@ pub(crate) struct ByteSet([u64; MOST / 64]);
 impl ByteSet {
     pub(crate) const EMPTY: Self = Self([0; MOST / 64]);
 
+    #[inline(never)]
     pub(crate) fn contains(&self, at: usize) -> bool {
         let word = self.0.get(at / 64).copied().unwrap_or(0);
         (word >> (at % 64)) & 1 != 0
@@ -124,6 +125,7 @@ impl Owners {
     }
 
     /// Whether a capability owns a byte.
+    #[inline(never)]
     pub(crate) fn own(&self, at: usize) -> bool {
         self.tph.contains(at) || self.others.contains(at)
     }

@@ -69,6 +69,7 @@ impl Refusal {
     ];
 
     /// The errno for user space, positive.
+    #[inline(never)]
     pub(crate) const fn errno(self) -> i32 {
         let errno = match self {
             Self::Unsupported | Self::NoExtended | Self::NoTag => uapi::EOPNOTSUPP,

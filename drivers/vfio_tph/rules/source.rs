@@ -72,6 +72,7 @@ pub(crate) enum Source {
 
 impl Source {
     /// Decodes what a user passed, for a call in `namespace`.
+    #[inline(never)]
     pub(crate) fn decode(
         raw: &uapi::vfio_tph_source,
         namespace: Namespace,

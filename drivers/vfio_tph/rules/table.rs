@@ -66,6 +66,7 @@ impl<'a> Writes<'a> {
 impl Iterator for Writes<'_> {
     type Item = (u16, Write);
 
+    #[inline(never)]
     fn next(&mut self) -> Option<Self::Item> {
         let offset = Self::offset(self.index);
         let (write, rest, entries) = match *self.tags {

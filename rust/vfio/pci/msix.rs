@@ -283,6 +283,7 @@ impl MsixTable<'_> {
 }
 
 impl Drop for MsixTable<'_> {
+    #[inline(never)]
     fn drop(&mut self) {
         if self.switched_on {
             self.vdev.switch_memory_off();

@@ -258,20 +258,26 @@ impl<T: OpenState> Session<T> {
         })
     }
 
+    /// Once for all: inlined it is long.
+    #[inline(never)]
+    fn lock(&self) -> MutexGuard<'_, Locked<T>> {
+        self.locked.lock()
+    }
+
     /// A user is about to have a session.
     pub(super) fn opening(&self) {
-        self.locked.lock().set_life(Life::Opening);
+        self.lock().set_life(Life::Opening);
     }
 
     /// That user gets none.
     pub(super) fn not_opened(&self) {
-        self.locked.lock().set_life(Life::Closed);
+        self.lock().set_life(Life::Closed);
     }
 
     /// Waits until no reset is under way, which must not come between the looks at a device and its
     /// session.
     pub(super) fn lock_after_reset(&self) -> MutexGuard<'_, Locked<T>> {
-        let mut guard = self.locked.lock();
+        let mut guard = self.lock();
         while guard.reset {
             self.over.wait(&mut guard);
         }
@@ -298,7 +304,7 @@ impl<T: OpenState> Session<T> {
 
     /// The device will be closed: nobody visits it from now on.
     pub(super) fn end_visits(&self) {
-        let mut guard = self.locked.lock();
+        let mut guard = self.lock();
         guard.closing = true;
         while guard.visits != 0 {
             self.over.wait(&mut guard);
@@ -312,7 +318,7 @@ impl<T: OpenState> Session<T> {
     /// There is no [`Handle`], [`Self::end_visits`] was called, and no other call of this or of
     /// [`Self::open`] is under way.
     pub(super) unsafe fn close(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
-        let mut guard = self.locked.lock();
+        let mut guard = self.lock();
         self.locked_with_open(&mut guard, vdev, f);
         // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
         let life = core::mem::replace(&mut guard.life, Life::Closed);
@@ -351,7 +357,7 @@ impl<T: OpenState> Session<T> {
     /// Waits until nobody else changes interrupt vectors or the power state, and says that the
     /// caller does. ERESTARTSYS if a signal comes first.
     fn begin(&self, change: Change) -> Result<Turn<'_, T>> {
-        let mut guard = self.locked.lock();
+        let mut guard = self.lock();
         while guard.change != Change::None {
             if self.over.wait_interruptible(&mut guard) {
                 return Err(ERESTARTSYS);
@@ -362,13 +368,14 @@ impl<T: OpenState> Session<T> {
         Ok(Turn { session: self })
     }
 
+    #[inline(never)]
     fn set_change(&self, change: Change) {
-        self.locked.lock().change = change;
+        self.lock().change = change;
         self.over.notify_all();
     }
 
     pub(super) fn with_open(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
-        let mut guard = self.locked.lock();
+        let mut guard = self.lock();
         self.locked_with_open(&mut guard, vdev, f);
     }
 
@@ -420,7 +427,7 @@ impl<T: OpenState> Session<T> {
     ) {
         // vfio-pci-core takes it for writing in its own callback: nobody who has it waits for us.
         let _memory = vdev.memory_lock();
-        let mut guard = self.locked.lock();
+        let mut guard = self.lock();
         let hold = (guard.transit() == Transit::None).then_some(Hold::Shared);
         self.locked_with_open(&mut guard, vdev, |open| {
             // SAFETY: As for `SessionGuard::open_with_memory`: both locks are held, with nothing
@@ -440,7 +447,7 @@ pub(crate) struct MaybeOpen<'a, T: OpenState> {
 impl<'a, T: OpenState> MaybeOpen<'a, T> {
     /// Runs `f` if the device is not open, and keeps it so meanwhile. EBUSY if it is.
     pub(crate) fn unless_open(&self, f: impl FnOnce()) -> Result {
-        let guard = self.session.locked.lock();
+        let guard = self.session.lock();
         if !matches!(guard.life, Life::Closed) {
             return Err(EBUSY);
         }
@@ -451,7 +458,7 @@ impl<'a, T: OpenState> MaybeOpen<'a, T> {
     /// Keeps the device open, for what is done to it on behalf of somebody else than its user.
     /// `None` if it is not open, or will be closed.
     pub(crate) fn visit(&self) -> Option<Visit<'a, T>> {
-        let mut guard = self.session.locked.lock();
+        let mut guard = self.session.lock();
         if guard.closing || !guard.is_open() {
             return None;
         }
@@ -485,7 +492,7 @@ impl<T: OpenState> Visit<'_, T> {
 impl<T: OpenState> Drop for Visit<'_, T> {
     fn drop(&mut self) {
         let session = self.handle.session;
-        session.locked.lock().visits -= 1;
+        session.lock().visits -= 1;
         session.over.notify_all();
     }
 }
@@ -535,7 +542,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
     /// Locks the session, whatever goes on: what is recorded of hardware can be looked at and
     /// changed.
     pub(crate) fn lock_records(&self) -> SessionGuard<'a, T> {
-        self.guard(self.session.locked.lock(), ())
+        self.guard(self.session.lock(), ())
     }
 
     /// Locks the session, and `memory_lock`, with no reset or change of power under way: hardware
@@ -551,7 +558,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
         let alone = |locked: &mut Locked<T>| locked.session().is_some_and(|session| alone(session));
         loop {
             // Not under memory_lock, which page faults take: a reset may last.
-            let mut guard = self.session.locked.lock();
+            let mut guard = self.session.lock();
             self.session.wait_for_transit(&mut guard)?;
             let wanted = alone(&mut guard);
             drop(guard);
@@ -560,7 +567,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
                 true => MemoryLock::Alone(self.vdev.memory_lock_alone()),
                 false => MemoryLock::Shared(self.vdev.memory_lock()),
             };
-            let mut guard = self.session.locked.lock();
+            let mut guard = self.session.lock();
             if guard.transit() == Transit::None && (wanted || !alone(&mut guard)) {
                 return Ok(self.guard(guard, lock));
             }
@@ -634,7 +641,7 @@ impl<'a, T: OpenState> PowerChange<'a, T> {
     ) -> Result<Self> {
         let turn = handle.session.begin(Change::Power)?;
         let _memory = handle.vdev.memory_lock();
-        let mut guard = handle.session.locked.lock();
+        let mut guard = handle.session.lock();
         guard.change = Change::PowerUnderWay;
         handle
             .session
