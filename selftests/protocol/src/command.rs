@@ -157,6 +157,11 @@ pub enum Fault {
         /// Writes that are still to be dropped.
         writes: u64,
     },
+    /// A write that enables the requester puts this into Control; all the rest works.
+    ControlBecomes {
+        /// What Control has then.
+        control: u32,
+    },
 }
 
 /// Shape of the TPH capability; a field that is absent stays as it is.

@@ -89,6 +89,11 @@ pub fn entries(space: &ConfigSpace, shape: &Tph) -> Vec<u16> {
         .collect()
 }
 
+/// Whether Control has the requester enabled.
+pub fn is_enabled(control: u32) -> bool {
+    control & REQUESTER_ENABLE != 0
+}
+
 /// What a write to configuration space would violate, said before it is done. `next` is where
 /// something else than the capability may begin.
 pub fn judge(
@@ -137,7 +142,7 @@ pub fn judge(
         );
     }
 
-    let enabled = Control::from(now).requester_enable != DISABLED;
+    let enabled = is_enabled(now);
     let end = ENTRIES + 2 * shape.entries_in_capability();
     let limit = relative(next).min(ENTRIES + 2 * MAX_ENTRIES);
     for (at, value) in written() {

@@ -69,7 +69,7 @@ impl Endpoint {
         let power_before = self.power_state();
         let kept = self.drops_control(offset, data.len());
         self.config.write(offset, data);
-        if let Some((at, control)) = kept {
+        if let Some((at, control)) = kept.or_else(|| self.changes_control(offset, data.len())) {
             self.config.poke(at, &control.to_le_bytes());
         }
         if self.spec.flr && initiates_flr(offset, data) {
@@ -80,13 +80,28 @@ impl Endpoint {
         self.deliver_pending();
     }
 
-    /// Where Control is and what it stays, if a write to it is to be dropped.
-    fn drops_control(&mut self, offset: u16, len: usize) -> Option<(u16, u32)> {
+    /// Where Control is, if an access to `len` bytes at `offset` meets it.
+    fn control_in(&self, offset: u16, len: usize) -> Option<u16> {
         let at = self.spec.tph.offset + tph::CONTROL;
         let meets = offset < at + 4 && usize::from(offset) + len > usize::from(at);
-        if !meets || !self.has_tph() {
-            return None;
+        (meets && self.has_tph()).then_some(at)
+    }
+
+    /// Where Control is and what it becomes, if it has taken a write that enables the requester and
+    /// is to have something else.
+    fn changes_control(&self, offset: u16, len: usize) -> Option<(u16, u32)> {
+        let at = self.control_in(offset, len)?;
+        match self.fault {
+            Fault::ControlBecomes { control } if tph::is_enabled(self.config.u32(at)) => {
+                Some((at, control))
+            }
+            _ => None,
         }
+    }
+
+    /// Where Control is and what it stays, if a write to it is to be dropped.
+    fn drops_control(&mut self, offset: u16, len: usize) -> Option<(u16, u32)> {
+        let at = self.control_in(offset, len)?;
         match &mut self.fault {
             Fault::ControlWritesDropped { writes } if *writes > 0 => *writes -= 1,
             _ => return None,

@@ -149,7 +149,8 @@ impl Endpoint {
             Fault::None
             | Fault::MmioAllOnes
             | Fault::MmioWritesDropped
-            | Fault::ControlWritesDropped { .. } => true,
+            | Fault::ControlWritesDropped { .. }
+            | Fault::ControlBecomes { .. } => true,
             Fault::AllOnes | Fault::StopAfter { accesses: 0 } => false,
             Fault::StopAfter { accesses } => {
                 *accesses -= 1;

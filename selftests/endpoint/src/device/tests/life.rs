@@ -322,6 +322,28 @@ fn control_that_takes_no_writes() {
     assert_eq!(control(&mut ep), ON);
 }
 
+/// Whatever the write was, if it enables; until the fault is over.
+#[test]
+fn control_that_becomes_something_else() {
+    const ON: u32 = 0x101;
+    const OTHER: u32 = 0x302;
+
+    let mut ep = endpoint("");
+    let control = |ep: &mut Endpoint| ep.ask_state().tph.unwrap().control;
+    let mode = Fault::ControlBecomes { control: OTHER };
+    assert_eq!(ep.ask(Command::Fault { mode }), Reply::Ok);
+    ep.write_control(1);
+    assert_eq!(control(&mut ep), 1);
+    ep.write_control(ON);
+    assert_eq!(control(&mut ep), OTHER);
+    ep.write_control(0);
+    assert_eq!(control(&mut ep), 0);
+    let mode = Fault::None;
+    assert_eq!(ep.ask(Command::Fault { mode }), Reply::Ok);
+    ep.write_control(ON);
+    assert_eq!(control(&mut ep), ON);
+}
+
 #[test]
 fn memory_that_does_not_answer() {
     for (mode, reads) in [(Fault::MmioAllOnes, !0), (Fault::MmioWritesDropped, 7)] {
