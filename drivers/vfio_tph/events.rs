@@ -135,8 +135,10 @@ fn with_tph<R>(
     let vdev = open.vdev();
     let requester = Requester::new(vdev.pci())?;
     let mut at = Reached::new(vdev, requester, msix);
+    let before = control_of(open);
     let done = event(open.tph.as_mut()?, &mut at);
     open.show_control();
+    trace_control(open, before);
     Some(done)
 }
 
@@ -177,12 +179,14 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
 }
 
 /// Control as the user sees it.
+#[inline(never)]
 fn control_of(open: &Open<'_, VfioTph>) -> Control {
     let tph = open.tph.as_ref();
     tph.map_or(Control::RESET, Tph::control)
 }
 
 /// Says that Control, which was `before`, has another value.
+#[inline(never)]
 fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
     if let Some(tph) = &open.tph {
         let (now, pdev) = (tph.control(), open.vdev().pci());
@@ -210,8 +214,8 @@ trait Errand {
     /// Calls `each` with the CPUs whose tags have to be known for it.
     fn targets(&self, terms: &Terms, tph: &mut Tph, each: &mut dyn FnMut(Target));
 
-    /// Whether it writes Control, and which of a guest's entries.
-    fn writes(&self) -> (bool, Range<usize>);
+    /// Which of a guest's entries it writes.
+    fn writes(&self) -> Range<usize>;
 
     /// Does it, or says what is missing. Then nothing has changed.
     fn run(
@@ -234,7 +238,6 @@ fn run(handle: Handle<'_, VfioTph>, errand: &mut dyn Errand) -> Result<(), Failu
         };
         let mut guard = handle.lock_hardware(&needs_memory)?;
         let (mut open, mut memory) = guard.open_with_memory();
-        let before = control_of(&open);
         let missing = Missing {
             firmware: &terms.firmware(),
             last_tags: asked >= ASKED,
@@ -249,11 +252,7 @@ fn run(handle: Handle<'_, VfioTph>, errand: &mut dyn Errand) -> Result<(), Failu
             }
             Ok(Written::NeedsMemory) => last_memory = true,
             done => {
-                let (control, entries) = errand.writes();
-                if control || !control_of(&open).enabled() {
-                    trace_control(&open, before);
-                }
-                guest_changed(&mut open, entries);
+                guest_changed(&mut open, errand.writes());
                 return done.map(|_| ());
             }
         }
@@ -298,11 +297,10 @@ impl Errand for Writing<'_> {
         }
     }
 
-    fn writes(&self) -> (bool, Range<usize>) {
-        let entries = self.0.entries.map_or(0..0, |(offset, bytes)| {
+    fn writes(&self) -> Range<usize> {
+        self.0.entries.map_or(0..0, |(offset, bytes)| {
             offset / 2..(offset + bytes.len()).div_ceil(2)
-        });
-        (self.0.control.is_some(), entries)
+        })
     }
 
     fn run(
@@ -336,7 +334,8 @@ impl Errand for Writing<'_> {
             Written::NeedsTags | Written::NeedsMemory => return Ok(written),
             Written::InForce if write.control.is_some() => counters.config_writes.count(),
             Written::InForce => (),
-            Written::Dropped => counters.dropped_writes.count(),
+            Written::Dropped if write.control.is_some() => counters.dropped_writes.count(),
+            Written::Dropped => (),
         }
         if is_guest && write.entries.is_some() {
             counters.guest_writes.count();
@@ -364,8 +363,8 @@ impl Errand for Settling {
         tph.owed_targets(each);
     }
 
-    fn writes(&self) -> (bool, Range<usize>) {
-        (false, 0..0)
+    fn writes(&self) -> Range<usize> {
+        0..0
     }
 
     fn run(
@@ -459,8 +458,8 @@ impl Errand for Mapping<'_> {
         }
     }
 
-    fn writes(&self) -> (bool, Range<usize>) {
-        (false, 0..MAX_ENTRIES)
+    fn writes(&self) -> Range<usize> {
+        0..MAX_ENTRIES
     }
 
     fn run(
@@ -793,11 +792,12 @@ fn table_if<'a>(needed: bool, memory: &'a mut Memory<'_>) -> Option<MsixTable<'a
 
 #[inline(never)]
 fn forget(open: &mut Open<'_, VfioTph>) {
-    if let Some(tph) = &mut open.tph {
-        if tph.lose() {
-            show_all(open);
-        }
+    let before = control_of(open);
+    let changed = open.tph.as_mut().is_some_and(Tph::lose);
+    if changed {
+        show_all(open);
     }
+    trace_control(open, before);
 }
 
 fn show_all(open: &mut Open<'_, VfioTph>) {
@@ -812,10 +812,13 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     let (dirty, needs_memory) = {
         let mut guard = handle.lock_records();
         let mut open = guard.open();
+        let before = control_of(&open);
         let Some(tph) = &mut open.tph else {
             return Ok(());
         };
-        (tph.before_close(), tph.needs_memory())
+        let left = (tph.before_close(), tph.needs_memory());
+        trace_control(&open, before);
+        left
     };
     if dirty && !bus::is_in_d0(vdev.pci()) {
         vdev.power_up();

@@ -2,6 +2,7 @@
 
 //! What an administrator sees of a device: debugfs and tracepoints (contract, section 7).
 
+use std::cell::Cell;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,8 +11,9 @@ use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
+use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
-use tph_selftests::vfio::{cpu, literal};
+use tph_selftests::vfio::{cpu, literal, Device};
 use tph_selftests::{tests, Errno};
 use tph_tests::CPU;
 
@@ -130,11 +132,65 @@ fn tracepoints_tell(bench: &mut Bench) {
     }
 }
 
+/// Whatever turns TPH off, and on again.
+fn tracepoints_tell_what_turns_it_off(bench: &mut Bench) {
+    let endpoint = bench.take(Gate::Safe, &Want::TABLE);
+    let bdf = endpoint.bdf.clone();
+    let told = |what: &str, enables: usize, disables: usize, body: &dyn Fn()| {
+        fs::write(TRACE, "").expect("an empty trace");
+        body();
+        let trace = fs::read_to_string(TRACE).expect("the trace");
+        let count = |event: &str| trace.matches(&format!("{event}: {bdf}")).count();
+        let counts = (count("vfio_tph_enable"), count("vfio_tph_disable"));
+        assert_eq!(counts, (enables, disables), "{what}:\n{trace}");
+    };
+    fs::write(EVENTS, "1").expect("the events of vfio_tph");
+
+    let device = Cell::new(Some(endpoint.open()));
+    let with = |body: &dyn Fn(&Device)| {
+        let open = device.take().expect("an open device");
+        body(&open);
+        device.set(Some(open));
+    };
+    let enable = |device: &Device| device.enable(StMode::InterruptVector, Requester::Standard);
+    told("a write", 1, 0, &|| with(&enable));
+    told("a reset", 0, 1, &|| {
+        with(&|device| device.reset().expect("VFIO_DEVICE_RESET"))
+    });
+    told("a write, and FLR", 1, 1, &|| {
+        with(&|device| {
+            enable(device);
+            device.initiate_flr();
+        })
+    });
+    told("D3hot and back", 1, 0, &|| {
+        with(&|device| {
+            enable(device);
+            device.set_power_state(3);
+            device.set_power_state(0);
+        })
+    });
+    told("a TPH_ST that does not come through", 0, 1, &|| {
+        with(&|device| {
+            endpoint.fault(Fault::AllOnes);
+            let refused = device.program(0, &[cpu(CPU)]);
+            endpoint.fault(Fault::None);
+            assert_eq!(refused, Err(Errno::EIO));
+        })
+    });
+    told("close", 1, 1, &|| {
+        with(&enable);
+        drop(device.take());
+    });
+    fs::write(EVENTS, "0").expect("no more events");
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         state_shows_what_is_in_force,
         counters_count,
         directory_goes_with_the_device,
         tracepoints_tell,
+        tracepoints_tell_what_turns_it_off,
     ])
 }
