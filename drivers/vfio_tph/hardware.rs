@@ -19,6 +19,7 @@ use crate::{
         capability::Offer,
         control,
         guest::{
+            used,
             Before,
             Map,
             Table as GuestTable,
@@ -312,25 +313,46 @@ impl Tph {
             return Written::NeedsMemory;
         }
 
+        match self.judge(at, offer, offset, bytes) {
+            Some(next) => self.put_in_force(at, offer, next, false),
+            None => Written::Dropped,
+        }
+    }
+
+    /// Puts `next` in force, with all entries that are due. `new_entries`: entries were changed for
+    /// it, which hardware must not use with what was in force before.
+    fn put_in_force(
+        &mut self,
+        at: &mut Reached<'_>,
+        offer: &Offer,
+        next: Control,
+        new_entries: bool,
+    ) -> Written {
         let before = self.wanted;
-        let Some(next) = self.judge(at, offer, offset, bytes) else {
-            return Written::Dropped;
-        };
         if next.enabled() {
             self.held.before_enable(self.table.witness().is_some());
         }
         self.wanted = next;
         let done = self.sync(at, true);
-        if done.is_ok() && !(next.enabled() && self.is_pending()) {
-            // The device may have made something else of the write: that is in force now.
-            self.wanted = self.held.control.unwrap_or(next);
+        // The device may have made something else of the write: that is in force now, unless nobody
+        // may have it, or a guest's entries are in the other namespace then.
+        let found = self.held.control.unwrap_or(next);
+        let misfits = !offer.allows(found)
+            || self.guest.is_some() && used(found).is_some() && used(found) != used(next);
+        if done.is_ok() && !(next.enabled() && self.is_pending()) && !misfits {
+            self.wanted = found;
             return Written::InForce;
         }
-        // Nobody can tell what hardware holds of a device that is gone. If it comes back, it gets
-        // what was in force before.
-        self.wanted = before;
-        if done.is_ok() {
-            let _ = self.sync(at, false);
+        self.go_back();
+        if new_entries || misfits {
+            self.give_up(at);
+        } else {
+            // Nobody can tell what hardware holds of a device that is gone. If it comes back, it
+            // gets what was in force before.
+            self.wanted = before;
+            if done.is_ok() {
+                let _ = self.sync(at, false);
+            }
         }
         Written::Dropped
     }
@@ -398,7 +420,9 @@ impl Tph {
 
     /// The device is about to sleep, and may lose its state.
     pub(crate) fn sleep(&mut self, at: &mut Reached<'_>) {
-        self.held.doubt(Doubt::Slept);
+        if self.held.sleeps() {
+            self.table.all_due();
+        }
         self.report(at);
     }
 

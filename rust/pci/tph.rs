@@ -82,9 +82,10 @@ impl<'a> Requester<'a> {
 
     /// Tells the PCI core what is in force, so that it saves and restores that.
     ///
-    /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others who
-    /// change the state of the device out: by `memory_lock` of vfio-pci-core, the device lock, or
-    /// being a runtime PM callback, which nobody who changes hardware lets run.
+    /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others out who
+    /// tell it something else: by the lock of the session. While the device is awake they also keep
+    /// out who changes its state: by `memory_lock` of vfio-pci-core, the device lock, or being a
+    /// runtime PM callback, which nobody who changes hardware lets run.
     #[cfg(VFIO_TPH_SET_STATE)]
     pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
         // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.

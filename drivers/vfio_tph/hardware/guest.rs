@@ -201,13 +201,14 @@ impl Tph {
                 written => written,
             };
         };
-        self.enter(at, next, write, missing)
+        self.enter(at, offer, next, write, missing)
     }
 
     /// The guest writes Control, which is `next` then, and possibly entries.
     fn enter(
         &mut self,
         at: &mut Reached<'_>,
+        offer: &Offer,
         next: Control,
         write: &GuestWrite<'_>,
         missing: Missing<'_>,
@@ -217,7 +218,6 @@ impl Tph {
         };
         guest.begin();
         guest.write(write.entries);
-        let before = self.wanted;
         let aim = Aim {
             control: next,
             retry: true,
@@ -234,30 +234,8 @@ impl Tph {
             return Written::Dropped;
         }
 
-        let changes_entries = self.is_pending();
-        if next.enabled() {
-            self.held.before_enable(self.table.witness().is_some());
-        }
-        self.wanted = next;
-        let done = self.sync(at, true);
-        // The device may have made something else of the write: that is in force now, unless its
-        // entries are in the other namespace then.
-        let found = self.held.control.unwrap_or(next);
-        let misfits = used(found).is_some() && used(found) != used(next);
-        if done.is_ok() && !(next.enabled() && self.is_pending()) && !misfits {
-            self.wanted = found;
-            return Written::InForce;
-        }
-        self.go_back();
-        if changes_entries || misfits {
-            self.give_up(at);
-        } else {
-            self.wanted = before;
-            if done.is_ok() {
-                let _ = self.sync(at, false);
-            }
-        }
-        Written::Dropped
+        let new_entries = self.is_pending();
+        self.put_in_force(at, offer, next, new_entries)
     }
 
     /// Gives hardware what it has to get and does not have yet, if it can be reached; if not, that
@@ -305,10 +283,12 @@ impl Tph {
 
     /// Looks whether the device answers, whose entries cannot be reached. If not TPH is off.
     fn look_for_guest(&mut self, at: &mut Reached<'_>) -> Written {
-        self.held.doubt(Doubt::Behind);
-        if self.owes_guest() && self.sync(at, true).is_err() {
-            self.give_up(at);
-            return Written::Dropped;
+        if self.owes_guest() {
+            self.held.doubt(Doubt::Behind);
+            if self.sync(at, true).is_err() {
+                self.give_up(at);
+                return Written::Dropped;
+            }
         }
         Written::InForce
     }
@@ -379,7 +359,7 @@ impl Tph {
     /// The guest's entries, and those of hardware that follow from them, are to have what they had
     /// at [`Guest::begin`].
     #[inline(never)]
-    fn go_back(&mut self) {
+    pub(super) fn go_back(&mut self) {
         if let Some(guest) = self.guest.as_deref_mut() {
             guest.table.go_back(&guest.before);
             let changed = core::mem::take(&mut self.changed);

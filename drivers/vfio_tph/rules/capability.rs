@@ -11,7 +11,9 @@ use super::{
     regs::{
         Capability,
         Completer,
+        Control,
         Modes,
+        RequesterEnable,
         StMode,
         TableLocation, //
     },
@@ -168,6 +170,13 @@ impl Offer {
     /// Whether extended tags are usable.
     pub(crate) fn extended(&self) -> bool {
         self.capability.extended()
+    }
+
+    /// Whether `control` may be in force.
+    pub(crate) fn allows(&self, control: Control) -> bool {
+        let extended = control.requester_enable == RequesterEnable::Extended;
+        control == Control::RESET
+            || self.modes().contains(control.st_mode) && (!extended || self.extended())
     }
 
     /// Whether `VFIO_DEVICE_FEATURE_TPH_ST` exists on this device.

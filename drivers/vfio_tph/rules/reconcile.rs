@@ -118,6 +118,17 @@ impl Held {
         }
     }
 
+    /// The device is about to sleep, and may lose what it has. Whether all entries are due now: of
+    /// what could be lost before, nothing is known.
+    pub(crate) fn sleeps(&mut self) -> bool {
+        let unknown = self.doubt == Doubt::Behind;
+        if unknown {
+            *self = Self::UNKNOWN;
+        }
+        self.doubt(Doubt::Slept);
+        unknown
+    }
+
     /// Control was written.
     pub(crate) fn wrote(&mut self, control: Control) {
         self.control = Some(control);

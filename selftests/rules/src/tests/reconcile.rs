@@ -118,6 +118,21 @@ fn is_told(known: &Known, device: &Device) -> bool {
     }
 }
 
+/// Whatever is known of a device that goes to sleep: nobody is told that TPH is on, which would be
+/// saved, and put back before the table is. What was in doubt is not known then.
+#[test]
+fn r80_r86_nothing_is_in_force_asleep() {
+    for_each_known(|known, _| {
+        let mut held = known.held;
+        let all_due = held.sleeps();
+        assert_eq!(held.in_force(), None, "{known:?}");
+        assert_eq!(all_due, known.held.doubt == Doubt::Behind, "{known:?}");
+        if all_due {
+            assert_eq!(held, Held::UNKNOWN, "{known:?}");
+        }
+    });
+}
+
 /// What can be reached is as wanted afterwards, with nothing in use that need not be; and a second
 /// time there is nothing to do.
 #[test]

@@ -4,6 +4,7 @@
 //! on answering, it comes out of a reset with TPH on, its BARs die while config space lives. What a
 //! call says it has done is in hardware, all of it, or TPH is off.
 
+use std::fs;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -12,6 +13,7 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::Engine;
 use tph_selftests::module::Gate;
+use tph_selftests::monitor::wait_until;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::reset_itself;
 use tph_selftests::protocol::{Access, Entry, Fault, Lost};
@@ -23,7 +25,7 @@ use tph_selftests::uapi::pci_regs::{
 };
 use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
 use tph_selftests::{assert_errno, harness, kernel, skip, tests, Errno};
-use tph_tests::bed::{Bed, InForce, Kind, ENTRIES, KINDS, STATES};
+use tph_tests::bed::{Bed, InForce, Kind, D3HOT, ENTRIES, KINDS, STATES};
 use tph_tests::{booted_with_notph, needs_tph, st, xst, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
@@ -777,6 +779,38 @@ fn r77_control_that_takes_no_write(bench: &mut Bench) {
     }
 }
 
+/// A device that makes something else of an enable: what its user may have is in force, and what
+/// they may not have is off.
+fn r77_control_that_becomes_something_else(bench: &mut Bench) {
+    let standard = control(StMode::InterruptVector, Requester::Standard);
+    let no_st = control(StMode::NoSt, Requester::Extended);
+    for kind in [CAPABILITY, MSIX] {
+        let bed = Bed::new(bench, kind, Policy::IvSt);
+        for (becomes, stays) in [
+            (standard, standard),
+            (no_st, no_st),
+            (control(StMode::InterruptVector, Requester::Disabled), 1),
+            (control(StMode::DeviceSpecific, Requester::Extended), 0),
+            (control(StMode::DeviceSpecific, Requester::Standard), 0),
+            (control(StMode::DeviceSpecific, Requester::Disabled), 0),
+        ] {
+            let what = format!("{kind:?}: {becomes:#x} where {ENABLED:#x} was written");
+            bed.put(StMode::InterruptVector, Requester::Disabled);
+            bed.endpoint
+                .fault(Fault::ControlBecomes { control: becomes });
+            bed.device.set_control(ENABLED);
+            let now = agreed(&bed, &what).registers.control;
+            bed.endpoint.fault(Fault::None);
+            // The device itself has changed the mode of an enabled requester.
+            bed.endpoint.clear_violations();
+            assert_eq!(now, stays, "{what}");
+        }
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
 /// Writes to Control meanwhile.
 fn written_to_control(endpoint: &Endpoint, body: impl FnOnce()) -> u64 {
     let at = u64::from(endpoint.tph().offset + PCI_TPH_CTRL as u16);
@@ -998,6 +1032,28 @@ fn r80_non_fatal_error(bench: &mut Bench) {
     drop(first);
 }
 
+/// An error comes while the device sleeps, and nobody can look what it has. Runtime PM saves its
+/// state then: TPH is not what the PCI core saves, and puts back before the table is.
+fn r80_non_fatal_error_asleep(bench: &mut Bench) {
+    for kind in [CAPABILITY, MSIX] {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        let before = agreed(&bed, "before");
+        bed.device.set_power_state(D3HOT);
+        aer::inject(&bed.endpoint.bdf, Severity::NonFatal);
+        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+        let status = bed.endpoint.bdf.path("power/runtime_status");
+        wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
+        let kernel = bed.endpoint.kernel();
+        assert!(!kernel.tph_enabled, "{kind:?}: the PCI core's record");
+        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+        assert_eq!(agreed(&bed, "awake"), before, "{kind:?}");
+        bed.works();
+        drop(bed);
+        bench.next_round();
+    }
+}
+
 /// The device of the error has reset itself: that is found out as it is without an error, and who
 /// is beside it has nothing to do with it.
 fn r80_non_fatal_error_with_a_loss(bench: &mut Bench) {
@@ -1042,6 +1098,7 @@ fn main() -> ExitCode {
         r77_on_after_a_hot_reset_of_the_bus,
         r77_batch_that_is_dropped,
         r77_control_that_takes_no_write,
+        r77_control_that_becomes_something_else,
         r77_dead_bars_beside_a_table_in_the_capability,
         r79_open,
         r79_close,
@@ -1051,6 +1108,7 @@ fn main() -> ExitCode {
         // The last: lockdep is off when it has seen aer_inject.
         r80_non_fatal_error,
         r80_non_fatal_error_with_a_loss,
+        r80_non_fatal_error_asleep,
         r77_on_after_a_reset_of_the_link,
         r77_on_after_a_reset_of_the_link_while_hidden,
         r78_bars_are_not_there_after_a_reset_of_the_link,
