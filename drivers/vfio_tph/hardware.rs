@@ -29,10 +29,10 @@ use crate::{
         reconcile::{
             self,
             Doubt,
+            Entries,
             Held,
             Place,
-            Reach,
-            Step, //
+            Reach, //
         },
         refusal::Refusal,
         regs::Control, //
@@ -95,6 +95,42 @@ pub(crate) enum Written {
     NeedsMemory,
     /// Nothing yet: firmware has to be asked for tags.
     NeedsTags,
+}
+
+/// The device that steps are taken on.
+struct Device<'a, 'b> {
+    table: &'a mut Table,
+    at: &'a mut Reached<'b>,
+}
+
+impl reconcile::Device for Device<'_, '_> {
+    fn entries(&self) -> Entries {
+        self.table.entries()
+    }
+
+    fn has_witness(&self) -> bool {
+        self.table.witness().is_some()
+    }
+
+    fn all_due(&mut self) {
+        self.table.all_due();
+    }
+
+    fn read_control(&mut self) -> Option<Control> {
+        self.at.control().ok()
+    }
+
+    fn write_control(&mut self, control: Control) {
+        self.at.write_control(control);
+    }
+
+    fn witness_is_as_recorded(&mut self) -> bool {
+        self.table.is_as_recorded(self.at)
+    }
+
+    fn write_due(&mut self) -> bool {
+        self.table.write_due(self.at)
+    }
 }
 
 impl Tph {
@@ -200,51 +236,33 @@ impl Tph {
     /// Takes all steps that can be taken, and tells the PCI core what came of it. With `confirm`,
     /// Control has been looked at then.
     pub(crate) fn sync(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Gone> {
-        self.held.try_again();
         let held = at.msix_table().map(MsixTable::held_vectors);
         self.table.find_changes(at.vdev(), held);
-        let done = self.take_steps(at, confirm);
-        if at.reach() == Reach::Nothing {
-            self.silence(at);
-        }
-        self.report(at);
-        done
-    }
-
-    fn take_steps(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Gone> {
         let reach = if self.retired {
             Reach::Nothing
         } else {
             at.reach()
         };
-        while let Some(step) = reconcile::next(
+        let mut device = Device {
+            table: &mut self.table,
+            at,
+        };
+        let answers = reconcile::take_steps(
             self.wanted,
-            &self.held,
-            self.table.entries(),
+            &mut self.held,
+            &mut device,
             reach,
             confirm,
-        ) {
-            match step {
-                Step::Look => {
-                    let found = at.control().inspect_err(|_| self.forget())?;
-                    let witness = self.table.witness().is_some();
-                    if self.held.looked(self.place(), witness, found) {
-                        self.table.all_due();
-                    }
-                }
-                Step::LookAtEntry => {
-                    if self.held.looked_at_entry(self.table.is_as_recorded(at)) {
-                        self.table.all_due();
-                    }
-                }
-                Step::Control(control) => {
-                    at.write_control(control);
-                    self.held.wrote(control);
-                }
-                Step::Entries => self.held.stuck = !self.table.write_due(at),
-            }
+        );
+        if at.reach() == Reach::Nothing {
+            self.silence(at);
         }
-        Ok(())
+        self.report(at);
+        if answers {
+            Ok(())
+        } else {
+            Err(Gone)
+        }
     }
 
     /// Nothing is known of hardware.

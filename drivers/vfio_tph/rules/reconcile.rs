@@ -4,8 +4,8 @@
 //!
 //! *Wanted* is what the user of a device has asked for, *held* what hardware has, as far as is
 //! known. An event (a write of the user, a reset, sleep) changes one or both; then [`next`] names
-//! one step at a time until there is nothing left to do, or nothing that can be done. Whatever the
-//! state, the ST table changes only while the requester is known to be disabled, and the requester
+//! one step at a time, and [`take_steps`] takes it, until there is nothing left to do, or nothing
+//! that can be done. Whatever the state, the ST table changes only while the requester is known to be disabled, and the requester
 //! is not enabled beside an entry that need not be what is wanted.
 
 use super::regs::Control;
@@ -228,4 +228,70 @@ pub(crate) fn next(
         }
         _ => Some(Step::Control(target)),
     }
+}
+
+/// A device and its ST table, as the steps need them.
+pub(crate) trait Device {
+    /// How the entries compare with what is wanted.
+    fn entries(&self) -> Entries;
+
+    /// Whether there is an entry that is recorded as not 0, and not due.
+    fn has_witness(&self) -> bool;
+
+    /// All entries are due.
+    fn all_due(&mut self);
+
+    /// Reads Control. `None` if the device does not answer.
+    fn read_control(&mut self) -> Option<Control>;
+
+    /// Writes Control.
+    fn write_control(&mut self, control: Control);
+
+    /// Reads the entry of [`Self::has_witness`]. Whether it is as recorded.
+    fn witness_is_as_recorded(&mut self) -> bool;
+
+    /// Writes the entries that are due. Whether the table took them all.
+    fn write_due(&mut self) -> bool;
+
+    /// A step comes next.
+    fn steps(&mut self, _step: Step, _held: &Held) {}
+}
+
+/// Takes all steps that can be taken with this `reach`, and reads Control at the end with
+/// `confirm`. Whether the device answers: if not, nothing is known of it.
+pub(crate) fn take_steps(
+    wanted: Control,
+    held: &mut Held,
+    device: &mut impl Device,
+    reach: Reach,
+    confirm: bool,
+) -> bool {
+    held.try_again();
+    while let Some(step) = next(wanted, held, device.entries(), reach, confirm) {
+        device.steps(step, held);
+        let lost = match step {
+            Step::Look => {
+                let Some(found) = device.read_control() else {
+                    *held = Held::UNKNOWN;
+                    device.all_due();
+                    return false;
+                };
+                held.looked(device.entries().place, device.has_witness(), found)
+            }
+            Step::LookAtEntry => held.looked_at_entry(device.witness_is_as_recorded()),
+            Step::Control(control) => {
+                device.write_control(control);
+                held.wrote(control);
+                false
+            }
+            Step::Entries => {
+                held.stuck = !device.write_due();
+                false
+            }
+        };
+        if lost {
+            device.all_due();
+        }
+    }
+    true
 }

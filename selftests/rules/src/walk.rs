@@ -4,7 +4,8 @@
 
 use crate::rules::{
     reconcile::{
-        next,
+        self,
+        take_steps,
         Doubt,
         Entries,
         Held,
@@ -53,84 +54,103 @@ pub struct Walk {
     pub answered: bool,
 }
 
-/// Takes all steps.
-pub fn walk(
-    wanted: Control,
-    mut known: Known,
-    mut device: Device,
+/// A device, and what has been done to it.
+struct Watched {
+    known: Known,
+    device: Device,
     reach: Reach,
-    confirm: bool,
-) -> Walk {
-    const MOST: usize = 8;
+    steps: Vec<Step>,
+}
 
-    let mut steps = vec![];
-    let mut answered = true;
-    known.held.try_again();
-    loop {
-        let entries = Entries {
-            place: known.place,
-            due: known.due,
-        };
-        let Some(step) = next(wanted, &known.held, entries, reach, confirm) else {
-            break;
-        };
-        steps.push(step);
-        assert!(
-            steps.len() <= MOST,
-            "no end: {wanted:?} {known:?} {reach:?} {steps:?}"
-        );
-        let alive = device.answers > 0;
-        device.answers = device.answers.saturating_sub(1);
-        match step {
-            Step::Control(control) => {
-                if let Some(now) = known.held.control {
-                    assert!(
-                        !now.enabled() || now.st_mode == control.st_mode,
-                        "the mode changes while enabled: {steps:?}"
-                    );
-                }
-                if alive && device.takes_control {
-                    device.control = control;
-                }
-                known.held.wrote(control);
-            }
-            Step::Entries => {
-                let known_disabled = known.held.control.is_some_and(|now| !now.enabled());
-                assert!(known_disabled, "the table changes while enabled: {steps:?}");
-                assert!(reach >= known.place.reach());
-                if !device.takes_entries {
-                    known.held.stuck = true;
-                } else {
-                    known.due = false;
-                    device.entries |= alive;
-                }
-            }
-            Step::Look if alive => {
-                if known
-                    .held
-                    .looked(known.place, known.witness && !known.due, device.control)
-                {
-                    known.due = true;
-                }
-            }
-            Step::Look => {
-                known.held = Held::UNKNOWN;
-                known.due = true;
-                answered = false;
-                break;
-            }
-            Step::LookAtEntry => {
-                assert!(reach >= known.place.reach());
-                if known.held.looked_at_entry(alive && device.entries) {
-                    known.due = true;
-                }
-            }
+impl Watched {
+    /// Counts an access. Whether the device answers it.
+    fn answers(&mut self) -> bool {
+        let alive = self.device.answers > 0;
+        self.device.answers = self.device.answers.saturating_sub(1);
+        alive
+    }
+}
+
+impl reconcile::Device for Watched {
+    fn entries(&self) -> Entries {
+        Entries {
+            place: self.known.place,
+            due: self.known.due,
         }
     }
-    Walk {
+
+    fn has_witness(&self) -> bool {
+        self.known.witness && !self.known.due
+    }
+
+    fn all_due(&mut self) {
+        self.known.due = true;
+    }
+
+    fn read_control(&mut self) -> Option<Control> {
+        self.answers().then_some(self.device.control)
+    }
+
+    fn write_control(&mut self, control: Control) {
+        if self.answers() && self.device.takes_control {
+            self.device.control = control;
+        }
+    }
+
+    fn witness_is_as_recorded(&mut self) -> bool {
+        self.answers() && self.device.entries
+    }
+
+    fn write_due(&mut self) -> bool {
+        let alive = self.answers();
+        if self.device.takes_entries {
+            self.known.due = false;
+            self.device.entries |= alive;
+        }
+        self.device.takes_entries
+    }
+
+    fn steps(&mut self, step: Step, held: &Held) {
+        const MOST: usize = 8;
+
+        self.steps.push(step);
+        let (known, steps) = (&self.known, &self.steps);
+        assert!(steps.len() <= MOST, "no end: {known:?} {steps:?}");
+        let in_reach = self.reach >= known.place.reach();
+        match step {
+            Step::Control(control) => {
+                let keeps = |now: Control| !now.enabled() || now.st_mode == control.st_mode;
+                let keeps = held.control.is_none_or(keeps);
+                assert!(keeps, "the mode changes while enabled: {steps:?}");
+            }
+            Step::Entries => {
+                let known_disabled = held.control.is_some_and(|now| !now.enabled());
+                assert!(known_disabled, "the table changes while enabled: {steps:?}");
+                assert!(in_reach, "{steps:?}");
+            }
+            Step::LookAtEntry => assert!(in_reach, "{steps:?}"),
+            Step::Look => (),
+        }
+    }
+}
+
+/// Takes all steps.
+pub fn walk(wanted: Control, known: Known, device: Device, reach: Reach, confirm: bool) -> Walk {
+    let mut held = known.held;
+    let mut watched = Watched {
         known,
         device,
-        steps,
+        reach,
+        steps: vec![],
+    };
+    let answered = take_steps(wanted, &mut held, &mut watched, reach, confirm);
+    Walk {
+        known: Known {
+            held,
+            ..watched.known
+        },
+        device: watched.device,
+        steps: watched.steps,
         answered,
     }
 }
