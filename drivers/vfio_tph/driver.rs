@@ -64,7 +64,10 @@ use crate::{
             tph::Requester,
             Upstream, //
         },
-        ratelimit,
+        ratelimit::{
+            self,
+            Message, //
+        },
         vfio::{
             feature::{
                 Call,
@@ -549,7 +552,7 @@ fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Request
     if !past {
         return Ok(());
     }
-    if ratelimit::allows() {
+    if ratelimit::allows(Message::PastTheEnd) {
         dev_err!(
             vdev.pci(),
             "TPH capability at {:#x} claims ST entries past the end of config space\n",

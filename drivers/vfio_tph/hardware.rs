@@ -38,7 +38,11 @@ use crate::{
         regs::Control, //
     },
     rust::{
-        pci as bus, ratelimit,
+        pci as bus,
+        ratelimit::{
+            self,
+            Message, //
+        },
         vfio::pci::{
             CoreDevice,
             HeldVectors,
@@ -392,7 +396,7 @@ impl Tph {
         if isolation::must_be_alone(offer, self.control(), next)
             && !bus::is_alone_in_group(at.pci())
         {
-            if ratelimit::allows() {
+            if ratelimit::allows(Message::NotAlone) {
                 dev_notice!(
                     at.pci(),
                     "TPH: not enabled: another function is in the IOMMU group\n"

@@ -15,7 +15,10 @@ use crate::{
             self as bus,
             tph::Requester, //
         },
-        ratelimit,
+        ratelimit::{
+            self,
+            Message, //
+        },
         vfio::pci::{
             MsixTable,
             OpenDevice, //
@@ -111,7 +114,7 @@ impl<'a> Reached<'a> {
             .then(|| Control::from_raw(raw))
             .flatten()
             .ok_or_else(|| {
-                if ratelimit::allows() {
+                if ratelimit::allows(Message::Control) {
                     dev_err!(self.pci(), "TPH: Control reads {:#010x}\n", raw);
                 }
                 Gone

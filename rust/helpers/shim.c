@@ -230,12 +230,15 @@ u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector)
 }
 #endif /* VFIO_TPH_MSIX_TAG */
 
-bool tph_helper_ratelimit(void)
+bool tph_helper_ratelimit(enum tph_message message)
 {
-	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
-				      DEFAULT_RATELIMIT_BURST);
+	static struct ratelimit_state states[] = {
+		[0 ... TPH_MESSAGES - 1] =
+			RATELIMIT_STATE_INIT(states, DEFAULT_RATELIMIT_INTERVAL,
+					     DEFAULT_RATELIMIT_BURST),
+	};
 
-	return __ratelimit(&state);
+	return __ratelimit(&states[message]);
 }
 
 int tph_helper_pm_get(struct device *dev)

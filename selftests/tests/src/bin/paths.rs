@@ -17,7 +17,7 @@ use tph_selftests::msix::Traits;
 use tph_selftests::path::{Path, Says};
 use tph_selftests::pci::{self, Bdf};
 use tph_selftests::policy::{self, Policy};
-use tph_selftests::protocol::{Tag, TphShape};
+use tph_selftests::protocol::{Fault, Tag, TphShape};
 use tph_selftests::tests;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
@@ -399,6 +399,25 @@ fn r73_plugged_in_later(bench: &mut Bench) {
     let vectors = Vectors::allocate(&device, 1).expect("SET_IRQS");
     assert_errno!(device.program(0, &[cpu(CPU)]), ENXIO, "TPH_ST");
     drop(vectors);
+
+    // A user who goes on and on is not told each time, and keeps no other message out.
+    const TIMES: usize = 60;
+    let mut log = KernelLog::from_now();
+    for _ in 0..TIMES {
+        device.set_control(STANDARD);
+    }
+    endpoint.fault(Fault::AllOnes);
+    device.set_control(STANDARD);
+    endpoint.fault(Fault::None);
+    let lines = log.until_now();
+    let count = |words: &str| {
+        let message = format!("{}: {words}", endpoint.bdf);
+        lines.iter().filter(|line| line.contains(&message)).count()
+    };
+    let told = count(DROPPED);
+    assert!(told > 0 && told < TIMES, "told {told} times: {lines:?}");
+    assert_eq!(count("TPH: Control reads"), 1, "{lines:?}");
+    holds(0, "answers again");
 
     let removed = Removed::new(sibling);
     device.set_control(STANDARD);
