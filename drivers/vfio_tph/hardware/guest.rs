@@ -320,7 +320,6 @@ impl Tph {
                 }
                 *changed |= bit;
             }
-            true
         };
         let settled = guest.table.settle(aim, &world, &mut guest.before, want);
         firmware.count_failed(settled.failed);
@@ -405,36 +404,57 @@ impl Tph {
         entries: u16,
         missing: Missing<'_>,
     ) -> Result<Written, Failure> {
-        match (self.guest.as_deref_mut(), &mut *map) {
-            (None, None) => return Ok(Written::InForce),
-            (Some(guest), Some(map)) => {
-                guest.begin();
-                guest.table.moved(&guest.map, map, self.table.wanted());
-                core::mem::swap(&mut guest.map, map);
-                let written = match at.reach() {
-                    // Of a device that sleeps what differs is written when it wakes up.
-                    Reach::Nothing => {
-                        self.drop_stale(at);
-                        Written::InForce
-                    }
-                    // Also if its user does not have it decode memory: it may go on sending.
-                    reach if reach >= self.place().reach() => self.settle_begun(at, missing, true),
-                    _ => self.look_for_guest(at),
-                };
-                if matches!(written, Written::NeedsTags | Written::Dropped) {
-                    self.go_back();
-                    if let Some(guest) = self.guest.as_deref_mut() {
-                        core::mem::swap(&mut guest.map, map);
-                    }
-                }
-                return match written {
-                    Written::Dropped => Err(Refusal::DeviceGone.into()),
-                    written => Ok(written),
-                };
-            }
-            _ => (),
+        match (&self.guest, &mut *map) {
+            (None, None) => Ok(Written::InForce),
+            (Some(_), Some(map)) => match self.replace_map(at, map, missing) {
+                Written::Dropped => Err(Refusal::DeviceGone.into()),
+                written => Ok(written),
+            },
+            (_, map) => self.start_or_end(at, map, by_admin, entries),
         }
+    }
 
+    /// Puts `map` in the place of another one, and the other way round. On failure both stay where
+    /// they are.
+    fn replace_map(
+        &mut self,
+        at: &mut Reached<'_>,
+        map: &mut KBox<Map>,
+        missing: Missing<'_>,
+    ) -> Written {
+        let Some(guest) = self.guest.as_deref_mut() else {
+            return Written::Dropped;
+        };
+        guest.begin();
+        guest.table.moved(&guest.map, map, self.table.wanted());
+        core::mem::swap(&mut guest.map, map);
+        let written = match at.reach() {
+            // Of a device that sleeps what differs is written when it wakes up.
+            Reach::Nothing => {
+                self.drop_stale(at);
+                Written::InForce
+            }
+            // Also if its user does not have it decode memory: it may go on sending.
+            reach if reach >= self.place().reach() => self.settle_begun(at, missing, true),
+            _ => self.look_for_guest(at),
+        };
+        if matches!(written, Written::NeedsTags | Written::Dropped) {
+            self.go_back();
+            if let Some(guest) = &mut self.guest {
+                core::mem::swap(&mut guest.map, map);
+            }
+        }
+        written
+    }
+
+    /// Starts a guest with `map`, or ends it if there is none: all entries are 0 then.
+    fn start_or_end(
+        &mut self,
+        at: &mut Reached<'_>,
+        map: &mut Option<KBox<Map>>,
+        by_admin: bool,
+        entries: u16,
+    ) -> Result<Written, Failure> {
         // Also if there is nothing to clear: who asks is not to learn that.
         if at.reach() < self.place().reach() {
             return Err(Refusal::DeviceGone.into());
@@ -454,7 +474,7 @@ impl Tph {
             self.table.all_due();
         }
         let done = self.sync(at, true);
-        if self.is_pending() || done.is_err() && !tags.is_empty() {
+        if self.is_pending() || done.is_err() {
             self.table.exchange(0..tags.len(), &mut tags);
             let _ = self.sync(at, false);
             return Err(Refusal::DeviceGone.into());

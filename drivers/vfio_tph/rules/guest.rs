@@ -259,8 +259,6 @@ pub(crate) struct Settled {
     pub(crate) failed: u32,
     /// Firmware has to be asked first: nothing was done.
     pub(crate) unknown: bool,
-    /// Entries that were not taken.
-    pub(crate) refused: u32,
 }
 
 impl Table {
@@ -442,13 +440,13 @@ impl Table {
     }
 
     /// Finds the tag of each entry that has to be settled for `aim`. `want` takes the tag for an
-    /// entry; where it does not, the entry stays open.
+    /// entry.
     pub(crate) fn settle(
         &mut self,
         aim: Aim,
         world: &World<'_>,
         before: &mut Before,
-        want: &mut dyn FnMut(usize, u16) -> bool,
+        want: &mut dyn FnMut(usize, u16),
     ) -> Settled {
         let mut settled = Settled::default();
         self.targets(aim, world.map, &mut |target| {
@@ -485,10 +483,7 @@ impl Table {
                 },
             };
             settled.failed += u32::from(tag.is_none());
-            if !want(entry, tag.unwrap_or(0)) {
-                settled.refused += 1;
-                continue;
-            }
+            want(entry, tag.unwrap_or(0));
             self.stale &= !bit;
             self.owners[entry] = owner;
             if tag.is_some() {

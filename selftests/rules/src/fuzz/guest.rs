@@ -145,7 +145,6 @@ impl Bed {
                 .settle(aim, &world, &mut self.before, &mut |entry, tag| {
                     hardware[entry] = tag;
                     touched = true;
-                    true
                 });
             if settled.unknown {
                 assert!(!last && !touched && self.table == was);
