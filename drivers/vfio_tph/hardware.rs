@@ -251,13 +251,8 @@ impl Tph {
             table: &mut self.table,
             at,
         };
-        let answers = reconcile::take_steps(
-            self.wanted,
-            &mut self.held,
-            &mut device,
-            reach,
-            confirm,
-        );
+        let answers =
+            reconcile::take_steps(self.wanted, &mut self.held, &mut device, reach, confirm);
         if at.reach() == Reach::Nothing {
             self.silence(at);
         }

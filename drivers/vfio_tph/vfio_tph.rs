@@ -23,6 +23,7 @@ mod failure;
 mod feature;
 mod hardware;
 mod lookup;
+mod open;
 mod reached;
 mod rules;
 #[path = "../../rust/mod.rs"]
