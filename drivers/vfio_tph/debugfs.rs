@@ -38,58 +38,81 @@ use kernel::{
     },
 };
 
-/// Counts events.
-pub(crate) struct Counter(Atomic<u64>);
+/// What is counted of a device, since it was bound.
+#[derive(Clone, Copy)]
+pub(crate) enum Count {
+    /// Writes to Control that went to hardware.
+    ConfigWrites,
+    /// Writes to Control that were dropped.
+    DroppedWrites,
+    /// Batches that were written to the ST table.
+    TableWrites,
+    /// Sources that were looked up: CPUs in firmware or in the cache of its answers, dma-bufs at
+    /// their exporter.
+    Resolutions,
+    /// Those of them that were answered from the cache.
+    CacheHits,
+    /// Times that hints were published for a dma-buf, or withdrawn.
+    Published,
+    /// Times that a user has set a map, or taken it away.
+    Maps,
+    /// Writes of guests to their entries.
+    GuestWrites,
+    /// Entries of guests that stay 0 because firmware could not say.
+    FailedLookups,
+    /// Times that TPH went off because hardware did not take a guest's tags when vectors or memory
+    /// came within reach.
+    LostTags,
+}
 
-impl Counter {
-    const fn new() -> Self {
-        Self(Atomic::new(0))
-    }
-
-    /// Counts one.
-    pub(crate) fn count(&self) {
-        self.add(1);
-    }
-
-    /// Counts several.
-    pub(crate) fn add(&self, events: u64) {
-        self.0.fetch_add(events, Relaxed);
-    }
+impl Count {
+    /// The names that an administrator sees, in the order of the variants.
+    const NAMES: [&'static str; 10] = [
+        "config_writes",
+        "dropped_writes",
+        "table_writes",
+        "resolutions",
+        "cache_hits",
+        "published",
+        "maps",
+        "guest_writes",
+        "failed_lookups",
+        "lost_tags",
+    ];
 }
 
 /// What has happened since a device was bound.
 pub(crate) struct Counters {
-    /// Writes to Control that went to hardware.
-    pub(crate) config_writes: Counter,
-    /// Writes to Control that were dropped.
-    pub(crate) dropped_writes: Counter,
-    /// Batches that were written to the ST table.
-    pub(crate) table_writes: Counter,
-    /// Sources that were looked up: CPUs in firmware or in the cache of its answers, dma-bufs at
-    /// their exporter.
-    pub(crate) resolutions: Counter,
-    /// Those of them that were answered from the cache.
-    pub(crate) cache_hits: Counter,
-    /// Times that hints were published for a dma-buf, or withdrawn.
-    pub(crate) published: Counter,
-    /// Times that a user has set a map, or taken it away.
-    pub(crate) maps: Counter,
-    /// Writes of guests to their entries.
-    pub(crate) guest_writes: Counter,
-    /// Entries of guests that stay 0 because firmware could not say.
-    pub(crate) failed_lookups: Counter,
-    /// Times that TPH went off because hardware did not take a guest's tags when vectors or memory
-    /// came within reach.
-    pub(crate) lost_tags: Counter,
-    refusals: [Counter; Refusal::ALL.len()],
+    counts: [Atomic<u64>; Count::NAMES.len()],
+    refusals: [Atomic<u64>; Refusal::ALL.len()],
 }
 
 impl Counters {
-    /// A feature was refused.
+    const fn new() -> Self {
+        Self {
+            counts: [const { Atomic::new(0) }; Count::NAMES.len()],
+            refusals: [const { Atomic::new(0) }; Refusal::ALL.len()],
+        }
+    }
+
+    /// Counts one event.
+    pub(crate) fn count(&self, event: Count) {
+        self.add(event, 1);
+    }
+
+    /// Counts several.
+    pub(crate) fn add(&self, event: Count, times: u64) {
+        // CAST: the position in `Count::NAMES`.
+        if let Some(count) = self.counts.get(event as usize) {
+            count.fetch_add(times, Relaxed);
+        }
+    }
+
+    /// Counts a feature that was refused.
     pub(crate) fn refused(&self, refusal: Refusal) {
         // CAST: the position in `Refusal::ALL`.
-        if let Some(counter) = self.refusals.get(refusal as usize) {
-            counter.count();
+        if let Some(count) = self.refusals.get(refusal as usize) {
+            count.fetch_add(1, Relaxed);
         }
     }
 }
@@ -136,19 +159,7 @@ impl Visible {
     fn new(known: Known, findings: Findings, policy: Policy) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                counters: Counters {
-                    config_writes: Counter::new(),
-                    dropped_writes: Counter::new(),
-                    table_writes: Counter::new(),
-                    resolutions: Counter::new(),
-                    cache_hits: Counter::new(),
-                    published: Counter::new(),
-                    maps: Counter::new(),
-                    guest_writes: Counter::new(),
-                    failed_lookups: Counter::new(),
-                    lost_tags: Counter::new(),
-                    refusals: [const { Counter::new() }; Refusal::ALL.len()],
-                },
+                counters: Counters::new(),
                 state <- new_mutex!(None),
                 known,
                 findings <- new_mutex!((findings, policy)),
@@ -288,23 +299,11 @@ impl Visible {
     }
 
     fn show_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counters = &self.counters;
-        for (name, counter) in [
-            ("config_writes", &counters.config_writes),
-            ("dropped_writes", &counters.dropped_writes),
-            ("table_writes", &counters.table_writes),
-            ("resolutions", &counters.resolutions),
-            ("cache_hits", &counters.cache_hits),
-            ("published", &counters.published),
-            ("maps", &counters.maps),
-            ("guest_writes", &counters.guest_writes),
-            ("failed_lookups", &counters.failed_lookups),
-            ("lost_tags", &counters.lost_tags),
-        ] {
-            writeln!(f, "{name} {}", counter.0.load(Relaxed))?;
+        for (name, count) in Count::NAMES.iter().zip(&self.counters.counts) {
+            writeln!(f, "{name} {}", count.load(Relaxed))?;
         }
-        for (refusal, counter) in Refusal::ALL.iter().zip(&counters.refusals) {
-            writeln!(f, "refused.{refusal:?} {}", counter.0.load(Relaxed))?;
+        for (refusal, count) in Refusal::ALL.iter().zip(&self.counters.refusals) {
+            writeln!(f, "refused.{refusal:?} {}", count.load(Relaxed))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! be reached, lets [`Tph`] do what is to be done, and shows the user what came of it.
 
 use crate::{
+    debugfs::Count,
     device::{
         Terms,
         TphSession,
@@ -332,13 +333,13 @@ impl Errand for Writing<'_> {
         let counters = &terms.visible.counters;
         match written {
             Written::NeedsTags | Written::NeedsMemory => return Ok(written),
-            Written::InForce if write.control.is_some() => counters.config_writes.count(),
+            Written::InForce if write.control.is_some() => counters.count(Count::ConfigWrites),
             Written::InForce => (),
-            Written::Dropped if write.control.is_some() => counters.dropped_writes.count(),
+            Written::Dropped if write.control.is_some() => counters.count(Count::DroppedWrites),
             Written::Dropped => (),
         }
         if is_guest && write.entries.is_some() {
-            counters.guest_writes.count();
+            counters.count(Count::GuestWrites);
         }
         Ok(written)
     }
@@ -417,7 +418,7 @@ fn guest_changed(open: &mut Open<'_, VfioTph>, written: Range<usize>) {
     let extended = tph.control().requester_enable == RequesterEnable::Extended;
     // CAST: at most 64.
     let (index, count) = (changed.start as u16, changed.len() as u16);
-    open.terms().visible.counters.table_writes.count();
+    open.terms().visible.counters.count(Count::TableWrites);
     trace::table_write(open.vdev().pci(), index, count, extended);
     let shown = match written.is_empty() {
         true => changed.clone(),
@@ -600,7 +601,7 @@ fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: b
 /// Counts that TPH went off because a guest's tags could not be written.
 fn count_lost(terms: &Terms, written: Written, awake: bool) {
     if awake && written == Written::Dropped {
-        terms.visible.counters.lost_tags.count();
+        terms.visible.counters.count(Count::LostTags);
     }
 }
 

@@ -4,6 +4,7 @@
 //! their order, and answers with an errno.
 
 use crate::{
+    debugfs::Count,
     device::VfioTph,
     dmabuf,
     events,
@@ -216,7 +217,7 @@ fn set_dma_buf_tph(
     let raw: Header = call.data(0).reader().read()?;
     let published = Published::from_user(&raw, completer)?;
     dmabuf::publish(handle.vdev(), raw.dmabuf_fd, published)?;
-    device.counters().published.count();
+    device.counters().count(Count::Published);
     Ok(())
 }
 
@@ -234,7 +235,7 @@ fn set_tph_map(device: &VfioTph, handle: Handle<'_, VfioTph>, call: Call) -> Res
     events::may_set_map(handle, count != 0, false)?;
     let map = map(offer.policy, count, reader)?;
     events::set_map(handle, map, false, &mut || ())?;
-    device.counters().maps.count();
+    device.counters().count(Count::Maps);
     Ok(())
 }
 
@@ -305,7 +306,7 @@ fn program(
     // Firmware may take its time: no lock is held.
     let mut tags = tags(device, offer.policy, batch, reader)?;
     events::program(handle, batch, &mut tags)?;
-    device.counters().table_writes.count();
+    device.counters().count(Count::TableWrites);
     trace::table_write(
         handle.vdev().pci(),
         batch.index,
@@ -406,7 +407,7 @@ impl<'a> Resolver<'a> {
                 bridge.hint(cpu, memory, self.namespace, device.counters())
             }
             Source::DmaBuf { fd } => {
-                device.counters().resolutions.count();
+                device.counters().count(Count::Resolutions);
                 dmabuf::hint(fd, self.namespace)
             }
             Source::None | Source::Literal { .. } => Err(Refusal::MalformedSource.into()),

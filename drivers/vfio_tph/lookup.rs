@@ -11,6 +11,7 @@
 
 use crate::{
     debugfs::{
+        Count,
         Counters,
         Show, //
     },
@@ -154,7 +155,7 @@ impl HostBridge {
         namespace: Namespace,
         counters: &Counters,
     ) -> Result<Hint, Failure> {
-        counters.resolutions.count();
+        counters.count(Count::Resolutions);
         match self.tags(cpu, counters) {
             Ok(tags) => Ok(tags.hint(memory, namespace)?),
             // Without memory firmware was not asked.
@@ -187,7 +188,7 @@ impl HostBridge {
                 }
             }
         };
-        counters.cache_hits.count();
+        counters.count(Count::CacheHits);
         kept
     }
 
@@ -286,7 +287,7 @@ impl<'a> Firmware<'a> {
     /// Entries stay 0 because firmware could not say.
     pub(crate) fn count_failed(&self, entries: u32) {
         if entries != 0 {
-            self.counters.failed_lookups.add(entries.into());
+            self.counters.add(Count::FailedLookups, entries.into());
         }
     }
 
@@ -297,7 +298,7 @@ impl<'a> Firmware<'a> {
             return;
         };
         if let Some((bridge, cpu)) = self.bridge.zip(PresentCpu::from_number(cpu)) {
-            self.counters.resolutions.count();
+            self.counters.count(Count::Resolutions);
             let _ = bridge.tags(cpu, self.counters);
         }
     }
