@@ -43,7 +43,7 @@ use kernel::{
 pub(crate) enum Count {
     /// Writes to Control that went to hardware.
     ConfigWrites,
-    /// Writes to Control that were dropped.
+    /// Writes to Control, or of a guest to its entries, that were dropped.
     DroppedWrites,
     /// Batches that were written to the ST table.
     TableWrites,

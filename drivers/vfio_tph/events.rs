@@ -335,8 +335,7 @@ impl Errand for Writing<'_> {
             Written::NeedsTags | Written::NeedsMemory => return Ok(written),
             Written::InForce if write.control.is_some() => counters.count(Count::ConfigWrites),
             Written::InForce => (),
-            Written::Dropped if write.control.is_some() => counters.count(Count::DroppedWrites),
-            Written::Dropped => (),
+            Written::Dropped => counters.count(Count::DroppedWrites),
         }
         if is_guest && write.entries.is_some() {
             counters.count(Count::GuestWrites);

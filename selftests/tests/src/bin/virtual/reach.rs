@@ -18,7 +18,7 @@ use tph_selftests::vfio::{cpu, Vectors};
 use tph_selftests::{assert_errno, errno, pci, signal, vcpus};
 use tph_tests::{each_table, raise_all, st, xst};
 
-use super::{counter, map, take, vcpus_gone, Bed, EXTENDED, STANDARD};
+use super::{map, take, vcpus_gone, Bed, EXTENDED, STANDARD};
 
 pub fn r94_vectors_that_come_later(bench: &mut Bench) {
     let endpoint = take(bench, &Want::MSIX, Gate::Safe);
@@ -142,10 +142,7 @@ pub fn r94_d3hot(bench: &mut Bench) {
         bed.write(0, &[1, 2]);
         bed.enable(EXTENDED);
         device.set_power_state(3);
-        let dropped = counter(&bed.endpoint, "dropped_writes");
         bed.write(0, &[4, 4]);
-        let now = counter(&bed.endpoint, "dropped_writes");
-        assert_eq!(now, dropped, "Control was not written");
         device.set_map(&[cpu(1), cpu(0)]).expect("moved in D3hot");
         device.set_power_state(0);
         assert_eq!(bed.read(2), [1, 2], "dropped");
