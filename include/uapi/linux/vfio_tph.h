@@ -189,9 +189,9 @@ struct vfio_device_feature_tph_resolve {
  * @steering_tag: the tag, if VFIO_DMA_BUF_TPH_ST
  * @ph: processing hint, 0 to 3
  *
- * VFIO_DEVICE_FEATURE_DMA_BUF_TPH, SET. Replaces everything published before; who
- * has asked already keeps what it was told. For devices that complete TPH requests,
- * whether or not they issue any.
+ * VFIO_DEVICE_FEATURE_DMA_BUF_TPH, SET. Replaces everything published before; an
+ * importer that has asked already keeps what it was told. For devices that complete
+ * TPH requests, whether or not they issue any.
  *
  *   -EOPNOTSUPP  the device is no TPH completer, or for VFIO_DMA_BUF_TPH_ST_EXT no
  *                extended one; the kernel's dma-bufs know nothing of TPH, or TPH is
