@@ -60,8 +60,8 @@ impl PresentCpu {
 /// use them can move any of its threads there. On another kernel they are the CPUs that its threads
 /// may run on now, without the kernel's own workers among them and threads that have exited.
 ///
-/// It is of the thread that calls [`Self::contain`] first, and of that moment: it is made for a
-/// call, and ends with it.
+/// They are those of the thread that calls [`Self::contain`] first, at that moment: a value is made
+/// for one call of a user, and dropped at its end.
 pub(crate) struct CallersCpus(Option<CpumaskVar>);
 
 impl CallersCpus {

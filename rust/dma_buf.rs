@@ -65,7 +65,7 @@ impl DmaBuf {
     ///
     /// EBADF if nothing is open there, EINVAL if it is something else.
     pub(crate) fn from_fd(fd: i32) -> Result<ARef<Self>> {
-        // SAFETY: Any number will do.
+        // SAFETY: The function takes any number.
         let raw = from_err_ptr(unsafe { bindings::dma_buf_get(fd) })?;
         let dma_buf = NonNull::new(raw.cast::<Self>()).ok_or(EINVAL)?;
         // SAFETY: dma_buf_get() took a reference, which is ours. INVARIANT: So the count is not 0.

@@ -71,7 +71,8 @@ unsafe extern "C" fn visit<F: FnMut(&Device) -> bool>(
     dev: *mut bindings::device,
     data: *mut c_void,
 ) -> c_int {
-    // SAFETY: By this function's safety requirements.
+    // SAFETY: `dev` is valid, and `data` points to an `F` that nobody else uses, by the safety
+    // requirement.
     let (dev, predicate) = unsafe { (Device::from_raw(dev), &mut *data.cast::<F>()) };
     c_int::from(predicate(dev))
 }

@@ -18,19 +18,20 @@ pub(crate) fn enable_unsafe_tph() -> bool {
 pub(crate) fn tph_policy() -> Option<&'static CStr> {
     // SAFETY: The function reads a variable of this module, which is there as long as its code.
     let name = unsafe { bindings::tph_helper_policy() };
-    // SAFETY: A string that ends in NUL, which nobody changes or frees while the module is there.
+    // SAFETY: `name` is a string that ends in NUL, which nobody changes or frees while the module
+    // is there.
     (!name.is_null()).then(|| unsafe { CStr::from_char_ptr(name) })
 }
 
 /// The value of `ids` at load: nobody sees it afterwards, or changes it.
 pub(crate) fn ids() -> &'static CStr {
-    // SAFETY: A string of this module that ends in NUL, as the kernel has stored it.
+    // SAFETY: The function returns a string of this module, which the kernel has ended with NUL.
     unsafe { CStr::from_char_ptr(bindings::tph_helper_ids()) }
 }
 
 /// The values of `nointxmask`, `disable_idle_d3` and `disable_vga` now.
 pub(crate) fn settings() -> Settings {
-    // SAFETY: Reads variables of this module.
+    // SAFETY: The functions read variables of this module, which are there as long as its code.
     unsafe {
         Settings {
             nointxmask: bindings::tph_helper_nointxmask(),
@@ -42,7 +43,7 @@ pub(crate) fn settings() -> Settings {
 
 /// The value of `disable_denylist` at load. It cannot change: mode 0444.
 pub(crate) fn disable_denylist() -> bool {
-    // SAFETY: Reads a variable of this module.
+    // SAFETY: The function reads a variable of this module, which is there as long as its code.
     unsafe { bindings::tph_helper_disable_denylist() }
 }
 

@@ -56,7 +56,7 @@ impl FunctionSet {
         Ok(wanted != 0 && known & 1 != 0 && known & wanted != 0)
     }
 
-    /// Nothing has any: this kernel has no ACPI.
+    /// No node has any function: this kernel has no ACPI.
     #[cfg(not(CONFIG_ACPI))]
     pub(crate) fn has(&self, _: Handle, _: u32) -> Result<bool> {
         Ok(false)
@@ -132,7 +132,7 @@ impl FunctionSet {
             )
         };
         if status != 0 {
-            // SAFETY: Takes a number.
+            // SAFETY: The function takes any number.
             let no_memory = unsafe { bindings::tph_helper_acpi_no_memory(status) };
             return Err(if no_memory { ENOMEM } else { ENODEV });
         }

@@ -74,7 +74,7 @@ impl<T: Importer> Attachment<T> {
 
     /// Attaches `device`.
     ///
-    /// What the exporter says on failure; of vfio-pci-core ENODEV while the memory is out of reach.
+    /// Fails with the exporter's error: vfio-pci-core's is ENODEV while the memory is out of reach.
     pub(crate) fn new(dma_buf: ARef<DmaBuf>, device: ARef<Device>, importer: T) -> Result<Self> {
         let shared = KBox::new(
             Shared {

@@ -13,8 +13,9 @@ MODULE_PARM_DESC(enable_unsafe_tph,
 		 "Let users of devices bound from now on see and choose steering tags. No IOMMU checks a tag, and caches are shared with other tenants. (default: N)");
 
 /*
- * By its name; which names there are is the driver's business. What is not set
- * can be told from what is set to nothing: the latter is in memory of its own.
+ * The policy, by its name; the driver knows which names there are. A parameter that
+ * is not set can be told from one that is set to nothing: that one is in memory of
+ * its own.
  */
 static char no_policy[1];
 static char *tph_policy = no_policy;

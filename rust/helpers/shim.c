@@ -134,8 +134,8 @@ bool tph_helper_flit_path(struct pci_dev *pdev)
 }
 
 /*
- * Whether @dev is a port of a root complex or of a switch. What says so of itself and
- * has the header of an endpoint is none: a driver could get it.
+ * Whether @dev is a port of a root complex or of a switch. A device that claims to be
+ * one and has the header of an endpoint is none: a driver could be bound to it.
  */
 bool tph_helper_is_pcie_port(struct device *dev)
 {
@@ -189,8 +189,8 @@ bool tph_helper_bar_in_place(struct pci_dev *pdev, unsigned int bar)
 #ifndef VFIO_TPH_RESETS
 /*
  * Whether the caller itself holds @sem for writing. On PREEMPT_RT a writer holds
- * the rtmutex of @sem from before it waits for readers until it is done; who runs
- * does not wait, and readers let go of the rtmutex before they go on.
+ * the rtmutex of @sem from before it waits for readers until it is done. A writer
+ * that asks here does not wait any more, and a reader has let go of the rtmutex.
  */
 bool tph_helper_write_locked_by_current(struct rw_semaphore *sem)
 {

@@ -32,7 +32,8 @@ macro_rules! reads {
             pub(crate) fn $read(self, offset: usize) -> Option<$ty> {
                 let at = self.check(offset, size_of::<$ty>())?;
                 let mut value = <$ty>::MAX;
-                // SAFETY: The device is valid, and `value` is valid for a write.
+                // SAFETY: The device is a valid `struct pci_dev`, by the invariant of
+                // `pci::Device`, and `value` is valid for a write.
                 unsafe { bindings::$c_read(as_raw(self.0), at, &mut value) };
                 Some(value)
             }
@@ -49,7 +50,8 @@ macro_rules! writes {
             #[inline(never)]
             pub(crate) fn $write(self, offset: usize, value: $ty) {
                 if let Some(at) = self.check(offset, size_of::<$ty>()) {
-                    // SAFETY: The device is valid.
+                    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of
+                    // `pci::Device`.
                     unsafe { bindings::$c_write(as_raw(self.0), at, value) };
                 }
             }
@@ -58,7 +60,7 @@ macro_rules! writes {
 }
 
 impl<'a> Config<'a> {
-    /// That of a device.
+    /// Config space of a device.
     pub(crate) fn new(pdev: &'a pci::Device<Bound>) -> Self {
         Self(pdev)
     }
@@ -66,7 +68,8 @@ impl<'a> Config<'a> {
     /// Its size in bytes.
     #[inline(never)]
     pub(crate) fn size(self) -> usize {
-        // SAFETY: The device is valid; the field is set before a driver is bound.
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`; the
+        // field is set before a driver is bound.
         let size = unsafe { (*as_raw(self.0)).cfg_size };
         usize::try_from(size).unwrap_or(0)
     }

@@ -13,7 +13,7 @@ use kernel::{
 
 /// The device at an address of a domain. ENODEV if there is none.
 pub(crate) fn find(domain: u16, bus: u8, devfn: u8) -> Result<ARef<Device>> {
-    // SAFETY: Any numbers will do.
+    // SAFETY: The function takes any numbers.
     let raw =
         unsafe { bindings::pci_get_domain_bus_and_slot(domain.into(), bus.into(), devfn.into()) };
     // CAST: `pci::Device` is a transparent wrapper of `struct pci_dev`.

@@ -158,7 +158,7 @@ pub(crate) fn root_port(pdev: &pci::Device<Bound>) -> Option<&pci::Device> {
 
 /// The number of vectors that the MSI-X capability of a device claims, 0 without one.
 pub(crate) fn claimed_msix_vectors(pdev: &pci::Device<Bound>) -> u16 {
-    // SAFETY: The device is valid.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     let count = unsafe { bindings::pci_msix_vec_count(as_raw(pdev)) };
     u16::try_from(count).unwrap_or(0)
 }

@@ -84,8 +84,8 @@ impl<'a> Requester<'a> {
     ///
     /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others out who
     /// tell it something else: by the lock of the session. While the device is awake they also keep
-    /// out who changes its state: by `memory_lock` of vfio-pci-core, the device lock, or being a
-    /// runtime PM callback, which nobody who changes hardware lets run.
+    /// out those who change its state: by `memory_lock` of vfio-pci-core, by the device lock, or as
+    /// a runtime PM callback, which does not run while others keep the device awake to change it.
     #[cfg(VFIO_TPH_SET_STATE)]
     pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
         // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
@@ -121,7 +121,8 @@ pub(crate) fn offset_in_config_space(pdev: &pci::Device<Bound>) -> Option<u16> {
     if KERNEL_HAS_TPH {
         return found_at(pdev);
     }
-    // SAFETY: The device is valid. CAST: an id of 16 bits.
+    // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`. CAST: an
+    // id of 16 bits.
     let offset = unsafe {
         bindings::pci_find_ext_capability(as_raw(pdev), bindings::PCI_EXT_CAP_ID_TPH as i32)
     };
@@ -131,7 +132,7 @@ pub(crate) fn offset_in_config_space(pdev: &pci::Device<Bound>) -> Option<u16> {
 /// Whether this kernel lets anyone enable TPH: `pci=notph` forbids it.
 #[cfg(VFIO_TPH_ALLOWED)]
 pub(crate) fn allowed(_: &pci::Device<Bound>) -> bool {
-    // SAFETY: Reads a flag that never changes.
+    // SAFETY: The function reads a flag that never changes.
     unsafe { bindings::pcie_tph_allowed() }
 }
 

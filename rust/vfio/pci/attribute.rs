@@ -33,7 +33,7 @@ impl<T: Hooks> Table<T> {
         files
     };
 
-    /// The same, as a list that ends with null.
+    /// Pointers to [`Self::FILES`], as a list that ends with null.
     const LIST: [*const bindings::attribute; MOST + 1] = {
         let mut list = [core::ptr::null(); MOST + 1];
         let mut at = 0;

@@ -28,7 +28,7 @@ use kernel::{
 /// In vfio-pci-core's map of config space: the byte belongs to no capability, and is hardware's.
 // CAST: a byte.
 pub(crate) const MAP_UNASSIGNED: u8 = bindings::TPH_MAP_UNASSIGNED as u8;
-/// There, too: the byte is read from the virtual config space alone.
+/// Likewise: the byte is read from the virtual config space alone.
 // CAST: a byte.
 pub(crate) const MAP_VIRTUAL: u8 = bindings::TPH_MAP_VIRTUAL as u8;
 
@@ -99,8 +99,8 @@ impl CoreDevice {
     /// Takes `memory_lock` for reading: while the guard lives, nobody resets the device through
     /// vfio, changes its power state, memory enable, bus master enable or interrupt vectors.
     ///
-    /// Comes before a session's lock. A page fault on the device's BARs takes it too: no user
-    /// memory may be touched under it.
+    /// It is taken before a session's lock. A page fault on the device's BARs takes it too: no
+    /// user memory may be touched under it.
     pub(crate) fn memory_lock(&self) -> MemoryGuard<'_> {
         // SAFETY: The device is initialised, by the type's invariant, and its lock with it.
         unsafe { bindings::down_read(&raw mut (*self.as_raw()).memory_lock) };
@@ -126,7 +126,7 @@ impl CoreDevice {
     /// meanwhile.
     ///
     /// A reset that comes through vfio holds `memory_lock` for writing already; another one does
-    /// not, and must not wait for it: who has it may be waiting for this very reset.
+    /// not, and must not wait for it: its holder may be waiting for this very reset.
     pub(super) fn in_reset(&self, f: impl FnOnce(bool)) {
         let ours = self.is_reset_by_current();
         let try_lock = || {
@@ -196,7 +196,7 @@ impl CoreDevice {
 /// A device as vfio-pci-core has it, while it is open.
 ///
 /// A reference is the proof: vfio-pci-core's virtual config space, its mappings of BARs and what
-/// else there is of an open device only exist meanwhile. Safe code cannot make one of a
+/// else there is of an open device exist only while it is open. Safe code cannot make one of a
 /// [`CoreDevice`], nor keep one: each that a driver is handed lives as long as the callback, or as
 /// the lock that keeps the device from being closed.
 ///
@@ -356,8 +356,8 @@ impl<'a> VirtualConfig<'a> {
     /// Replaces the dword at `offset`, if one is there: in range, and aligned.
     pub(crate) fn write_dword(&mut self, offset: u16, value: u32) {
         if let Ok(at) = self.check(offset.into(), size_of::<u32>(), align_of::<u32>()) {
-            // SAFETY: In range and aligned. vfio-pci-core reads at the same time, as with its own
-            // writers.
+            // SAFETY: In range and aligned, by the check. vfio-pci-core reads at the same time, as
+            // with its own writers.
             unsafe { at.cast::<u32>().write_volatile(value.to_le()) };
         }
     }
@@ -399,7 +399,8 @@ impl<'a> VirtualConfig<'a> {
     pub(crate) fn read(&self, offset: usize, out: &mut [u8]) -> Result {
         let at = self.check(offset, out.len(), 1)?;
         for (i, byte) in out.iter_mut().enumerate() {
-            // SAFETY: In range.
+            // SAFETY: The check has found all of `out.len()` bytes within `len`, and those are
+            // valid by the type's invariant.
             *byte = unsafe { at.add(i).read_volatile() };
         }
         Ok(())
@@ -407,7 +408,8 @@ impl<'a> VirtualConfig<'a> {
 
     fn check(&self, offset: usize, count: usize, align: usize) -> Result<*mut u8> {
         match offset.checked_add(count) {
-            // SAFETY: In range.
+            // SAFETY: `offset` is at most `len`, and `base` points to as many bytes, by the type's
+            // invariant.
             Some(end) if end <= self.len && offset % align == 0 => unsafe {
                 Ok(self.base.add(offset))
             },

@@ -49,7 +49,8 @@ const IOEVENTFD: c_uint = bindings::TPH_DEVICE_IOEVENTFD;
 /// The feature that ends the low power state of a device.
 const LOW_POWER_EXIT: u32 = bindings::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
 
-/// Where these are: one comparison tells most others. What else is in here is handed on.
+/// The numbers among which these ioctls are: one comparison rules most others out. Others that are
+/// in between are handed on to vfio-pci-core.
 const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 
 /// A device of a variant driver.
@@ -86,7 +87,8 @@ impl<T: Hooks> Device<T> {
             align_of::<Self>() <= bindings::ARCH_KMALLOC_MINALIGN,
             "the vfio core allocates with kmalloc's alignment"
         );
-        // SAFETY: By the safety requirement and the type's invariant.
+        // SAFETY: `vdev` is in a device that is initialised and outlives `'a`, by the safety
+        // requirement, and is at offset 0 of it, by the type's invariant.
         unsafe { &*vdev.cast_const().cast() }
     }
 
@@ -107,7 +109,7 @@ impl<T: Hooks> Device<T> {
             )
         };
         let vdev = kernel::error::from_err_ptr(raw)?.cast::<Self>();
-        // SAFETY: The device is valid, and nobody else has it.
+        // SAFETY: The vfio core has just allocated the device, and nobody else has it.
         unsafe { (*(*vdev).vdev.as_raw()).pci_ops = Self::PCI_OPS };
         NonNull::new(vdev).ok_or(ENOMEM)
     }
@@ -118,7 +120,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// `this` is valid.
     pub(super) unsafe fn as_core(this: NonNull<Self>) -> *mut bindings::vfio_pci_core_device {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `this` is valid, by the safety requirement.
         unsafe { this.as_ref().vdev.as_raw() }
     }
 
@@ -129,8 +131,8 @@ impl<T: Hooks> Device<T> {
     /// `this` is valid, drvdata of its PCI device, and being probed.
     #[cfg(VFIO_TPH_OWN_CALLBACKS)]
     pub(super) unsafe fn register(this: NonNull<Self>) -> c_int {
-        // SAFETY: By the safety requirement. The VGA arbiter forgets the callback when the device
-        // is unregistered.
+        // SAFETY: `this` is valid, and drvdata of a PCI device that is being probed, by the safety
+        // requirement. The VGA arbiter forgets the callback when the device is unregistered.
         unsafe {
             bindings::vfio_pci_core_register_device(
                 Self::as_core(this),
@@ -146,7 +148,8 @@ impl<T: Hooks> Device<T> {
     /// As above.
     #[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
     pub(super) unsafe fn register(this: NonNull<Self>) -> c_int {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `this` is valid, and drvdata of a PCI device that is being probed, by the safety
+        // requirement.
         unsafe { bindings::vfio_pci_core_register_device(Self::as_core(this)) }
     }
 
@@ -170,7 +173,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// The caller owns that reference.
     pub(super) unsafe fn put(this: NonNull<Self>) {
-        // SAFETY: By the safety requirement.
+        // SAFETY: The caller owns a reference, by the safety requirement, and gives it up.
         unsafe { bindings::put_device(&raw mut (*this.as_ref().vdev.as_vfio()).device) };
     }
 
@@ -220,7 +223,7 @@ impl<T: Hooks> Device<T> {
     }
 
     /// Runs `f` in a callback of a reset, on the device if it is open. `under_way` says whether a
-    /// reset is from then on, if that changes.
+    /// reset is under way from then on; `None` leaves that as it is.
     fn in_reset(
         &self,
         f: &dyn Fn(&T, &mut Open<'_, T>, &mut InReset<'_>),
@@ -301,7 +304,7 @@ impl<T: Hooks> Device<T> {
         state: bindings::pci_channel_state_t,
     ) -> bindings::pci_ers_result_t {
         let mut result = bindings::pci_ers_result_PCI_ERS_RESULT_CAN_RECOVER;
-        // SAFETY: By the safety requirement.
+        // SAFETY: The device is bound, and the caller holds its lock, by the safety requirement.
         unsafe {
             Self::with_bound(pdev, |this| {
                 result = bindings::vfio_pci_core_aer_err_detected(this.vdev.as_raw(), state);
@@ -320,7 +323,8 @@ impl<T: Hooks> Device<T> {
         pdev: *mut bindings::pci_dev,
         state: bindings::pci_channel_state_t,
     ) -> bindings::pci_ers_result_t {
-        // SAFETY: By the safety requirement.
+        // SAFETY: The device is bound, and the caller holds its lock, by the safety requirement:
+        // drvdata is vfio-pci-core's device.
         unsafe { bindings::vfio_pci_core_aer_err_detected(pdev, state) }
     }
 
@@ -344,6 +348,8 @@ impl<T: Hooks> Device<T> {
         unsafe { Self::with_bound(pdev, |this| this.shutdown()) };
     }
 
+    /// Tells the driver that the system goes down; a device that is open is taken to D0 before.
+    ///
     /// # Safety
     ///
     /// The caller holds the device lock.
@@ -352,8 +358,8 @@ impl<T: Hooks> Device<T> {
         if is_open && !bus::is_in_d0(self.vdev.pci()) {
             self.vdev.power_up();
         }
-        // Before the session's lock is taken: who opens the device before that is found open, and
-        // who does after it finds this.
+        // Before the session's lock is taken: a user who opens the device before that is found
+        // below, and one who opens it afterwards finds this.
         self.data.is_shut_down();
         // SAFETY: The caller holds the device lock.
         unsafe { self.with_memory(|open, reset| self.data.shutdown(open, reset)) };
@@ -365,8 +371,8 @@ impl<T: Hooks> Device<T> {
     ///
     /// The caller holds the device lock.
     unsafe fn with_memory(&self, f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>)) {
-        // Whoever holds it for writing only tries the device lock, which our caller holds: nobody
-        // waits for us.
+        // Whoever holds `memory_lock` for writing only tries the device lock, which our caller
+        // holds: nobody waits for us.
         let _memory = self.vdev.memory_lock();
         let mut guard = self.session.locked.lock();
         // SAFETY: `memory_lock` is held: nobody resets the device through vfio, or changes its
@@ -383,7 +389,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
     pub(super) unsafe fn suspend(dev: *mut bindings::device) {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, by the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
         this.session
             .with_open(&this.vdev, |open| this.data.suspend(open));
@@ -395,7 +401,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
     pub(super) unsafe fn resume(dev: *mut bindings::device) {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, by the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
         this.session.woken_up(&this.vdev, |open, woken| {
             this.data.resume(open, woken);
@@ -408,7 +414,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
     pub(super) unsafe fn system_suspend(dev: *mut bindings::device) {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, by the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
         this.session
             .with_open(&this.vdev, |open| this.data.system_suspend(open));
@@ -420,7 +426,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver, under its device lock.
     pub(super) unsafe fn system_resume(dev: *mut bindings::device) {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, by the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
         // SAFETY: The caller holds the device lock, by the safety requirement.
         unsafe { this.with_memory(|open, reset| this.data.system_resume(open, reset)) };
@@ -547,7 +553,7 @@ impl<T: Hooks> Device<T> {
         from_result(|| {
             this.session.opening();
             this.enable().inspect_err(|_| this.session.not_opened())?;
-            // SAFETY: The second half of vfio_pci_core_enable().
+            // SAFETY: vfio_pci_core_enable() has succeeded, in `enable`; this is its second half.
             unsafe { bindings::vfio_pci_core_finish_enable(this.vdev.as_raw()) };
             Ok(0)
         })
@@ -624,7 +630,7 @@ impl<T: Hooks> Device<T> {
         this.ioctl(unsafe { this.handle() }, cmd, arg)
     }
 
-    // Out of the way of the callback, which then needs no stack.
+    // Not inlined, so that the callback needs no stack.
     #[cold]
     #[inline(never)]
     fn ioctl(&self, handle: Handle<'_, T>, cmd: c_uint, arg: c_ulong) -> c_long {
@@ -719,12 +725,12 @@ impl<T: Hooks> Device<T> {
         Access {
             buf: UserPtr::from_ptr(buf.cast()),
             count,
-            // SAFETY: By the safety requirement.
+            // SAFETY: `pos` is valid for `'a`, by the safety requirement.
             pos: unsafe { &mut *pos },
         }
     }
 
-    // Out of the way of the callbacks, which then need no stack.
+    // Not inlined, so that the callbacks need no stack.
     #[cold]
     #[inline(never)]
     fn read(&self, handle: Handle<'_, T>, access: Access<'_>) -> isize {
@@ -764,7 +770,7 @@ impl<T: Hooks> Device<T> {
         this.feature(unsafe { this.handle() }, call)
     }
 
-    // As above.
+    // Not inlined, so that the callback needs no stack.
     #[cold]
     #[inline(never)]
     fn feature(&self, handle: Handle<'_, T>, call: Call) -> c_int {

@@ -39,7 +39,8 @@ impl OpenDevice {
 
 #[cfg(VFIO_TPH_VFIO_DMA_BUF)]
 fn set_dma_buf_word(device: &OpenDevice, dma_buf: &DmaBuf, word: u64) -> Result {
-    // SAFETY: Both are valid, and the device is open.
+    // SAFETY: The device is open, by the invariant of `OpenDevice`, and the dma-buf is valid, by
+    // that of `DmaBuf`.
     kernel::error::to_result(unsafe {
         bindings::vfio_pci_core_set_dmabuf_tph(device.as_raw(), dma_buf.as_raw(), word)
     })
@@ -90,7 +91,7 @@ impl<T: Hooks> Device<T> {
         let this = unsafe { Self::from_vfio(vdev.cast()) };
         from_result(|| {
             let tph = this.data.dma_buf_tph(word, extended)?;
-            // SAFETY: By the safety requirement.
+            // SAFETY: Both outputs are valid for writes, by the safety requirement.
             unsafe {
                 steering_tag.write(tph.steering_tag);
                 ph.write(tph.ph);

@@ -97,7 +97,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     /// it yet.
     fn open(&self, opening: &mut Opening<'_>) -> Result<(Self::Terms, Self::Session)>;
 
-    /// The last user is gone. No lock is held yet.
+    /// The last user is gone, and vfio-pci-core has not touched the device yet. The vfio core holds
+    /// the device set's lock; neither `memory_lock` nor the session is locked.
     fn before_close(&self, device: Handle<'_, Self>) {
         let _ = device;
     }
@@ -201,8 +202,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 /// What a driver may have to do at moments for which vfio-pci-core has no callback. Nothing unless
 /// a driver says so.
 pub(crate) trait Hooks: Driver {
-    /// Whether the two below are of interest for the device. If so, one user at a time changes
-    /// interrupts.
+    /// Whether [`Self::interrupts_change`] and [`Self::interrupts_changed`] are called for the
+    /// device. If so, one user at a time changes interrupts.
     fn tracks_interrupts(terms: &Self::Terms) -> bool {
         let _ = terms;
         false
@@ -225,7 +226,7 @@ pub(crate) trait Hooks: Driver {
     }
 
     /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to
-    /// D0 for it all the same. It is awake.
+    /// D0 for it all the same. The device is awake.
     fn reset_failed(&self, device: Handle<'_, Self>) {
         let _ = device;
     }

@@ -44,7 +44,7 @@ pub(super) unsafe fn add(pci: *mut bindings::pci_driver, ids: &CStr) {
             pr_warn!("invalid id \"{text}\"\n");
             continue;
         }
-        // SAFETY: By the safety requirement.
+        // SAFETY: `pci` is registered, by the safety requirement.
         let ret = unsafe {
             bindings::pci_add_dynid(
                 pci, vendor, device, subvendor, subdevice, class, class_mask, 0,

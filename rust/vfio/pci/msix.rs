@@ -52,7 +52,8 @@ impl OpenDevice {
         self.msix_mapping().map(|mapping| mapping.location)
     }
 
-    /// The same, and its address, which is mapped for all of the table while the device is open.
+    /// As [`Self::msix`], with the address of the table, all of which is mapped while the device is
+    /// open.
     fn msix_mapping(&self) -> Option<Mapping> {
         let raw = self.as_raw();
         // SAFETY: The device is valid, by the type's invariant; the fields are set at open.
@@ -110,8 +111,8 @@ impl OpenDevice {
         unsafe { bindings::pci_dev::no_command_memory_raw(bus::as_raw(self.pci())) != 0 }
     }
 
-    /// Memory Space Enable in hardware. One that does not answer has it, as who goes on will find
-    /// out.
+    /// Whether Memory Space Enable is set in hardware. Also `true` if the device does not answer:
+    /// the access to its memory that comes next shows that.
     fn has_memory_space(&self) -> bool {
         Config::new(self.pci())
             .command()
@@ -131,11 +132,13 @@ impl OpenDevice {
 /// Who else uses the memory of a device, and so what may be done to it.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Hold {
-    /// Others read it: whether it is decoded must not change.
+    /// Others may use it: whether it is decoded must not change.
     Shared,
     /// Nobody else uses it.
     Alone,
-    /// As `Alone`, but the device was reset or has failed, and may have lost its BARs.
+    /// The device may have been reset, or have failed, and may have lost its BARs. `memory_lock`
+    /// may be held for reading alone, and by others too; but nobody relies on memory that the user
+    /// or a reset has switched off.
     Reset,
 }
 
@@ -145,8 +148,8 @@ pub(crate) enum Hold {
 /// # Invariants
 ///
 /// For `'a` nobody else changes Memory Space Enable or the power state of the device, allocates or
-/// frees interrupt vectors, or resets it without a word; and, but with `Hold::Shared`, nobody else
-/// relies on what it decodes.
+/// frees interrupt vectors, or resets it unannounced; and, but with `Hold::Shared`, nobody else
+/// relies on whether it decodes what its user or a reset has switched off.
 pub(crate) struct Memory<'a> {
     vdev: &'a OpenDevice,
     hold: Hold,
@@ -161,7 +164,7 @@ impl<'a> Memory<'a> {
         Self { vdev, hold }
     }
 
-    /// The MSI-X table, for as long as the device decodes it. Unless others have the memory too, it
+    /// The MSI-X table, for as long as the device decodes it. But with `Hold::Shared`, the device
     /// is made to decode it until the table is dropped, whatever the user has made of Memory Space
     /// Enable.
     ///
@@ -187,7 +190,7 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// Makes the device decode `bar`. Whether it did not before; `None` if it cannot.
+    /// Makes the device decode `bar`. Returns whether it did not before; `None` if it cannot.
     fn decode(&self, bar: u32) -> Option<bool> {
         let vdev = self.vdev;
         if !bus::is_in_d0(vdev.pci()) || !bus::is_accessible(vdev.pci()) {
@@ -227,7 +230,8 @@ impl MsixTable<'_> {
             return None;
         }
         let offset = u32::from(vector) * ENTRY_SIZE + bindings::PCI_MSIX_ENTRY_VECTOR_CTRL;
-        // SAFETY: In range, by the invariant. CAST: widens.
+        // SAFETY: The vector is below `vectors`, for which `base` is mapped, by the type's
+        // invariant. CAST: widens.
         Some(unsafe { self.base.byte_add(offset as usize) })
     }
 
@@ -301,18 +305,18 @@ fn answer(control: u32) -> Result<u32> {
 
 #[cfg(VFIO_TPH_MSIX_TAGS)]
 fn write_tags(table: &mut MsixTable<'_>, first: u16, tags: &[u16]) -> Result {
-    // SAFETY: The device decodes the table, by the invariant.
+    // SAFETY: The device decodes the table, by the invariant of `MsixTable`.
     unsafe { bus::tph::write_msix_tags(table.vdev.pci(), first, tags) }
 }
 
-/// The PCI core of this kernel does not look whether its writes arrive.
+/// As above, on a kernel whose PCI core does not look whether its writes arrive.
 #[cfg(not(VFIO_TPH_MSIX_TAGS))]
 fn write_tags(table: &mut MsixTable<'_>, first: u16, tags: &[u16]) -> Result {
     let write = |first, tags: &[u16]| -> Result {
         let (Some(last), Some(&tag)) = (tags.len().checked_sub(1), tags.last()) else {
             return Ok(());
         };
-        // SAFETY: The device decodes the table, by the invariant.
+        // SAFETY: The device decodes the table, by the invariant of `MsixTable`.
         unsafe { bus::tph::write_msix_tags(table.vdev.pci(), first, tags)? };
         // CAST: at most 2048 vectors.
         let at = table.vector_control(first + last as u16).ok_or(ENXIO)?;
@@ -334,7 +338,7 @@ fn write_tags(table: &mut MsixTable<'_>, first: u16, tags: &[u16]) -> Result {
 ///
 /// # Invariants
 ///
-/// It is so for `'a`.
+/// For `'a` nobody else frees interrupt vectors of the device.
 #[derive(Clone, Copy)]
 pub(crate) struct HeldVectors<'a>(&'a OpenDevice);
 
@@ -352,7 +356,8 @@ impl<'a> HeldVectors<'a> {
     #[cfg(VFIO_TPH_MSIX_TAG)]
     pub(crate) fn tag(&self, vector: u16) -> u16 {
         let mut tag = 0;
-        // SAFETY: The device is valid, and `tag` valid for a write.
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and
+        // `tag` is valid for a write.
         let ret = unsafe {
             bindings::pci_msix_get_tph_tag(bus::as_raw(self.0.pci()), vector.into(), &mut tag)
         };
@@ -367,7 +372,8 @@ impl<'a> HeldVectors<'a> {
     /// As above, on a kernel that does not say.
     #[cfg(not(VFIO_TPH_MSIX_TAG))]
     pub(crate) fn tag(&self, vector: u16) -> u16 {
-        // SAFETY: The device is valid, and the vector is not freed meanwhile, by the invariant.
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and
+        // the vector is not freed meanwhile, by the type's invariant.
         unsafe { bindings::tph_helper_vector_tag(bus::as_raw(self.0.pci()), vector.into()) }
     }
 }

@@ -40,7 +40,7 @@ impl<T: Driver> PciDriver<T> {
     ///
     /// `driver` is in a `PciDriver<T>`.
     pub(super) unsafe fn from_driver(driver: *mut bindings::device_driver) -> *mut Self {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `driver` is in a `PciDriver<T>`, by the safety requirement.
         unsafe {
             let pci = container_of!(driver, bindings::pci_driver, driver);
             container_of!(pci, Self, pci)

@@ -4,9 +4,9 @@
 //!
 //! From 7.4 on, and with `kernel/patches`, `driver->pm` is the driver's, and vfio-pci-core exports
 //! what a driver calls there. Up to 7.3 vfio-pci-core sets the pointer each time that a device is
-//! registered, and exports nothing. So for as long as the registration of a device takes, a device
-//! that runtime PM suspends or resumes does so without our callbacks there. Not one that sleeps
-//! with the system, which registers no device then.
+//! registered, and exports nothing. So while one device is being registered, another one that
+//! runtime PM suspends or resumes goes through that without our callbacks. Sleep of the system does
+//! not: no device is registered then.
 //!
 //! C header: [`include/linux/pm.h`](srctree/include/linux/pm.h)
 
@@ -63,11 +63,12 @@ impl<T: Hooks> Power<T> {
     ///
     /// `driver` is valid, and not registered yet.
     pub(super) unsafe fn set(driver: *mut bindings::pci_driver) {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `driver` is valid, and not registered, by the safety requirement: nobody else
+        // uses it yet.
         unsafe { (*driver).driver.pm = Self::CALLBACKS };
     }
 
-    /// Nothing: they are there from the start.
+    /// Does nothing: our callbacks are there from the start.
     ///
     /// # Safety
     ///
@@ -89,7 +90,8 @@ impl<T: Hooks> Power<T> {
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
     unsafe extern "C" fn core_runtime_suspend(dev: *mut bindings::device) -> c_int {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, by the safety requirement, and vfio-pci-core's
+        // callback expects its device.
         unsafe {
             bindings::vfio_pci_core_runtime_suspend(Device::<T>::from_bound(dev).vdev.as_raw())
         }
@@ -101,7 +103,8 @@ impl<T: Hooks> Power<T> {
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
     unsafe extern "C" fn core_runtime_resume(dev: *mut bindings::device) -> c_int {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, by the safety requirement, and vfio-pci-core's
+        // callback expects its device.
         unsafe {
             bindings::vfio_pci_core_runtime_resume(Device::<T>::from_bound(dev).vdev.as_raw())
         }
@@ -110,7 +113,7 @@ impl<T: Hooks> Power<T> {
 
 #[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
 impl<T: Hooks> Power<T> {
-    /// Nothing: vfio-pci-core would put its own in their place.
+    /// Does nothing: vfio-pci-core would put its own callbacks in place of ours.
     ///
     /// # Safety
     ///
@@ -123,9 +126,10 @@ impl<T: Hooks> Power<T> {
     ///
     /// `pdev` is being probed by this driver.
     pub(super) unsafe fn wrap(pdev: *mut bindings::pci_dev) {
-        // SAFETY: By the safety requirement. What vfio-pci-core sets is a constant of its own, and
-        // stays as long as this module, its user. What stands there from an earlier bind may be
-        // ours: of that nothing is kept, as `populate` takes the first alone.
+        // SAFETY: `pdev` is being probed by this driver, by the safety requirement: its driver is
+        // in a `PciDriver<T>`. What vfio-pci-core sets is a constant of its own, and stays as long
+        // as this module, its user. What stands there from an earlier bind may be ours: of that
+        // nothing is kept, as `populate` takes the first alone.
         unsafe {
             let driver = (*pdev).dev.driver;
             let this = PciDriver::<T>::from_driver(driver);
@@ -147,7 +151,8 @@ impl<T: Hooks> Power<T> {
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
     unsafe fn core_pm(dev: *mut bindings::device) -> Option<&'static bindings::dev_pm_ops> {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, by the safety requirement: its driver is in a
+        // `PciDriver<T>`.
         let this = unsafe { &*PciDriver::<T>::from_driver((*dev).driver) };
         this.pm.as_ref().map(|pm| pm.inner)
     }
@@ -169,27 +174,30 @@ impl<T: Hooks> Power<T> {
         }
     }
 
-    /// Takes it that the device falls asleep, and has vfio-pci-core's callback, if there is one,
-    /// prepare for that.
+    /// Tells the driver that the device is about to sleep, then calls vfio-pci-core's callback, if
+    /// there is one.
     ///
     /// # Safety
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver, and `inner` may be called.
     unsafe fn fall_asleep(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, and `inner` may be called for it, by the safety
+        // requirement.
         unsafe {
             Device::<T>::suspend(dev);
             inner.map_or(0, |inner| inner(dev))
         }
     }
 
-    /// The other way round.
+    /// Calls vfio-pci-core's callback, if there is one, then tells the driver that the device is
+    /// awake.
     ///
     /// # Safety
     ///
     /// As [`Self::fall_asleep`].
     unsafe fn wake_up(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, and `inner` may be called for it, by the safety
+        // requirement.
         unsafe {
             let ret = inner.map_or(0, |inner| inner(dev));
             Device::<T>::resume(dev);
@@ -197,13 +205,15 @@ impl<T: Hooks> Power<T> {
         }
     }
 
-    /// The same where the whole system falls asleep, or an image of it is made.
+    /// As [`Self::fall_asleep`], where the whole system falls asleep or an image of it is made. If
+    /// vfio-pci-core's callback refuses that, the driver is told that the device is awake.
     ///
     /// # Safety
     ///
     /// As [`Self::fall_asleep`], and the caller holds the device lock.
     unsafe fn fall_asleep_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, `inner` may be called for it, and the caller holds
+        // the device lock, by the safety requirement.
         unsafe {
             Device::<T>::system_suspend(dev);
             let ret = inner.map_or(0, |inner| inner(dev));
@@ -215,13 +225,14 @@ impl<T: Hooks> Power<T> {
         }
     }
 
-    /// The other way round.
+    /// As [`Self::wake_up`], where the whole system wakes up or an image of it has been made.
     ///
     /// # Safety
     ///
     /// As [`Self::fall_asleep_with_system`].
     unsafe fn wake_up_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
-        // SAFETY: By the safety requirement.
+        // SAFETY: `dev` is bound to this driver, `inner` may be called for it, and the caller holds
+        // the device lock, by the safety requirement.
         unsafe {
             let ret = inner.map_or(0, |inner| inner(dev));
             Device::<T>::system_resume(dev);

@@ -37,7 +37,7 @@ impl<T: Hooks> Device<T> {
     /// As for [`Self::handle`].
     #[inline(always)]
     unsafe fn hole(&self, region: u32) -> Option<Range<u64>> {
-        // SAFETY: By the safety requirement.
+        // SAFETY: The device is open for the length of the call, by the safety requirement.
         T::unmappable(unsafe { self.handle() }.terms())?.of(region)
     }
 
@@ -63,11 +63,11 @@ impl<T: Hooks> Device<T> {
         unsafe { Self::region_info_with_hole(vdev, info, caps, &hole) }
     }
 
-    /// The same for a region with a hole.
+    /// As [`Self::region_info_callback`], for a region with a hole.
     ///
     /// # Safety
     ///
-    /// As for the callback.
+    /// As for [`Self::region_info_callback`].
     #[cold]
     #[inline(never)]
     unsafe fn region_info_with_hole(
@@ -78,8 +78,8 @@ impl<T: Hooks> Device<T> {
     ) -> c_int {
         from_result(|| {
             let mut unused: bindings::vfio_info_cap = pin_init::zeroed();
-            // SAFETY: As the caller has it; the capabilities go to a list of our own, whose buffer
-            // is ours to free.
+            // SAFETY: The device and `info` are valid, by the safety requirement; the capabilities
+            // go to a list of our own, whose buffer is ours to free.
             let info = unsafe {
                 let ret = bindings::vfio_pci_ioctl_get_region_info(vdev, info, &mut unused);
                 bindings::kfree(unused.buf.cast());

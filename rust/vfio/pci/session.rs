@@ -44,9 +44,9 @@ pub(crate) trait OpenState: Sized + 'static {
     type Session: Send + Unpin;
 }
 
-/// A callback of a reset, before or after it, or of somebody who has woken the device up.
+/// What can be reached of a device in a callback before or after a reset, or when it was woken up.
 pub(crate) struct InReset<'a> {
-    /// Unless somebody else is about to change it.
+    /// `None` while somebody else is about to change whether the device decodes it.
     memory: Option<Memory<'a>>,
 }
 
@@ -58,7 +58,8 @@ impl<'a> InReset<'a> {
     unsafe fn new(vdev: &'a OpenDevice, hold: Option<Hold>) -> Self {
         Self {
             memory: hold.map(|hold| {
-                // SAFETY: By the safety requirement.
+                // SAFETY: Others are kept away as `Memory::new` wants it, by the safety
+                // requirement.
                 unsafe { Memory::new(vdev, hold) }
             }),
         }
@@ -84,7 +85,8 @@ impl<'a> Opening<'a> {
     pub(super) unsafe fn new(vdev: &'a OpenDevice) -> Self {
         Self {
             vdev,
-            // SAFETY: By the safety requirement: there is no need for the lock.
+            // SAFETY: No user can reach the device, and nobody resets it, by the safety
+            // requirement: there is no need for the lock.
             memory: unsafe { Memory::new(vdev, Hold::Alone) },
         }
     }
@@ -106,7 +108,8 @@ impl<'a> Opening<'a> {
     }
 
     /// vfio-pci-core's map of config space, and the virtual config space: one byte each for every
-    /// byte. Meanwhile there is no way to the device.
+    /// byte. Zeroes the bytes of the latter that belong to no capability: vfio-pci-core has left
+    /// them uninitialised. Meanwhile there is no way to the device.
     pub(crate) fn config(&mut self) -> (&mut [u8], &mut [u8]) {
         let raw = self.vdev.as_raw();
         // SAFETY: The device is open, so that both arrays exist, with `cfg_size` bytes each. The
@@ -156,22 +159,22 @@ unsafe impl<T: OpenState> Sync for Session<T> {}
 /// meanwhile.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Change {
-    /// Nothing.
+    /// No user does any of the others.
     None,
-    /// It allocates or frees interrupt vectors.
+    /// A user allocates or frees interrupt vectors.
     Irqs,
-    /// It changes what else can be reached of the device.
+    /// A user changes what else can be reached of the device.
     Reach,
-    /// It is about to change the power state, or has changed it.
+    /// A user is about to change the power state, or has changed it.
     Power,
-    /// It changes the power state.
+    /// A user changes the power state.
     PowerUnderWay,
 }
 
-/// What a device goes through that leaves its hardware alone: it is about to lose its state.
+/// Why the hardware of a device must be left alone: it may be about to lose its state.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Transit {
-    /// Nothing: hardware can be changed.
+    /// It need not: hardware can be changed.
     None,
     /// A user changes the power state.
     Power,
@@ -197,13 +200,13 @@ pub(super) enum Life<S> {
 /// before vfio_pci_core_close_device().
 pub(super) struct Locked<T: OpenState> {
     life: Life<T::Session>,
-    /// Those who use the device and are no users of it: [`Visit`].
+    /// How many keep the device open without being its user: one for each [`Visit`].
     visits: u32,
-    /// Whether it is about to be closed: nobody visits it any more.
+    /// Whether the device is about to be closed: there will be no new [`Visit`].
     closing: bool,
     change: Change,
-    /// Whether a reset is prepared, and not done. One at a time, under the device lock; a user's
-    /// change may be under way.
+    /// Whether a reset is under way: prepared, and not done. There is one at a time, under the
+    /// device lock; a user's change may be under way as well.
     reset: bool,
 }
 
@@ -269,13 +272,13 @@ impl<T: OpenState> Session<T> {
         self.lock().set_life(Life::Opening);
     }
 
-    /// That user gets none.
+    /// The open has failed: the user gets no session.
     pub(super) fn not_opened(&self) {
         self.lock().set_life(Life::Closed);
     }
 
-    /// Waits until no reset is under way, which must not come between the looks at a device and its
-    /// session.
+    /// Locks the session once no reset is under way: none must come between the driver's looks at
+    /// a device that is being opened and its session.
     pub(super) fn lock_after_reset(&self) -> MutexGuard<'_, Locked<T>> {
         let mut guard = self.lock();
         while guard.reset {
@@ -341,8 +344,9 @@ impl<T: OpenState> Session<T> {
         unsafe { (*self.terms.get()).as_ref().unwrap_unchecked() }
     }
 
-    /// Waits until hardware need not be left alone. ERESTARTSYS if a signal comes first: only a
-    /// user who changes the power state can be waited for so long, which a reset is not.
+    /// Waits until hardware need not be left alone. ERESTARTSYS if a signal comes while another
+    /// user changes the power state, which may take them as long as they like; a reset ends by
+    /// itself.
     fn wait_for_transit(&self, guard: &mut MutexGuard<'_, Locked<T>>) -> Result {
         loop {
             match guard.transit() {
@@ -374,6 +378,7 @@ impl<T: OpenState> Session<T> {
         self.over.notify_all();
     }
 
+    /// Runs `f` on the device if it is open, with the session locked.
     pub(super) fn with_open(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
         let mut guard = self.lock();
         self.locked_with_open(&mut guard, vdev, f);
@@ -410,7 +415,7 @@ impl<T: OpenState> Session<T> {
         f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>),
     ) {
         self.locked_with_open(guard, vdev, |open| {
-            // SAFETY: By the safety requirement.
+            // SAFETY: As `InReset::new` wants it, by the safety requirement.
             let mut reset = unsafe { InReset::new(open.vdev, stable.then_some(Hold::Reset)) };
             f(open, &mut reset);
         });
@@ -425,7 +430,8 @@ impl<T: OpenState> Session<T> {
         vdev: &CoreDevice,
         f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>),
     ) {
-        // vfio-pci-core takes it for writing in its own callback: nobody who has it waits for us.
+        // vfio-pci-core takes `memory_lock` for writing in its own callback: nobody who holds it
+        // waits for us.
         let _memory = vdev.memory_lock();
         let mut guard = self.lock();
         let hold = (guard.transit() == Transit::None).then_some(Hold::Shared);
@@ -473,7 +479,7 @@ impl<'a, T: OpenState> MaybeOpen<'a, T> {
     }
 }
 
-/// Proof that a device stays open, for who does not have it open.
+/// Proof that a device stays open, for somebody who is not its user.
 ///
 /// # Invariants
 ///
@@ -587,7 +593,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
 ///
 /// # Invariants
 ///
-/// The session's `change` is not [`Change::None`], and gets so only when this is dropped.
+/// The session's `change` is not [`Change::None`], and becomes that only when this is dropped.
 struct Turn<'a, T: OpenState> {
     session: &'a Session<T>,
 }
@@ -678,8 +684,8 @@ impl<T: OpenState, M> SessionGuard<'_, T, M> {
 }
 
 impl<T: OpenState> SessionGuard<'_, T, MemoryLock<'_>> {
-    /// The session, and the memory of its device. What is made of that for the moment is over
-    /// before the session is unlocked: a reset neither saves nor finds it.
+    /// The session, and the memory of its device. Memory that is switched on for the moment is
+    /// switched off before the session is unlocked: a reset neither saves nor finds it switched on.
     pub(crate) fn open_with_memory(&mut self) -> (Open<'_, T>, Memory<'_>) {
         let vdev = self.handle.vdev;
         let hold = match self.memory {
@@ -688,8 +694,8 @@ impl<T: OpenState> SessionGuard<'_, T, MemoryLock<'_>> {
         };
         // SAFETY: `memory_lock` and the session's lock are held as long as the guard exists, which
         // is borrowed. vfio-pci-core, whose vectors these are, changes the power state, what is
-        // decoded and the vectors with the first held for writing. Who resets the device otherwise
-        // takes the second before, and says that a reset is under way.
+        // decoded and the vectors with the first held for writing. Whoever resets the device in
+        // another way takes the second before, and says there that a reset is under way.
         let memory = unsafe { Memory::new(vdev, hold) };
         (self.open(), memory)
     }

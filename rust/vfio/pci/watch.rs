@@ -58,7 +58,8 @@ impl Watch {
         }
     }
 
-    /// Watches `range` as well, and what is between it and what was watched. One at a time.
+    /// Watches `range` as well, and what is between it and what was watched. There is one caller
+    /// at a time.
     #[inline(never)]
     pub(crate) fn widen(&self, range: Range<u16>) {
         if range.is_empty() {
