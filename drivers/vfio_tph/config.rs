@@ -74,8 +74,8 @@ fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -
         return handle.vdev().write(access);
     }
 
-    // All that a guest writes in one go counts as one write, and is here before anything changes.
-    // There is no need to clear so much of the stack for the few that it mostly is.
+    // All that a guest writes in one call counts as one write, and is copied before anything
+    // changes. Most writes have a few bytes: for them the large array need not be cleared.
     let (mut few, mut many);
     let mut bytes: &mut [u8] = &mut [];
     let mut guest = guest_bytes(handle.terms(), offset, access.count);
@@ -228,7 +228,7 @@ fn write_guest(handle: Handle<'_, VfioTph>, guest: &GuestBytes, bytes: &[u8]) ->
     let control = size_of::<u32>().saturating_sub(start).min(bytes.len());
     let (control, entries) = bytes.split_at_checked(control).ok_or(EINVAL)?;
 
-    // As vfio-pci-core has it for any access to a device that does not wake up.
+    // EIO is what vfio-pci-core answers if the device does not wake up.
     let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
     let write = GuestWrite {
         control: (!control.is_empty()).then_some((start, control)),
@@ -249,7 +249,7 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
         .reader()
         .read_slice(bytes)?;
 
-    // As vfio-pci-core has it for any access to a device that does not wake up.
+    // EIO is what vfio-pci-core answers if the device does not wake up.
     let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
     let write = GuestWrite {
         control: Some((register.start, bytes)),

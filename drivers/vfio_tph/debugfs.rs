@@ -50,7 +50,7 @@ pub(crate) enum Count {
     /// Sources that were looked up: CPUs in firmware or in the cache of its answers, dma-bufs at
     /// their exporter.
     Resolutions,
-    /// Those of them that were answered from the cache.
+    /// Sources that were answered from the cache of firmware's answers.
     CacheHits,
     /// Times that hints were published for a dma-buf, or withdrawn.
     Published,
@@ -242,7 +242,7 @@ impl Visible {
         self.findings.lock().0 = findings;
     }
 
-    /// Who opens the device next has this policy.
+    /// The user who opens the device next has this policy.
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.findings.lock().1 = policy;
     }

@@ -12,6 +12,8 @@
 //! - *offer*: what a user may have of TPH on a device.
 //! - *terms*: the offer, and what else is fixed when a device is opened.
 //! - *guest*: a user for whom the ST table is one of virtual tags, by a *map*.
+//! - *errand*: something that is done to an open device for which tags may have to be asked for, or
+//!   memory to be decoded: it is tried again until nothing is missing.
 
 use crate::{
     debugfs::{
@@ -214,12 +216,12 @@ impl VfioTph {
         &self.files.visible().counters
     }
 
-    /// The policy of who opens the device next.
+    /// The policy of the user who opens the device next.
     pub(crate) fn policy(&self) -> Policy {
         Policy::from_value(self.policy.load(Relaxed))
     }
 
-    /// Changes the policy of who opens the device next.
+    /// Changes the policy of the user who opens the device next.
     pub(crate) fn set_policy(&self, policy: Policy) {
         self.policy.store(policy as u32, Relaxed);
         self.files.visible().set_policy(policy);

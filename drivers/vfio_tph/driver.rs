@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What happens to a device, and who sees to it.
+//! What happens to a device, and which file sees to it.
 
 use crate::{
     config,

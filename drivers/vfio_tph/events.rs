@@ -202,12 +202,12 @@ fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
     }
 }
 
-/// How often firmware is asked for what one errand needs, at most: each time it says something that
-/// it has not said before, unless there is no memory to ask it with.
+/// How often firmware is asked for what one errand needs, at most. Answers are kept, so that each
+/// time brings a new one, unless there is no memory to ask with.
 const ASKED: u32 = 4;
 
 /// Something that a user does to a device for which tags of CPUs may have to be known, and memory
-/// decoded.
+/// decoded; [`run`] tries it until nothing is missing.
 trait Errand {
     /// Whether memory may have to be decoded for it, for the moment.
     fn needs_memory(&self, tph: &Tph) -> bool;
@@ -579,8 +579,8 @@ pub(crate) fn wake(open: &mut Open<'_, VfioTph>, woken: &mut InReset<'_>) {
     wake_up(open, msix, false);
 }
 
-/// The same, with the MSI-X table if it can be reached. A guest whose map was replaced meanwhile
-/// gets its tags, as far as they are known.
+/// The device is awake again: brings hardware to what is wanted, with the MSI-X table if it can be
+/// reached. A guest whose map was replaced meanwhile gets its tags, as far as they are known.
 fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: bool) {
     let terms = open.terms();
     let missing = Missing {

@@ -56,8 +56,8 @@ use kernel::{
     uaccess::UserSliceReader, //
 };
 
-/// How many sources are copied from the user at once: some, to save copies, on the stack, to save
-/// an allocation.
+/// How many sources are copied from the user at once: several, so that there are fewer copies, and
+/// few enough for the stack, so that nothing is allocated.
 const SOURCES_AT_ONCE: usize = 16;
 
 /// Handles a feature that is ours, and leaves others to vfio-pci-core.
@@ -286,7 +286,7 @@ fn confine(batch: Batch, offer: &Offer) -> Batch {
         start..start + usize::from(batch.count),
         offer.entries.into(),
     );
-    // CAST: what they were, two words.
+    // CAST: at most what `batch.index` and `batch.count` are, which have 16 bits.
     Batch {
         index: entries.start as u16,
         count: entries.len() as u16,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! TPH of an open device: what is wanted of hardware, what it holds, and what an event does to
-//! either. Nothing else writes Control, the ST table, or the PCI core's record of them.
+//! either. While the device is open, nothing else decides when Control, the ST table, or the PCI
+//! core's record of them is written.
 //!
 //! Each event changes what is wanted, or what is known of what is held, and then takes the steps
 //! that [`reconcile::next`] names. `Documentation/state.rst` has them on one page. What a guest
@@ -69,8 +70,8 @@ pub(crate) struct Tph {
     retired: bool,
     /// Whoever writes virtual tags, if there is somebody.
     guest: Option<KBox<Guest>>,
-    /// Of the entries that a guest can have, those that hardware is to have something else in since
-    /// [`Tph::take_changed`]: a bit each.
+    /// Of the entries that a guest can have, those whose wanted tag has changed since
+    /// [`Tph::take_changed`] was called last, a bit each.
     changed: u64,
 }
 
@@ -82,7 +83,7 @@ pub(crate) struct Guest {
     table: GuestTable,
     /// What that was before the event that is under way.
     before: Before,
-    /// What hardware was to have then, in the entries that have `changed`.
+    /// The tags that were wanted before that event, of the entries in [`Tph`]'s `changed`.
     tags: [u16; MAX_ENTRIES],
     /// Whether the map is the administrator's, and not the user's.
     by_admin: bool,
@@ -177,7 +178,7 @@ impl Tph {
         self.table.wanted()
     }
 
-    /// Those that the user can be shown: of a table in the capability.
+    /// The tags that the user can be shown: those of a table in the capability.
     pub(crate) fn shown(&self) -> &[u16] {
         match self.place() {
             Place::Capability => self.tags(),
@@ -238,7 +239,7 @@ impl Tph {
     }
 
     /// Takes all steps that can be taken, and tells the PCI core what came of it. With `confirm`,
-    /// Control has been looked at then.
+    /// Control is read after the last step.
     pub(crate) fn sync(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Gone> {
         let held = at.msix_table().map(MsixTable::held_vectors);
         self.table.find_changes(at.vdev(), held);
@@ -310,7 +311,8 @@ impl Tph {
         }
     }
 
-    /// A write of `bytes` at `offset` of Control. `last`: there is no better way to reach memory.
+    /// A write of `bytes` at `offset` of Control. `last`: the caller has no better way to reach
+    /// memory.
     pub(crate) fn write_control(
         &mut self,
         at: &mut Reached<'_>,
@@ -402,8 +404,9 @@ impl Tph {
         Some(next)
     }
 
-    /// Puts `tags` into the entries of a batch. On failure the table is what it was, and TPH is
-    /// off.
+    /// Puts `tags` into the entries of a batch. On failure the entries are to have what they had
+    /// before. TPH is off as well if hardware did not take the batch; not if the table could not be
+    /// reached to begin with.
     pub(crate) fn program(
         &mut self,
         at: &mut Reached<'_>,

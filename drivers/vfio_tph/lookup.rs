@@ -267,7 +267,7 @@ pub(crate) struct Firmware<'a> {
 }
 
 impl<'a> Firmware<'a> {
-    /// That of a host bridge, if there is one; look-ups are counted in `counters`.
+    /// The firmware of a host bridge, if there is one; look-ups are counted in `counters`.
     pub(crate) fn new(bridge: Option<&'a HostBridge>, counters: &'a Counters) -> Self {
         Self { bridge, counters }
     }

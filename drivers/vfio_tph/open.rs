@@ -137,7 +137,7 @@ fn look(device: &VfioTph, opening: &mut Opening<'_>) -> Result<Looked> {
         return Ok(Looked {
             tph: None,
             offered: None,
-            // It is hidden, and as much the driver's as one that is shown.
+            // The capability is hidden, and as much the driver's as one that is shown.
             found: tph_out_of_use(pdev),
             owners: None,
             entries: 0,
@@ -355,8 +355,8 @@ fn tph_of(found: &Hardware, owners: &Owners, offset: u16) -> Result<Tph> {
     Tph::new(place, entries, unused)
 }
 
-/// What is to be said of a device that nobody has opened yet: as much as can be told without
-/// what vfio-pci-core makes of it then.
+/// What can be said of a device that nobody has opened yet, and so without what vfio-pci-core finds
+/// when it is opened.
 pub(crate) fn findings_at_bind(pdev: &pci::Device<Bound>, allowed: bool) -> Findings {
     let above = above(pdev);
     let hardware = Requester::new(pdev).map(|requester| Hardware {
@@ -377,7 +377,8 @@ pub(crate) fn findings_at_bind(pdev: &pci::Device<Bound>, allowed: bool) -> Find
     }
 }
 
-/// Of a device of which nothing is known but that it has a capability, which is not hidden.
+/// The findings of a device of which nothing is known but that it has a capability, which is not
+/// hidden.
 fn findings_of(allowed: bool) -> Findings {
     Findings {
         kernel_has_tph: bus::tph::KERNEL_HAS_TPH,
@@ -434,7 +435,7 @@ fn show(looked: &mut Looked, has_map: bool, opening: &mut Opening<'_>) -> Result
     let pdev = opening.pci();
     let power = power_state(opening.vdev());
     let (map, space) = opening.config();
-    // Of a device without one, nothing is asked.
+    // A device that has no such capability is left alone.
     let found = looked.found;
     if found.is_some() || chain::has_tph(space) {
         let owners = match looked.owners.take() {

@@ -78,7 +78,7 @@ impl<'a> Reached<'a> {
         self.msix.as_ref()
     }
 
-    /// The same, to change it.
+    /// The MSI-X table, where it is decoded, to change it.
     pub(crate) fn msix_table_mut(&mut self) -> Option<&mut MsixTable<'a>> {
         self.msix.as_mut()
     }
@@ -88,7 +88,7 @@ impl<'a> Reached<'a> {
         self.vdev.pci()
     }
 
-    /// How much it is.
+    /// How much of the device can be reached.
     pub(crate) fn reach(&self) -> Reach {
         self.reach
     }

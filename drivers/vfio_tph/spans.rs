@@ -18,8 +18,8 @@ pub(crate) struct Spans {
     pub(crate) writes: Watch,
     /// Reads of a visible ST table.
     pub(crate) table: Watch,
-    /// Writes that change the power state, of a device that forgets, or whose vectors cannot be
-    /// reached meanwhile.
+    /// Writes to the power state of a device that loses its state in D3hot, or whose entries cannot
+    /// be reached there.
     pub(crate) power: Watch,
     /// Writes to Command, where they are of interest at all.
     pub(crate) command: Watch,

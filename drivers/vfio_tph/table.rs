@@ -127,7 +127,7 @@ impl Table {
         changed
     }
 
-    /// Exchanges what the entries from `index` on are to have with `tags`; they are due then.
+    /// Exchanges what `entries` are to have with `tags`; they are due then.
     pub(crate) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
         if let Some(wanted) = self.wanted.get_mut(entries.clone()) {
             for (wanted, tag) in wanted.iter_mut().zip(tags) {

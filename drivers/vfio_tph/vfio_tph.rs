@@ -2,13 +2,15 @@
 
 //! vfio-pci variant driver that gives PCIe TLP Processing Hints (TPH) to user space.
 //!
-//! The driver is vfio-pci in everything but TPH. [`driver`] lists what can happen to a device, and
-//! [`events`] takes the locks for it. [`hardware`] knows what is wanted of hardware and what it
-//! holds, and is the only one to change it. A user's calls come in by [`config`] (the TPH Requester
-//! capability) and [`feature`] (the device features of `include/uapi/linux/vfio_tph.h`), an
-//! administrator's by [`sysfs`] and [`debugfs`]. [`lookup`] asks firmware for the tags of CPUs.
-//! [`rules`] decide and touch no hardware; what touches hardware decides nothing. The words that
-//! are used everywhere are explained in [`device`].
+//! The driver is vfio-pci in everything but TPH. [`driver`] lists what can happen to a device,
+//! [`open`] finds out what it has, and [`events`] takes the locks. [`hardware`] knows what is
+//! wanted of hardware and what it holds, and says when it is written. A user's calls come in by
+//! [`config`] (the TPH Requester capability) and [`feature`] (the device features of
+//! `include/uapi/linux/vfio_tph.h`), an administrator's by [`sysfs`] and [`debugfs`]. [`lookup`]
+//! asks firmware for the tags of CPUs. [`rules`] decide, and know hardware by a trait alone.
+//! [`hardware`] decides one thing itself: it drops a write of Control while an entry is due, or if
+//! another function has come into the IOMMU group. The words that are used everywhere are explained
+//! in [`device`].
 //!
 //! Limits: hints of dma-bufs ([`dmabuf`]) need a kernel that has `kernel/patches`.
 

@@ -5,8 +5,8 @@
 //!
 //! The guest's entries are what is wanted. They become what hardware is to hold ([`Tph::put`])
 //! when hardware uses them: in Interrupt Vector mode, under an enabled requester. Firmware is never
-//! asked in here, where locks are held: what is not known of a CPU is asked for by the caller, who
-//! comes again.
+//! asked in here, where locks are held: the caller asks for what is not known of a CPU, and tries
+//! again.
 
 use super::{
     Guest,
@@ -59,12 +59,12 @@ pub(crate) struct Missing<'a> {
     pub(crate) firmware: &'a Firmware<'a>,
     /// Whether nobody asks firmware once more: what is not known counts as failed.
     pub(crate) last_tags: bool,
-    /// Whether there is no better way to reach memory.
+    /// Whether the caller has no better way to reach memory.
     pub(crate) last_memory: bool,
 }
 
 impl Guest {
-    /// Of a table of `entries` entries, which are 0.
+    /// A guest with a table of `entries` entries, which are 0.
     #[inline(never)]
     fn new(map: KBox<Map>, entries: u16, by_admin: bool) -> Self {
         Self {
@@ -95,8 +95,8 @@ impl Tph {
         self.guest.as_ref().map(|guest| &guest.table)
     }
 
-    /// The first and the last entry, and those between them, that hardware is to have something
-    /// else in since this was called last.
+    /// The entries from the first to the last one whose wanted tag has changed since this was
+    /// called last.
     pub(crate) fn take_changed(&mut self) -> Range<usize> {
         let changed = core::mem::take(&mut self.changed);
         // CAST: at most 64.
@@ -121,7 +121,7 @@ impl Tph {
         table.is_some_and(|table| table.is_unsettled(self.aim(false)))
     }
 
-    /// Calls `each` with the CPUs whose tags have to be known for that.
+    /// Calls `each` with the CPUs whose tags have to be known for what [`Self::owes_guest`] finds.
     pub(crate) fn owed_targets(&self, each: &mut dyn FnMut(Target)) {
         if let Some(guest) = &self.guest {
             guest.table.targets(self.aim(false), &guest.map, each);
@@ -252,8 +252,8 @@ impl Tph {
         self.settle_begun(at, missing, reached)
     }
 
-    /// The same, if the table is `reached`. If it fails, what was done to the guest's entries since
-    /// [`Guest::begin`] is undone.
+    /// As [`Self::settle_guest`], if the table is `reached`. If it fails, what was done to the
+    /// guest's entries since [`Guest::begin`] is undone.
     fn settle_begun(
         &mut self,
         at: &mut Reached<'_>,
@@ -281,7 +281,7 @@ impl Tph {
         Written::Dropped
     }
 
-    /// Looks whether the device answers, whose entries cannot be reached. If not TPH is off.
+    /// Looks whether a device whose entries cannot be reached answers. If it does not, TPH is off.
     fn look_for_guest(&mut self, at: &mut Reached<'_>) -> Written {
         if self.owes_guest() {
             self.held.doubt(Doubt::Behind);
@@ -335,8 +335,8 @@ impl Tph {
         })
     }
 
-    /// The device cannot be reached: no tag of a map that is no more is what it gets back, nor goes
-    /// on with.
+    /// The map was replaced while the device cannot be reached: when it wakes up, it neither gets a
+    /// tag of the old map back nor goes on with one.
     fn drop_stale(&mut self, at: &mut Reached<'_>) {
         let Self {
             table,
@@ -370,7 +370,8 @@ impl Tph {
         }
     }
 
-    /// Whether a map may be set, or taken away. The map of one side is none of the other's.
+    /// Whether a map may be set, or taken away. The user cannot change the administrator's map, nor
+    /// the administrator the user's.
     pub(crate) fn may_set_map(&self, there: bool, by_admin: bool) -> Result<(), Refusal> {
         if self.retired {
             return Err(Refusal::DeviceGone);
@@ -455,7 +456,7 @@ impl Tph {
         by_admin: bool,
         entries: u16,
     ) -> Result<Written, Failure> {
-        // Also if there is nothing to clear: who asks is not to learn that.
+        // Also if there is nothing to clear: the caller is not to learn that.
         if at.reach() < self.place().reach() {
             return Err(Refusal::DeviceGone.into());
         }

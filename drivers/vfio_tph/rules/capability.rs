@@ -62,7 +62,7 @@ impl Hardware {
     ///
     /// The DMA of another function of the group reaches the MSI-X table past the IOMMU, and could
     /// put any tag there; where another capability owns some of the table, hardware goes on using
-    /// what is there. Who may not choose tags gets no mode that would send it.
+    /// what is there. A user who may not choose tags gets no mode that would send it.
     fn modes(&self, policy: Policy) -> Modes {
         let in_reach =
             self.capability.table_location() == TableLocation::Msix && !self.alone_in_group;
@@ -73,7 +73,7 @@ impl Hardware {
         };
         let modes = self.capability.modes().and(policy.modes());
         if self.lacks_table() {
-            // What the device would send nobody has cleared, and nobody can choose.
+            // The device would send what nobody has cleared and nobody may choose.
             modes.without(StMode::InterruptVector)
         } else {
             modes

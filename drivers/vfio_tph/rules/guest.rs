@@ -26,7 +26,7 @@ use crate::uapi;
 
 /// The entries that a guest has at most: those of a table in the capability.
 pub(crate) const MAX_ENTRIES: usize = super::capability::MAX_CAPABILITY_ENTRIES as usize;
-/// The bytes of so many.
+/// The bytes of so many entries.
 pub(crate) const MAX_BYTES: usize = 2 * MAX_ENTRIES;
 
 /// What a virtual tag stands for.
@@ -57,7 +57,7 @@ impl Target {
 /// What the virtual tags of a guest stand for.
 ///
 /// There is a place for each value of a byte, so that no tag that a guest writes leads elsewhere,
-/// neither while the CPU speculates.
+/// not even while the CPU speculates.
 #[derive(Debug)]
 pub(crate) struct Map {
     /// 0 for nothing, or the CPU plus 1, in 31 bits, and whether its persistent memory is meant.
@@ -105,7 +105,7 @@ impl Map {
         }
     }
 
-    /// The same, in 32 bits; 0 for nothing.
+    /// What the value of an entry stands for, in the 32 bits of `targets`; 0 for nothing.
     fn raw(&self, value: u16) -> u32 {
         let [low, high] = value.to_le_bytes();
         match high {
@@ -140,9 +140,9 @@ pub(crate) fn shape(
 pub(crate) enum Answer {
     /// Firmware has to be asked.
     Unknown,
-    /// It could not say.
+    /// Firmware could not say.
     Failed,
-    /// This.
+    /// Firmware has given these tags for it.
     Tags(CpuTags),
 }
 
@@ -172,17 +172,17 @@ fn first(entries: Entries) -> Option<usize> {
 pub(crate) struct Table {
     values: [u16; MAX_ENTRIES],
     len: u16,
-    /// Entries for which hardware's need not be what they stand for.
+    /// Entries for which hardware need not have the tag of what they stand for.
     open: Entries,
-    /// Those of them of which firmware could not say: they wait until they are written, or until
+    /// The open entries of which firmware could not say: they wait until they are written, or until
     /// the requester is enabled.
     failed: Entries,
-    /// Those of them that have a tag of a map that is no more in hardware.
+    /// The open entries whose tag in hardware comes from a map that was replaced.
     stale: Entries,
-    /// Whose tag each entry has in hardware, as a map has it; 0 if it has none. What is decided by
-    /// this does not tell one tag from another.
+    /// Whose tag each entry has in hardware, as [`Map::raw`] has it; 0 if it has none. Rules go by
+    /// this and not by the tag, so that nobody learns which CPUs have the same tag.
     owners: [u32; MAX_ENTRIES],
-    /// The namespace of these, and of what hardware has for entries that are not open.
+    /// The namespace of these tags, and of what hardware has for entries that are not open.
     namespace: Namespace,
 }
 
@@ -194,13 +194,13 @@ pub(crate) struct Before {
     kept: Entries,
     values: [u16; MAX_ENTRIES],
     owners: [u32; MAX_ENTRIES],
-    /// What is kept of all of them: [`Table::open`], [`Table::failed`] and [`Table::stale`].
+    /// What is kept of all entries: [`Table::open`], [`Table::failed`] and [`Table::stale`].
     marks: [Entries; 3],
     namespace: Namespace,
 }
 
 impl Before {
-    /// Of no entry.
+    /// Keeps no entry yet.
     pub(crate) const fn new() -> Self {
         Self {
             kept: 0,
@@ -241,7 +241,7 @@ pub(crate) struct Aim {
     pub(crate) last: bool,
 }
 
-/// What is known of it.
+/// What entries are settled by.
 pub(crate) struct World<'a> {
     /// What the values of entries stand for.
     pub(crate) map: &'a Map,
@@ -252,7 +252,7 @@ pub(crate) struct World<'a> {
     pub(crate) can_have: &'a dyn Fn(usize) -> bool,
 }
 
-/// What came of it.
+/// What came of [`Table::settle`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Settled {
     /// Entries of which firmware could not say.
@@ -286,7 +286,7 @@ impl Table {
         self.values.get(..self.len()).unwrap_or(&[])
     }
 
-    /// The same, in bytes as they are read; those behind the last entry are 0.
+    /// What the guest has written, in bytes as they are read; those behind the last entry are 0.
     pub(crate) fn bytes(&self) -> [u8; MAX_BYTES] {
         let mut bytes = [0; MAX_BYTES];
         for (bytes, value) in bytes.chunks_exact_mut(2).zip(self.values()) {
@@ -404,8 +404,8 @@ impl Table {
         true
     }
 
-    /// Calls `each` with the entries that have a tag of a map that is no more in hardware, where
-    /// it is to have none: they stay open.
+    /// Calls `each` with the entries whose tag in hardware comes from a map that was replaced:
+    /// hardware is to have 0 there. They stay open.
     pub(crate) fn drop_stale(&mut self, each: &mut dyn FnMut(usize)) {
         while let Some(entry) = first(self.stale) {
             self.stale &= self.stale - 1;
@@ -426,7 +426,8 @@ impl Table {
         self.unsettled(aim).0 != 0
     }
 
-    /// What has to be known for that: calls `each` with the targets that are CPUs, by `map`.
+    /// Calls `each` with the CPUs, by `map`, whose tags have to be known to settle entries for
+    /// `aim`.
     #[inline(never)]
     pub(crate) fn targets(&self, aim: Aim, map: &Map, each: &mut dyn FnMut(Target)) {
         let mut left = self.unsettled(aim).0;

@@ -2,10 +2,11 @@
 
 //! The rules of the driver: what is offered, what is refused, what is written.
 //!
-//! Nothing in here touches hardware, user memory or a lock: functions over values, compiled into
-//! the module and, unchanged, into a test crate on the host that enumerates them
-//! (`selftests/rules`). The numbers come from `crate::uapi`, which either side generates from
-//! `include/uapi/linux/vfio_tph.h` and the kernel's `pci_regs.h`.
+//! Nothing in here touches user memory or a lock, nor hardware but by the trait
+//! [`reconcile::Device`]: functions over values, compiled into the module and, unchanged, into a
+//! test crate on the host that enumerates them (`selftests/rules`). The numbers come from
+//! `crate::uapi`, which either side generates from `include/uapi/linux/vfio_tph.h` and the kernel's
+//! `pci_regs.h`.
 
 pub(crate) mod batch;
 pub(crate) mod capability;

@@ -65,9 +65,9 @@ impl ByteSet {
 #[derive(Debug)]
 pub(crate) struct Owners {
     size: usize,
-    /// Those of TPH Requester capabilities.
+    /// The bytes of TPH Requester capabilities.
     tph: ByteSet,
-    /// Those of all others.
+    /// The bytes of all other capabilities.
     others: ByteSet,
     /// Headers of capabilities whose length is not known.
     unknown: ByteSet,
@@ -76,8 +76,8 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// Of a config space of `size` bytes in which nobody owns anything. It has 2 KiB, more than a
-    /// kernel's stack has room for.
+    /// A config space of `size` bytes in which nobody owns anything. The value has 2 KiB, more than
+    /// a kernel's stack has room for.
     pub(crate) const fn new(size: usize) -> Self {
         Self {
             size,

@@ -5,8 +5,8 @@
 //! *Wanted* is what the user of a device has asked for, *held* what hardware has, as far as is
 //! known. An event (a write of the user, a reset, sleep) changes one or both; then [`next`] names
 //! one step at a time, and [`take_steps`] takes it, until there is nothing left to do, or nothing
-//! that can be done. Whatever the state, the ST table changes only while the requester is known to be disabled, and the requester
-//! is not enabled beside an entry that need not be what is wanted.
+//! that can be done. Whatever the state, the ST table changes only while the requester is known to
+//! be disabled, and the requester is not enabled beside an entry that need not be what is wanted.
 
 use super::regs::Control;
 
@@ -24,7 +24,7 @@ pub(crate) enum Reach {
 /// Why what is recorded as held may not be what hardware has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Doubt {
-    /// It is: nothing has happened since it was looked at.
+    /// Hardware has it: nothing has happened since it was looked at.
     None,
     /// The device may have slept, and lost what it had. The PCI core puts a table in MSI-X back.
     Slept,
@@ -78,7 +78,8 @@ pub(crate) struct Held {
     /// Whether the table did not take what was written: it is not tried again before the next
     /// event.
     pub(crate) stuck: bool,
-    /// Whether Control did not, likewise: what the device has made of it stays.
+    /// Whether Control did not take what was written, likewise: what the device has made of it
+    /// stays.
     pub(crate) ignored: bool,
 }
 
@@ -253,7 +254,7 @@ pub(crate) trait Device {
     /// Writes the entries that are due. Whether the table took them all.
     fn write_due(&mut self) -> bool;
 
-    /// A step comes next.
+    /// Is told of each step before it is taken.
     fn steps(&mut self, _step: Step, _held: &Held) {}
 }
 
