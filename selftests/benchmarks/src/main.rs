@@ -8,9 +8,9 @@
 mod clock;
 mod dropin;
 mod guest;
-mod life;
 mod lookup;
 mod memory;
+mod open_close;
 mod parallel;
 mod peer;
 mod scale;
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         lookup::repeated(bench, cpus::present());
     }
     dropin::all(bench);
-    life::all(bench);
+    open_close::all(bench);
     if !arguments.check {
         memory::objects(bench);
         scale::devices(bench);

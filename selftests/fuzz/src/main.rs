@@ -15,13 +15,13 @@
 //!
 //! Prints KTAP: a round is a test, named by the arguments that repeat it.
 
-mod bed;
 mod draw;
 mod kcov;
 mod model;
 mod op;
 mod outcome;
 mod round;
+mod setup;
 mod watch;
 mod world;
 

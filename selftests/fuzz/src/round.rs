@@ -17,12 +17,12 @@ use tph_selftests::kmsg::KernelLog;
 use tph_selftests::pci::Bdf;
 use tph_selftests::protocol::{Violation, ViolationKind};
 
-use crate::bed::Bed;
 use crate::draw::{self, Script};
 use crate::kcov;
 use crate::model::Model;
 use crate::op::Op;
 use crate::outcome::Tally;
+use crate::setup::Setup;
 use crate::watch::Watch;
 use crate::world::{Habit, World};
 
@@ -73,27 +73,27 @@ impl Round {
         {
             let place = watch.place("set-up");
             let mut rng = Rng::with_seed(self.seed);
-            let bed = Bed::draw(bench, &mut rng);
-            let world = World::new(&bed.devices());
+            let setup = Setup::draw(bench, &mut rng);
+            let world = World::new(&setup.devices());
             drop(place);
             if self.alone() {
-                self.run_alone(&bed, &world, rng, watch);
+                self.run_alone(&setup, &world, rng, watch);
             } else {
-                self.run_together(&bed, &world, watch);
+                self.run_together(&setup, &world, watch);
             }
             println!("# {}", world.tally);
             sum.add_all(&world.tally);
             let _place = watch.place("settling");
-            bed.settle(&world);
+            setup.settle(&world);
         }
         check_log(&log.until_now());
     }
 
     /// One thread, with the model beside it.
-    fn run_alone(&self, bed: &Bed, world: &World, mut rng: Rng, watch: &Watch) {
+    fn run_alone(&self, setup: &Setup, world: &World, mut rng: Rng, watch: &Watch) {
         let place = watch.place("alone");
         let trace = kcov::trace();
-        let states = bed.endpoints.iter().map(|endpoint| endpoint.state());
+        let states = setup.endpoints.iter().map(|endpoint| endpoint.state());
         let devices: Vec<_> = world
             .seats
             .iter()
@@ -102,8 +102,8 @@ impl Round {
             .collect();
         let mut model = Model::new(
             &devices,
-            bed.gate,
-            &bed.policies,
+            setup.gate,
+            &setup.policies,
             cpus::present(),
             kernel::is_patched(),
         );
@@ -122,7 +122,7 @@ impl Round {
             place.begin(format!("{number}: device {seat}: {op:?}"));
             let in_d3 = !model.is_powered(seat);
             let outcome = world.run(seat, &op);
-            let endpoint = &bed.endpoints[seat];
+            let endpoint = &setup.endpoints[seat];
             let state = endpoint.state();
             let mut line = format!("{number}: device {seat}: {op:?}: {outcome:x?}");
             line.truncate(LINE);
@@ -153,15 +153,15 @@ impl Round {
     }
 
     /// Several threads, and maybe another process that wants the same devices.
-    fn run_together(&self, bed: &Bed, world: &World, watch: &Watch) {
-        let other = (self.processes > 1).then(|| self.start_other(&bed.devices()));
+    fn run_together(&self, setup: &Setup, world: &World, watch: &Watch) {
+        let other = (self.processes > 1).then(|| self.start_other(&setup.devices()));
         self.run_threads(self.seed, world, watch);
         if let Some(mut other) = other {
             let _place = watch.place("waiting for the other process");
             let status = other.wait().expect("wait");
             assert!(status.success(), "the other process: {status}");
         }
-        for endpoint in &bed.endpoints {
+        for endpoint in &setup.endpoints {
             let violations = violations(endpoint);
             assert!(violations.is_empty(), "{}: {violations:?}", endpoint.bdf);
         }

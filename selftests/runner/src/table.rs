@@ -9,7 +9,7 @@ const POWER: Session = Session {
     name: "power",
     about: "power states, shutdown, policy, lookups, the caller's CPUs",
     programs: &[
-        "life",
+        "power",
         "waits",
         "shutdown",
         "policy",
@@ -89,10 +89,10 @@ const DMABUF: Session = Session {
 /// for, and warns when it cannot remove it; the vfio core warns of the reference that a group has,
 /// which it makes and then has no memory to register. kmemleak says when it is short of memory
 /// itself.
-const FAULTS: Session = Session {
-    name: "faults",
+const INJECTED: Session = Session {
+    name: "injected",
     about: "allocations and copies that fail",
-    programs: &["faults"],
+    programs: &["injected"],
     devices: &[FAULTY, CAP_LOST],
     ok_log: &[
         "WARNING: fs/proc/generic.c:.* remove_proc_entry",
@@ -273,8 +273,8 @@ pub const SESSIONS: &[Session] = &[
         about: "a device from bind to unbind, and what reaches it",
         programs: &[
             "table",
-            "fault",
-            "lifetime",
+            "gone",
+            "open_close",
             "descriptor",
             "cost",
             "dropin:r66",
@@ -392,7 +392,7 @@ pub const SESSIONS: &[Session] = &[
         ..DEFAULT
     },
     DMABUF,
-    FAULTS,
+    INJECTED,
     HOSTILE,
     Session {
         name: "layouts",
@@ -555,12 +555,12 @@ pub const SESSIONS: &[Session] = &[
         ..HOSTILE
     },
     Session {
-        name: "plain_faults",
+        name: "plain_injected",
         about: "vfio-pci-core sets the callbacks of a driver at each bind there",
         kernel: Some("plain"),
-        programs: &["faults:r83"],
+        programs: &["injected:r83"],
         seconds: 20,
-        ..FAULTS
+        ..INJECTED
     },
     Session {
         name: "kexec",
@@ -584,8 +584,8 @@ pub const SESSIONS: &[Session] = &[
             "paths:below_a_switch",
             "why",
             "table",
-            "fault",
-            "lifetime",
+            "gone",
+            "open_close",
             "descriptor",
             "wire",
             "resets",

@@ -6,8 +6,8 @@
 //! On a kernel whose dma-bufs know nothing of TPH every test that needs one asserts that each way
 //! to publish or ask is refused, and ends with that (R62).
 
+mod ends;
 mod importers;
-mod lifetime;
 mod publish;
 mod race;
 mod signals;
@@ -32,8 +32,8 @@ use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{dma_buf, open_beside, Device, Hints, Op};
 use tph_selftests::{assert_errno, harness, tests, Errno};
 
+use ends::*;
 use importers::*;
-use lifetime::*;
 use publish::*;
 use race::*;
 use signals::*;

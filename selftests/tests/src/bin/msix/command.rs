@@ -9,7 +9,7 @@ use tph_selftests::protocol::{Access, Fault};
 use tph_selftests::uapi::pci_regs::*;
 use tph_tests::{st, OTHER_CPU};
 
-use super::lifetime::pick_without_reset;
+use super::cleared::pick_without_reset;
 use super::{pick, Bed, VECTORS};
 
 const COMMAND: u64 = PCI_COMMAND as u64;

@@ -12,7 +12,7 @@ use tph_selftests::Errno;
 use tph_tests::bed::{Bed, Kind, D0, D3HOT, KINDS};
 use tph_tests::{st, CPU, OTHER_CPU};
 
-use super::lifetime::IN_FORCE;
+use super::cleared::IN_FORCE;
 
 /// A device of a kind, enabled, with tags.
 fn in_use(bench: &mut Bench, kind: Kind, policy: Policy) -> Bed {

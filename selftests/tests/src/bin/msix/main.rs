@@ -3,10 +3,10 @@
 //! ST tables in the MSI-X table: what is programmed, and what becomes of it.
 
 mod batch;
+mod cleared;
 mod command;
 mod cost;
 mod decode;
-mod lifetime;
 mod race;
 
 use std::process::ExitCode;
@@ -22,10 +22,10 @@ use tph_tests::{bed, fill, mask_and_unmask, raise_all};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 use batch::*;
+use cleared::*;
 use command::*;
 use cost::*;
 use decode::*;
-use lifetime::*;
 use race::*;
 
 /// Vectors of a device that most tests are content with.

@@ -2,8 +2,8 @@
 
 //! Virtual tags: what a guest writes to the table that it is shown, and what hardware gets for it.
 
+mod disobedient;
 mod entries;
-mod faults;
 mod hostile;
 mod maps;
 mod placement;
@@ -24,8 +24,8 @@ use tph_selftests::vfio::{cpu, cpu_persistent, none, Device, Op, Source, Vectors
 use tph_selftests::{harness, hold, policy, tests, vcpus, Errno};
 use tph_tests::{st, xst};
 
+use disobedient::*;
 use entries::*;
-use faults::*;
 use hostile::*;
 use maps::*;
 use placement::*;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Tags in MSI-X over the life of a device: open, close, resets, vectors that come and go.
+//! When tags in MSI-X are cleared: at open, at close, by resets, with the vectors that they are of.
 
 use std::rc::Rc;
 

@@ -26,7 +26,7 @@ use crate::world::{Seat, World};
 const SEATS: usize = 3;
 
 /// The devices of a round, bound to vfio_tph.
-pub struct Bed {
+pub struct Setup {
     /// As hardware, in the order of the world's seats.
     pub endpoints: Vec<Rc<Endpoint>>,
     /// The gate of the module.
@@ -35,7 +35,7 @@ pub struct Bed {
     pub policies: Vec<Policy>,
 }
 
-impl Bed {
+impl Setup {
     /// Takes devices of the bench, whoever had them.
     pub fn draw(bench: &mut Bench, rng: &mut Rng) -> Self {
         let mut endpoints = bench.all();

@@ -4,8 +4,8 @@
 //! (-ENOMEM, -EFAULT, or what vfio-pci says at that place), leaves nothing behind, and succeeds
 //! when it is made again. Nor does it take anything away from whoever else has a device.
 
+mod bind_to_unbind;
 mod features;
-mod lifetime;
 mod regions;
 
 use std::ops::Range;
@@ -14,8 +14,8 @@ use std::process::ExitCode;
 use tph_selftests::memory::page_size;
 use tph_selftests::{harness, tests};
 
+use bind_to_unbind::*;
 use features::*;
-use lifetime::*;
 use regions::*;
 
 const VFIO_PCI: &str = "vfio-pci";

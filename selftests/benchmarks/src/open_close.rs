@@ -125,7 +125,7 @@ fn is_vector_control(offset: u64) -> bool {
 }
 
 /// Accesses in each of [`STEPS`].
-fn life(endpoint: &Endpoint, map: &Map, driver: &str, in_use: impl Fn(&Device)) -> Vec<Accesses> {
+fn steps(endpoint: &Endpoint, map: &Map, driver: &str, in_use: impl Fn(&Device)) -> Vec<Accesses> {
     endpoint.bdf.unbind();
     let mut steps = Vec::new();
     let mut step = |body: &mut dyn FnMut()| {
@@ -177,7 +177,7 @@ const FOR_WHY: Need = Need {
     what: "read Capability and Message Control of MSI-X",
 };
 
-/// Compares a device's life.
+/// Compares each of [`STEPS`] of a device.
 fn compare(
     endpoint: &Rc<Endpoint>,
     kind: &str,
@@ -193,9 +193,9 @@ fn compare(
                 .expect("SET_IRQS of all vectors");
         }
     };
-    let stock = life(endpoint, &map, STOCK, allocate);
+    let stock = steps(endpoint, &map, STOCK, allocate);
     Gate::Safe.load();
-    let ours = life(endpoint, &map, "vfio_tph", |device| {
+    let ours = steps(endpoint, &map, "vfio_tph", |device| {
         allocate(device);
         device.enable(StMode::InterruptVector, Requester::Standard);
         device
