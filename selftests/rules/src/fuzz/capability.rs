@@ -35,36 +35,57 @@ use arbitrary::{
     Unstructured, //
 };
 
-const SIZES: [usize; 8] = [0, 64, 256, 260, 268, 512, 4095, 4096];
-const IDS: [u32; 14] = [
-    TPH, TPH, 0, 0x01, 0x0b, 0x10, 0x117, 0xffff, 0x02, 0x0d, 0x15, 0x1b, 0x23, 0x31,
+/// The sizes that exist, and such as end in the middle of something.
+pub(crate) const SIZES: [usize; 13] = [
+    0, 64, 256, 257, 260, 264, 268, 512, 4095, 4096, 4096, 4096, 4096,
+];
+const IDS: [u32; 13] = [
+    0, 0x01, 0x02, 0x0b, 0x0d, 0x10, 0x15, 0x16, 0x1b, 0x23, 0x31, 0x117, 0xffff,
 ];
 const MOST: u8 = 24;
 
-/// Capabilities anywhere, whose pointers lead to each other or anywhere, with anything written over
-/// them.
-fn space(input: &mut Unstructured<'_>) -> Result<Space> {
+/// The offset of a capability: most are close together, some at the end.
+fn offset(input: &mut Unstructured<'_>) -> Result<usize> {
+    let dwords = match input.int_in_range(0..=4)? {
+        0 => 64..=1023,
+        1 => 1000..=1023,
+        _ => 64..=95,
+    };
+    Ok(4 * input.int_in_range(dwords)?)
+}
+
+/// Capabilities, many of them TPH, whose pointers lead to each other or anywhere, with anything
+/// written over them.
+pub(crate) fn space(input: &mut Unstructured<'_>) -> Result<Space> {
     let mut space = Space::new(*input.choose(&SIZES)?);
     if input.arbitrary()? {
         let fill = input.arbitrary()?;
         space.bytes.fill(fill);
         space.hardware.fill(fill);
     }
-    let count = input.int_in_range(1..=MOST)?;
     let mut offsets = vec![FIRST];
-    for _ in 1..count {
-        let offset = 4 * input.int_in_range(64usize..=1023)?;
-        offsets.push(offset);
+    for _ in 0..input.int_in_range(0..=MOST)? {
+        offsets.push(offset(input)?);
+    }
+    if input.arbitrary()? && offsets.len() > 1 {
+        offsets.remove(0);
+        space.write_dword(FIRST, (offsets[0] as u32) << 20);
     }
     for place in 0..offsets.len() {
         let entry = Entry {
             offset: offsets[place],
-            id: *input.choose(&IDS)?,
-            len: input.int_in_range(0..=4200)?,
+            id: match input.arbitrary()? {
+                true => TPH,
+                false => *input.choose(&IDS)?,
+            },
+            len: match input.arbitrary()? {
+                true => input.int_in_range(0..=159)?,
+                false => input.int_in_range(0..=4200)?,
+            },
         };
         let next = match input.int_in_range(0..=3)? {
             0 => input.int_in_range(0..=4095)?,
-            1 => *input.choose(&offsets)?,
+            1 | 2 => *input.choose(&offsets)?,
             _ => offsets.get(place + 1).copied().unwrap_or(0),
         };
         space.add(&entry, next);

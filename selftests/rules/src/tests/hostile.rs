@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Config spaces that no honest device has: whatever is in there, the invariants hold.
+//! Config spaces that no honest device has: whatever is in there, the invariants hold. Most are made
+//! as the fuzz target makes them.
 
+use crate::fuzz::capability::{
+    space,
+    SIZES, //
+};
 use crate::oracle::{
     invariants::check,
     model::Device,
     offer,
     space::{
-        Entry,
         Space,
-        FIRST,
-        TPH, //
+        FIRST, //
     },
 };
 use crate::rules::{
@@ -20,6 +23,7 @@ use crate::rules::{
     },
     regs::Capability,
 };
+use arbitrary::Unstructured;
 use proptest::{
     collection::vec,
     prelude::*,
@@ -31,61 +35,9 @@ fn everything(policy: u32) -> Offer {
     offer(&Device::FULL, policy).expect("usable")
 }
 
-/// Sizes of config space: the two that exist, and ones that end in the middle of something.
-fn size() -> impl Strategy<Value = usize> {
-    select(vec![
-        0, 64, 256, 257, 260, 264, 268, 512, 4095, 4096, 4096, 4096, 4096,
-    ])
-}
-
-/// Capabilities close together, many of them TPH, with pointers to each other and to anywhere.
-fn spaces() -> impl Strategy<Value = Space> {
-    let offset = prop_oneof![
-        3 => (64usize..96).prop_map(|dword| 4 * dword),
-        1 => (64usize..1024).prop_map(|dword| 4 * dword),
-        1 => (1000usize..1024).prop_map(|dword| 4 * dword),
-    ];
-    let id = prop_oneof![
-        2 => Just(TPH),
-        2 => select(vec![
-            0u32, 0x01, 0x02, 0x0b, 0x0d, 0x10, 0x15, 0x16, 0x1b, 0x23, 0x31, 0x117, 0xffff
-        ]),
-    ];
-    let len = prop_oneof![
-        2 => 0usize..160,
-        1 => 0usize..4200,
-    ];
-    let next = prop_oneof![
-        4 => any::<prop::sample::Index>().prop_map(Some),
-        1 => Just(None),
-    ];
-    let capability = (offset, id, len, next, 0usize..4096);
-    let flags = (any::<bool>(), any::<bool>());
-    (size(), vec(capability, 1..24), flags, any::<u8>()).prop_map(
-        |(size, mut capabilities, (at_first, as_core), fill)| {
-            if at_first {
-                capabilities[0].0 = FIRST;
-            }
-            let offsets: Vec<_> = capabilities.iter().map(|capability| capability.0).collect();
-            let mut space = Space::new(size);
-            space.bytes.fill(fill);
-            space.hardware.fill(fill);
-            space.write_dword(FIRST, (offsets[0] as u32) << 20);
-            for (offset, id, len, next, anywhere) in capabilities {
-                let next = next.map_or(anywhere, |next| *next.get(&offsets));
-                space.add(&Entry { offset, id, len }, next);
-            }
-            match as_core {
-                true => Space::of_hardware(&space.hardware),
-                false => space,
-            }
-        },
-    )
-}
-
 /// Nothing but noise.
 fn noise() -> impl Strategy<Value = Space> {
-    size().prop_flat_map(|size| {
+    select(SIZES.to_vec()).prop_flat_map(|size| {
         let bytes = || vec(any::<u8>(), size);
         (bytes(), bytes(), bytes()).prop_map(|(map, bytes, hardware)| Space {
             map,
@@ -103,7 +55,13 @@ proptest! {
     })]
 
     #[test]
-    fn r25_r75_hostile_chains(space in spaces(), offset: u16, raw: u32, policy in 0u32..4) {
+    fn r25_r75_hostile_chains(
+        bytes in vec(any::<u8>(), 64..512),
+        offset: u16,
+        raw: u32,
+        policy in 0u32..4,
+    ) {
+        let space = space(&mut Unstructured::new(&bytes)).expect("a config space");
         check(&space, offset, raw, &everything(policy));
     }
 
