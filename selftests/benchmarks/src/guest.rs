@@ -24,10 +24,7 @@ struct Cost {
 }
 
 fn accesses(endpoint: &Endpoint, body: impl FnOnce()) -> f64 {
-    endpoint.reset_counters();
-    body();
-    let counters = endpoint.counters();
-    (counters.config_read + counters.config_write + counters.mmio_read + counters.mmio_write) as f64
+    endpoint.counted(body).accesses() as f64
 }
 
 /// A write to config space.

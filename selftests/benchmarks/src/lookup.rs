@@ -150,10 +150,8 @@ fn many(endpoint: &Endpoint, present: u32) {
     let before = kstate::dsm_evaluations();
     endpoint.reset_counters();
     let cost = call.instructions(8);
-    let counters = endpoint.counters();
+    let accesses = endpoint.counters().accesses();
     let calls = (kstate::dsm_evaluations() - before) as f64;
-    let accesses =
-        counters.config_read + counters.config_write + counters.mmio_read + counters.mmio_write;
 
     let operation = "TPH_RESOLVE, cached";
     Row::new(operation, &size, "instructions", cost)

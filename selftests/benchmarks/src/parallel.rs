@@ -70,7 +70,7 @@ const OPERATIONS: [Operation; 9] = [
         device.bar_dword(2, 0);
     }),
     ("free vectors", |device| {
-        device.free_irqs(2).expect("SET_IRQS");
+        device.free_msix();
     }),
     ("reset", |device| device.reset().expect("VFIO_DEVICE_RESET")),
 ];

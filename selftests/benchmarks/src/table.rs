@@ -31,8 +31,8 @@ struct Cost {
 impl Cost {
     fn new(counters: &Counters, instructions: f64) -> Self {
         Self {
-            config: (counters.config_read + counters.config_write) as f64,
-            mmio: (counters.mmio_read + counters.mmio_write) as f64,
+            config: counters.config() as f64,
+            mmio: counters.mmio() as f64,
             instructions,
         }
     }

@@ -219,7 +219,7 @@ fn program(endpoint: &Endpoint, device: &Device) {
     cpus.sort_unstable();
     cpus.dedup();
     assert_eq!(asked_firmware, cpus.len() as u64, "firmware queries");
-    let accesses = counters.config_read + counters.config_write;
+    let accesses = counters.config();
     let limit = TARGETS.len().div_ceil(2) + 4;
     assert!(
         accesses <= limit as u64,

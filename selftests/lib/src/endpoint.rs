@@ -122,6 +122,13 @@ impl Endpoint {
         });
     }
 
+    /// What `body` makes of the counters.
+    pub fn counted(&self, body: impl FnOnce()) -> Counters {
+        self.reset_counters();
+        body();
+        self.counters()
+    }
+
     /// A place in the log.
     pub fn mark(&self) -> u64 {
         self.ask("the access log", |client, name| client.marker(name, "mark"))

@@ -166,6 +166,23 @@ pub struct Counters {
     pub interrupt: u64,
 }
 
+impl Counters {
+    /// Accesses to configuration space.
+    pub fn config(&self) -> u64 {
+        self.config_read + self.config_write
+    }
+
+    /// Accesses to BARs.
+    pub fn mmio(&self) -> u64 {
+        self.mmio_read + self.mmio_write
+    }
+
+    /// Both.
+    pub fn accesses(&self) -> u64 {
+        self.config() + self.mmio()
+    }
+}
+
 /// Something that software must not do to a TPH requester.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {

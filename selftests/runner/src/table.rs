@@ -527,7 +527,7 @@ pub const SESSIONS: &[Session] = &[
         name: "plain",
         about: "dma-bufs on a kernel without our patches",
         kernel: Some("plain"),
-        programs: &["dmabuf", "table:r9"],
+        programs: &["dmabuf", "table:r9", "cost:r40"],
         ..DMABUF
     },
     Session {

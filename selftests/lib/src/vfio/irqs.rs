@@ -80,6 +80,13 @@ impl Device {
         let flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE;
         self.set_irqs_raw(flags, index, 0, 0, &[])
     }
+
+    /// Frees all MSI-X vectors.
+    #[track_caller]
+    pub fn free_msix(&self) {
+        self.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
+            .expect("SET_IRQS of none");
+    }
 }
 
 /// MSI-X vectors from 0 on, with an event each. They are freed by [`Device::free_irqs`] or with the

@@ -318,6 +318,7 @@ fn r29_widths_and_alignments_agree(bench: &mut Bench) {
     for gate in Gate::BOTH {
         let (endpoint, device) = enabled(bench, gate, Requester::Extended);
         fill(&endpoint, &device);
+        endpoint.reset_counters();
         let whole = device.config_space();
         assert_eq!(whole.len(), PCI_CFG_SPACE_EXP_SIZE as usize);
         let bytes: Vec<u8> = (0..whole.len())
@@ -349,6 +350,8 @@ fn r29_widths_and_alignments_agree(bench: &mut Bench) {
                 assert_eq!(part, whole[offset..offset + length], "{offset:#x} {length}");
             }
         }
+        let counters = endpoint.counters();
+        assert_eq!(counters.tph_read, 0, "nothing of it is read: {counters:?}");
         drop(device);
         bench.next_round();
     }

@@ -134,16 +134,11 @@ fn r66_accesses_without_tph(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::NO_TPH);
     let count = || -> [Counters; 3] {
         let device = endpoint.open();
-        let counted = |body: &dyn Fn()| {
-            endpoint.reset_counters();
-            body();
-            endpoint.counters()
-        };
         let command = device.config_word(PCI_COMMAND as u16);
         [
-            counted(&|| drop(device.config_space())),
-            counted(&|| device.set_config(PCI_COMMAND as u16, &command.to_le_bytes())),
-            counted(&|| device.reset().expect("a reset")),
+            endpoint.counted(|| drop(device.config_space())),
+            endpoint.counted(|| device.set_config(PCI_COMMAND as u16, &command.to_le_bytes())),
+            endpoint.counted(|| device.reset().expect("a reset")),
         ]
     };
     endpoint.bdf.bind("vfio-pci").expect("vfio-pci");

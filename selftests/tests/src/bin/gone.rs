@@ -16,12 +16,6 @@ use tph_tests::{each_table, each_table_and_gate, enabled, enabled_as, fill, open
 
 const ENABLED: u32 = control(StMode::InterruptVector, Requester::Standard);
 
-/// How often a device was reached since its counters were reset.
-fn accesses(endpoint: &Endpoint) -> u64 {
-    let counters = endpoint.counters();
-    counters.config_read + counters.config_write + counters.mmio_read + counters.mmio_write
-}
-
 /// After a fault: the device answers again, and after a reset all of it works again.
 fn recover(endpoint: &Endpoint, device: &Device, what: &str) {
     endpoint.fault(Fault::None);
@@ -39,9 +33,8 @@ fn recover(endpoint: &Endpoint, device: &Device, what: &str) {
 /// The device stops after each number of accesses that a batch takes.
 fn stop_in_the_middle(bench: &mut Bench, want: &Want, sources: &[Source], index: u16) {
     let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Standard);
-    endpoint.reset_counters();
-    device.program(index, sources).expect("TPH_ST");
-    let accesses = accesses(&endpoint);
+    let program = || device.program(index, sources).expect("TPH_ST");
+    let accesses = endpoint.counted(program).accesses();
     let complete = endpoint.entries();
 
     for before_fault in 0..=accesses {
@@ -141,9 +134,8 @@ fn r41_back_without_a_reset(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let sources: Vec<Source> = (1..=7).map(literal).collect();
         let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Standard);
-        endpoint.reset_counters();
-        device.program(1, &sources).expect("TPH_ST");
-        let accesses = accesses(&endpoint);
+        let program = || device.program(1, &sources).expect("TPH_ST");
+        let accesses = endpoint.counted(program).accesses();
 
         let mut torn = 0;
         for before_fault in 0..accesses {
@@ -170,9 +162,8 @@ fn r41_back_without_a_reset(bench: &mut Bench) {
 fn r41_stops_in_a_control_write(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let (endpoint, device) = opened_as(bench, want, Gate::Safe);
-        endpoint.reset_counters();
-        device.set_control(ENABLED);
-        let accesses = accesses(&endpoint);
+        let enable = || device.set_control(ENABLED);
+        let accesses = endpoint.counted(enable).accesses();
         for (value, other) in [(ENABLED, 0), (0, ENABLED)] {
             for before_fault in 0..=accesses {
                 let what =

@@ -355,9 +355,8 @@ fn r41_stops_while_it_is_opened(bench: &mut Bench) {
     let honest = endpoint.open().tph().expect("TPH");
     endpoint.reset_counters();
     let device = endpoint.open();
-    let counters = endpoint.counters();
+    let accesses = endpoint.counters().config();
     drop(device);
-    let accesses = counters.config_read + counters.config_write;
     let each = (accesses - TAIL..accesses).filter(|at| accesses - at <= OWN || at % STEP == 0);
     for before_fault in each {
         let what = format!("stopped after {before_fault} of {accesses} accesses");

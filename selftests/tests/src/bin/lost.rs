@@ -27,7 +27,6 @@ use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
 use tph_selftests::{assert_errno, harness, kernel, skip, tests, Errno};
 use tph_tests::bed::{Bed, InForce, Kind, D3HOT, ENTRIES, KINDS, STATES};
 use tph_tests::{booted_with_notph, needs_tph, st, xst, CPU, OTHER_CPU};
-use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 /// Keeps its state in D3hot; its table is in the capability, or in MSI-X.
 const CAPABILITY: Kind = KINDS[0];
@@ -86,9 +85,7 @@ fn lose_and_have(bed: &Bed, what: Lost, control: u32) {
 /// Has a device raise interrupts again that has lost its MSI-X table.
 fn restore_interrupts(bed: &Bed) {
     if let Some(vectors) = &bed.vectors {
-        bed.device
-            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-            .expect("SET_IRQS of none");
+        bed.device.free_msix();
         bed.device
             .set_msix(0, &vectors.descriptors())
             .expect("SET_IRQS");
@@ -349,7 +346,7 @@ fn r77_lost_and_not_decoded(bench: &mut Bench) {
                 assert!(!on || now.registers.entries == before, "{what}: {now:x?}");
             } else {
                 let counters = bed.endpoint.counters();
-                let mmio = counters.mmio_read + counters.mmio_write;
+                let mmio = counters.mmio();
                 assert_eq!(mmio, 0, "{what}: {counters:?}");
                 disabled(&bed, &what);
             }
@@ -836,10 +833,7 @@ fn r77_dead_bars_beside_a_table_in_the_capability(bench: &mut Bench) {
 
 /// Accesses to the BARs meanwhile.
 fn mmio(endpoint: &Endpoint, body: impl FnOnce()) -> u64 {
-    endpoint.reset_counters();
-    body();
-    let counters = endpoint.counters();
-    counters.mmio_read + counters.mmio_write
+    endpoint.counted(body).mmio()
 }
 
 /// A device with the most vectors that there are.
@@ -888,8 +882,7 @@ fn r79_close(bench: &mut Bench) {
         endpoint.fault(Fault::MmioAllOnes);
         let freed = mmio(&endpoint, || {
             if free {
-                let freed = device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-                freed.expect("SET_IRQS of none");
+                device.free_msix();
             }
         });
         let closed = mmio(&endpoint, || drop(device));
@@ -969,9 +962,7 @@ fn r79_freed_in_vain(bench: &mut Bench) {
             let bed = Bed::open(endpoint.clone(), MSIX);
             bed.put(StMode::InterruptVector, requester);
             endpoint.fault(fault);
-            bed.device
-                .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-                .expect("SET_IRQS of none");
+            bed.device.free_msix();
             let on = is_enabled(endpoint.control());
             let tags = endpoint.entries();
             assert!(!on || tags.iter().all(|&tag| tag == 0), "{what}: {tags:x?}");

@@ -18,7 +18,6 @@ use tph_selftests::vfio::{open_beside, Device, OpenBy};
 use tph_selftests::{skip, tests};
 use tph_tests::bed::{Bed, Kind};
 use tph_tests::{each_table, fill, opened};
-use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 /// Uses devices, resets them by `reset`, and looks.
 fn survives(bench: &mut Bench, wants: &[Want], what: &str, reset: impl Fn(&Bed)) {
@@ -178,8 +177,7 @@ fn r46_aer_recovery(bench: &mut Bench) {
         bed.endpoint.assert_off(what);
         if let Some(vectors) = &bed.vectors {
             bed.device.decode_memory(true);
-            let freed = bed.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-            freed.expect("SET_IRQS");
+            bed.device.free_msix();
             let set = bed.device.set_msix(0, &vectors.descriptors());
             set.expect("SET_IRQS");
         }

@@ -440,8 +440,7 @@ fn r1_no_firmware_call_no_device_access_for_known_cpus(bench: &mut Bench) {
     }
     let calls = kstate::dsm_evaluations() - before - first;
     let counters = endpoint.counters();
-    let accesses =
-        counters.config_read + counters.config_write + counters.mmio_read + counters.mmio_write;
+    let accesses = counters.accesses();
     println!(
         "# {ENTRIES} entries, {} CPUs: {first} firmware calls, then {calls}; {accesses} device accesses",
         numbers.len()

@@ -331,9 +331,7 @@ pub fn r40_unallocated_vector(bench: &mut Bench) {
 
 pub fn r40_no_vectors_at_all(bench: &mut Bench) {
     let bed = with_few(bench, 1);
-    bed.device
-        .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-        .expect("SET_IRQS");
+    bed.device.free_msix();
     let n = bed.endpoint.entries().len() as u16;
     for (index, count) in [(0, 1), (0, n), (n - 1, 1)] {
         refused(&bed, index, count);

@@ -116,7 +116,7 @@ fn close(endpoint: Rc<Endpoint>) {
     for vectors_stay in [true, false] {
         let bed = Bed::open_in_use(endpoint.clone());
         if !vectors_stay {
-            bed.free();
+            bed.device.free_msix();
         }
         drop(bed);
         endpoint.assert_off(if vectors_stay {
@@ -144,7 +144,7 @@ pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
         let bed = Bed::open_in_use(endpoint.clone());
         bed.device.set_power_state(3);
         if !vectors_stay {
-            bed.free();
+            bed.device.free_msix();
         }
         drop(bed);
         endpoint.assert_off(&format!("close in D3hot, vectors stay: {vectors_stay}"));
@@ -164,11 +164,8 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
     let bed = Bed::open(endpoint.clone());
     bed.device
         .enable(StMode::InterruptVector, Requester::Standard);
-    endpoint.reset_counters();
-    bed.device.program(0, &[cpu(CPU); 4]).expect("TPH_ST");
-    let counters = endpoint.counters();
-    let all =
-        counters.config_read + counters.config_write + counters.mmio_read + counters.mmio_write;
+    let program = || bed.device.program(0, &[cpu(CPU); 4]).expect("TPH_ST");
+    let all = endpoint.counted(program).accesses();
     drop(bed);
     for accesses in [0, 1, 3, all / 2, all - 1] {
         for how in ["close", "a write to Control", "SET_IRQS"] {
@@ -186,7 +183,7 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
                     assert_eq!(endpoint.control(), IN_FORCE, "{accesses} accesses");
                 }
                 "SET_IRQS" => {
-                    bed.free();
+                    bed.device.free_msix();
                     let tags = endpoint.entries();
                     assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
                     assert_eq!(endpoint.control(), 0, "{accesses} accesses");
@@ -219,7 +216,7 @@ pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
 
 pub fn r46_r49_reset_without_vectors(bench: &mut Bench) {
     let bed = Bed::in_use(bench);
-    bed.free();
+    bed.device.free_msix();
     bed.device.reset().expect("VFIO_DEVICE_RESET");
     bed.endpoint.assert_off("a reset without vectors");
     let vectors = Vectors::allocate(&bed.device, bed.count().into()).expect("SET_IRQS");
@@ -227,12 +224,25 @@ pub fn r46_r49_reset_without_vectors(bench: &mut Bench) {
     bed.assert_off_and_works("a reset without vectors");
 }
 
+/// Interrupts are set up anew while tags are in use: as long as no vector is freed, the requester
+/// stays enabled, and nothing is written but what vfio-pci writes.
+pub fn r49_nothing_is_freed_nothing_is_written(bench: &mut Bench) {
+    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
+    bed.fill();
+    let counters = bed.endpoint.counted(|| bed.mask_and_unmask());
+    assert_eq!(
+        (counters.tph_read, counters.tph_write),
+        (0, 0),
+        "{counters:?}"
+    );
+}
+
 pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
     let n = usize::from(bed.count());
     for round in 0..3 {
         bed.fill_standard();
-        bed.free();
+        bed.device.free_msix();
         assert_eq!(bed.endpoint.entries(), vec![0; n], "freed, round {round}");
         assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
         bed.allocate_again();
@@ -246,7 +256,7 @@ pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
 pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
     let bed = Bed::in_use(bench);
     let n = usize::from(bed.count());
-    bed.free();
+    bed.device.free_msix();
     let events = bed.vectors.descriptors();
     bed.device.set_msix(0, &events[..4]).expect("SET_IRQS");
     assert_eq!(bed.endpoint.entries(), vec![0; n], "4 vectors");
@@ -264,7 +274,7 @@ pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     let bed = Bed::in_use(bench);
     let n = usize::from(bed.count());
     bed.device.decode_memory(false);
-    bed.free();
+    bed.device.free_msix();
     bed.device.decode_memory(true);
     bed.allocate_again();
     assert_eq!(bed.endpoint.entries(), vec![0; n]);
@@ -282,7 +292,7 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
     bench::bind(&endpoint, Gate::Safe);
     let bed = Bed::open_in_use(endpoint);
     bed.device.set_power_state(3);
-    bed.free();
+    bed.device.free_msix();
     // The PCI core masks vectors whatever the power state.
     bed.endpoint.clear_violations();
     let n = usize::from(bed.count());
@@ -313,7 +323,7 @@ pub fn r49_freed_while_enabled(bench: &mut Bench) {
     ] {
         let bed = Bed::in_use(bench);
         bed.device.enable(StMode::InterruptVector, requester);
-        bed.free();
+        bed.device.free_msix();
         let expected = control(StMode::InterruptVector, requester);
         assert_eq!(bed.endpoint.control(), expected, "{requester:?}");
         assert!(bed.endpoint.entries().iter().all(|&tag| tag == 0));

@@ -26,7 +26,7 @@ pub fn r49_freed_while_gone_without_flr(bench: &mut Bench) {
         bed.device.set_control(0);
         bed.device.decode_memory(memory);
         endpoint.fault(Fault::AllOnes);
-        bed.free();
+        bed.device.free_msix();
         endpoint.fault(Fault::None);
         let n = usize::from(bed.count());
         assert_eq!(endpoint.entries(), vec![st(OTHER_CPU); n], "out of reach");

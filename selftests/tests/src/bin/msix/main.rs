@@ -5,7 +5,6 @@
 mod batch;
 mod cleared;
 mod command;
-mod cost;
 mod decode;
 mod race;
 
@@ -19,12 +18,10 @@ use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{literal, Device, Source, Vectors};
 use tph_selftests::{harness, tests};
 use tph_tests::{bed, fill, mask_and_unmask, raise_all};
-use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 use batch::*;
 use cleared::*;
 use command::*;
-use cost::*;
 use decode::*;
 use race::*;
 
@@ -113,13 +110,6 @@ impl Bed {
         fill(&self.endpoint, &self.device);
     }
 
-    /// Frees all vectors, wherever the device is.
-    #[track_caller]
-    fn free(&self) {
-        let freed = self.device.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX);
-        freed.expect("SET_IRQS of none");
-    }
-
     /// Allocates them again.
     #[track_caller]
     fn allocate_again(&self) {
@@ -172,7 +162,6 @@ fn main() -> ExitCode {
         r40_no_vectors_at_all,
         r40_vectors_with_gaps,
         r41_stopped_and_closed_without_flr,
-        r40_accesses_per_entry,
         r43_many_threads,
         r43_no_half_batch,
         r88_bits_beside_tph_enabled,

@@ -14,7 +14,6 @@ use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, Device};
 use tph_selftests::{kernel, kstate, Errno};
 use tph_tests::{st, CPU, OTHER_CPU};
-use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 use super::Bed;
 
@@ -47,9 +46,7 @@ fn change_vectors(device: &Device, events: &[RawFd]) {
     for round in 0..ROUNDS {
         let count = [BATCH, 1, events.len()][round % 3];
         device.set_msix(0, &events[..count]).expect("SET_IRQS");
-        device
-            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-            .expect("SET_IRQS of none");
+        device.free_msix();
     }
 }
 
@@ -63,7 +60,7 @@ fn reset(device: &Device) {
 
 pub fn r43_many_threads(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    bed.free();
+    bed.device.free_msix();
     let device = &bed.device;
     let events = bed.vectors.descriptors();
     thread::scope(|scope| {

@@ -145,9 +145,7 @@ impl Bed {
 
     /// Accesses that `body` costs: config reads and writes, MMIO reads and writes.
     fn accesses(&self, body: impl FnOnce()) -> [u64; 4] {
-        self.endpoint.reset_counters();
-        body();
-        let counters = self.endpoint.counters();
+        let counters = self.endpoint.counted(body);
         [
             counters.config_read,
             counters.config_write,

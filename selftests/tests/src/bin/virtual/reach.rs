@@ -39,9 +39,7 @@ pub fn r94_vectors_that_come_later(bench: &mut Bench) {
     bed.assert_means(&[1, 2, 4], true, "three vectors");
     assert_eq!(bed.device.control(), control(EXTENDED.0, EXTENDED.1));
     raise_all(&bed.device, &vectors, "three vectors");
-    bed.device
-        .free_irqs(2)
-        .expect("SET_IRQS that frees all of MSI-X");
+    bed.device.free_msix();
     bed.assert_holds(&[], "freed");
     assert_eq!(bed.read(4), [1, 2, 4, 5], "the guest's are there");
     bed.write(1, &[1]);
