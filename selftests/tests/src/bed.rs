@@ -117,6 +117,14 @@ impl Bed {
         Self::open(endpoint, kind)
     }
 
+    /// The same, enabled, with tags.
+    #[track_caller]
+    pub fn in_use(bench: &mut Bench, kind: Kind, policy: Policy) -> Self {
+        let bed = Self::new(bench, kind, policy);
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        bed
+    }
+
     /// Opens a device of that kind that is bound.
     #[track_caller]
     pub fn open(endpoint: Rc<Endpoint>, kind: Kind) -> Self {
@@ -232,6 +240,14 @@ impl Bed {
     #[track_caller]
     pub fn works(&self) {
         works(&self.endpoint, &self.device, self.vectors.as_ref());
+    }
+}
+
+/// Calls `body` with a device of each of these kinds, in use.
+pub fn each_in_use(bench: &mut Bench, kinds: &[Kind], policy: Policy, body: impl Fn(Bed)) {
+    for kind in kinds {
+        body(Bed::in_use(bench, *kind, policy));
+        bench.next_round();
     }
 }
 

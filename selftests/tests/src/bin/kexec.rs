@@ -176,8 +176,7 @@ fn r87_next_kernel_finds_tph_off(bench: &mut Bench) {
 /// And the driver drives them there.
 fn r87_next_kernel_uses_the_devices(bench: &mut Bench) {
     for kind in KINDS.into_iter().filter(|kind| !kind.loses_state) {
-        let bed = Bed::new(bench, kind, Policy::DsSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+        let bed = Bed::in_use(bench, kind, Policy::DsSt);
         bed.works();
     }
 }

@@ -20,9 +20,8 @@ use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
 use tph_selftests::vfio::{cpu, wait_for};
 use tph_selftests::{harness, skip, tests, Errno};
-use tph_tests::bed::{Bed, Kind, D0, D3HOT, KINDS, STATES};
+use tph_tests::bed::{each_in_use, Bed, Kind, D0, D3HOT, KINDS, STATES};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
-use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
 /// In every state of Control: the same after `sleep`, which wakes the device up again, as before.
 fn the_same_after(bench: &mut Bench, kind: Kind, sleep: impl Fn(&Bed)) {
@@ -132,9 +131,8 @@ fn r48_low_power_below_a_port_asleep_with_wakeup(bench: &mut Bench) {
 
 /// Reading the capability, and changing it, while the device may sleep: the same as awake.
 fn r48_access_in_low_power(bench: &mut Bench) {
-    for kind in KINDS {
-        let bed = Bed::new(bench, kind, Policy::DsSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+    each_in_use(bench, &KINDS, Policy::DsSt, |bed| {
+        let kind = bed.kind;
         let before = bed.in_force();
         let sleep = || {
             bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
@@ -172,9 +170,7 @@ fn r48_access_in_low_power(bench: &mut Bench) {
         assert_eq!(bed.endpoint.entries()[..2], expected, "{kind:?}: TPH_ST");
         assert_eq!(bed.endpoint.control(), value, "{kind:?}: TPH_ST");
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 fn r48_memory_disabled_and_enabled(bench: &mut Bench) {
@@ -198,9 +194,8 @@ fn r48_d3hot_with_memory_disabled(bench: &mut Bench) {
 }
 
 fn r46_reset_in_d3hot(bench: &mut Bench) {
-    for kind in KINDS {
-        let bed = Bed::new(bench, kind, Policy::IvSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+    each_in_use(bench, &KINDS, Policy::IvSt, |bed| {
+        let kind = bed.kind;
         bed.device.set_power_state(D3HOT);
         bed.device.reset().expect("VFIO_DEVICE_RESET");
         bed.device.set_power_state(D0);
@@ -208,15 +203,12 @@ fn r46_reset_in_d3hot(bench: &mut Bench) {
         bed.endpoint.assert_off(&what);
         assert_eq!(bed.device.control(), 0, "{what}");
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 fn r45_close_in_d3hot(bench: &mut Bench) {
-    for kind in KINDS {
-        let bed = Bed::new(bench, kind, Policy::IvSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+    each_in_use(bench, &KINDS, Policy::IvSt, |bed| {
+        let kind = bed.kind;
         bed.device.set_power_state(D3HOT);
         let endpoint = bed.endpoint.clone();
         drop(bed);
@@ -224,21 +216,18 @@ fn r45_close_in_d3hot(bench: &mut Bench) {
         let device = endpoint.open();
         endpoint.assert_off(&format!("open again, {kind:?}"));
         drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r45_close_in_low_power(bench: &mut Bench) {
-    for kind in KINDS {
-        let bed = Bed::new(bench, kind, Policy::IvSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+    each_in_use(bench, &KINDS, Policy::IvSt, |bed| {
+        let kind = bed.kind;
         bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
         wait_until(|| bed.power_state() == D3HOT as u8);
         let endpoint = bed.endpoint.clone();
         drop(bed);
         endpoint.assert_off(&format!("close in low power, {kind:?}"));
-        bench.next_round();
-    }
+    });
 }
 
 /// What is on the wire is what was before.
@@ -261,13 +250,10 @@ fn r48_tag_on_the_wire_after_d3hot(bench: &mut Bench) {
 /// The PCI core takes the word of a vector that it allocates from the device, which has all ones
 /// for it.
 fn r49_allocated_in_d3hot(bench: &mut Bench) {
-    for kind in &KINDS[2..] {
-        let bed = Bed::new(bench, *kind, Policy::IvSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+    each_in_use(bench, &KINDS[2..], Policy::IvSt, |bed| {
+        let kind = bed.kind;
         let before = bed.in_force();
-        bed.device
-            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-            .expect("SET_IRQS of none");
+        bed.device.free_msix();
         bed.device.set_msix(0, &[-1]).expect("SET_IRQS of one");
         bed.device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
         bed.device.set_power_state(D3HOT);
@@ -300,19 +286,14 @@ fn r49_allocated_in_d3hot(bench: &mut Bench) {
         bed.device.set_power_state(D3HOT);
         bed.device.set_power_state(D0);
         tags("D3hot and back");
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// And wakes up by other means than its user's write to PMCSR: TPH is not in use with such a tag.
 fn r49_allocated_in_d3hot_before_low_power(bench: &mut Bench) {
-    for kind in &KINDS[2..] {
-        let bed = Bed::new(bench, *kind, Policy::IvSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
-        bed.device
-            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-            .expect("SET_IRQS of none");
+    each_in_use(bench, &KINDS[2..], Policy::IvSt, |bed| {
+        let kind = bed.kind;
+        bed.device.free_msix();
         bed.device.set_msix(0, &[-1]).expect("SET_IRQS of one");
         bed.device.set_power_state(D3HOT);
         let event = EventFd::new().expect("eventfd");
@@ -332,31 +313,24 @@ fn r49_allocated_in_d3hot_before_low_power(bench: &mut Bench) {
         let expected = control(StMode::InterruptVector, Requester::Extended);
         assert_eq!(bed.endpoint.control(), expected, "{kind:?}");
         assert_eq!(bed.device.control(), expected, "{kind:?}");
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// What is due is cleared with the requester disabled, also where nobody can tell what the device
 /// has.
 fn r49_freed_while_gone_before_a_write_of_the_power_state(bench: &mut Bench) {
-    for kind in &KINDS[2..] {
-        let bed = Bed::new(bench, *kind, Policy::IvSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+    each_in_use(bench, &KINDS[2..], Policy::IvSt, |bed| {
+        let kind = bed.kind;
         let expected = bed.endpoint.control();
         bed.endpoint.fault(Fault::AllOnes);
-        bed.device
-            .free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
-            .expect("SET_IRQS of none");
+        bed.device.free_msix();
         bed.endpoint.fault(Fault::None);
         bed.device.set_power_state(D0);
         let tags = bed.endpoint.entries();
         assert!(tags.iter().all(|&tag| tag == 0), "{kind:?}: {tags:x?}");
         assert_eq!(bed.device.control(), expected, "{kind:?}");
         assert_eq!(bed.endpoint.control(), expected, "{kind:?}");
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 fn main() -> ExitCode {

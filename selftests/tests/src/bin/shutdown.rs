@@ -58,8 +58,7 @@ fn assert_stays_off(bed: &Bed, what: &str) {
 /// Runs `before` and `after` around a shutdown, with each kind of device.
 fn with_each_kind(bench: &mut Bench, before: impl Fn(&Bed), after: impl Fn(&Bed)) {
     for kind in KINDS {
-        let bed = Bed::new(bench, kind, Policy::DsSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+        let bed = Bed::in_use(bench, kind, Policy::DsSt);
         before(&bed);
         shut_down(&bed);
         assert_stays_off(&bed, &format!("shutdown, {kind:?}"));
@@ -158,9 +157,9 @@ fn r87_nothing_to_do(bench: &mut Bench) {
     let device = endpoint.open();
     let before = device.config_space();
     kstate::shut_down(&endpoint.bdf).expect("shutdown");
-    endpoint.reset_counters();
-    kstate::shut_down(&endpoint.bdf).expect("shutdown");
-    let counters = endpoint.counters();
+    let counters = endpoint.counted(|| {
+        kstate::shut_down(&endpoint.bdf).expect("shutdown");
+    });
     assert_eq!(counters.config_write, 0, "{counters:?}");
     assert!(device.config_space() == before);
     drop(device);
@@ -175,8 +174,7 @@ fn r87_nothing_to_do(bench: &mut Bench) {
 /// A user from whose memory the power state is being copied is not waited for.
 fn r87_does_not_wait_for_a_user(bench: &mut Bench) {
     for kind in KINDS {
-        let bed = Bed::new(bench, kind, Policy::DsSt);
-        bed.put(StMode::InterruptVector, Requester::Extended);
+        let bed = Bed::in_use(bench, kind, Policy::DsSt);
         let calls = if kind.in_msix || kind.loses_state {
             vec![
                 Call::WriteConfig(bed.device.power_register()),
@@ -200,8 +198,7 @@ fn r87_does_not_wait_for_a_user(bench: &mut Bench) {
 fn r87_amid_calls(bench: &mut Bench) {
     for kind in KINDS {
         for _ in 0..4 {
-            let bed = Bed::new(bench, kind, Policy::DsSt);
-            bed.put(StMode::InterruptVector, Requester::Extended);
+            let bed = Bed::in_use(bench, kind, Policy::DsSt);
             let stop = AtomicBool::new(false);
             let rounds = AtomicU32::new(0);
             let device = &bed.device;

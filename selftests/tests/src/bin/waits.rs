@@ -14,16 +14,9 @@ use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::{PCI_COMMAND, PCI_INTERRUPT_LINE, PCI_TPH_CTRL};
 use tph_selftests::vfio::{cpu, Device, Op};
 use tph_selftests::{assert_errno, errno, harness, signal, tests, Errno};
-use tph_tests::bed::{Bed, InForce, Kind, D0, D3HOT, ENTRIES, KINDS};
+use tph_tests::bed::{each_in_use, Bed, InForce, D0, D3HOT, ENTRIES, KINDS};
 use tph_tests::{xst, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
-
-/// Enabled, with tags.
-fn in_use(bench: &mut Bench, kind: Kind) -> Bed {
-    let bed = Bed::new(bench, kind, Policy::DsSt);
-    bed.put(StMode::InterruptVector, Requester::Extended);
-    bed
-}
 
 /// What is in force, which the kernel knows.
 fn in_force(bed: &Bed) -> InForce {
@@ -83,18 +76,9 @@ fn set_irqs(device: &Device) -> Result<(), Errno> {
     device.set_msix(0, &[-1; ENTRIES as usize])
 }
 
-/// Calls `body` on one of each kind.
-fn each_kind(bench: &mut Bench, body: impl Fn(&Bed)) {
-    for kind in KINDS {
-        body(&in_use(bench, kind));
-        bench.next_round();
-    }
-}
-
 /// The power register is only looked at of a device that loses its state or has vectors.
 fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
-    for kind in &KINDS[1..] {
-        let bed = in_use(bench, *kind);
+    each_in_use(bench, &KINDS[1..], Policy::DsSt, |bed| {
         let before = in_force(&bed);
         for kill in [true, false] {
             let power = Call::WriteConfig(bed.device.power_register());
@@ -102,7 +86,7 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
             waits(&bed, "TPH_ST", program);
             waits(&bed, "Control", write_control);
             waits(&bed, "PMCSR", write_power);
-            if kind.in_msix {
+            if bed.kind.in_msix {
                 waits(&bed, "SET_IRQS", set_irqs);
                 waits(&bed, "LOW_POWER_EXIT", Device::exit_low_power);
             }
@@ -121,14 +105,12 @@ fn r43_write_of_the_power_state_that_takes_its_time(bench: &mut Bench) {
         }
         write_power(&bed.device).expect("PMCSR");
         set_irqs(&bed.device).expect("SET_IRQS");
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// Of a device whose vectors may have tags. Otherwise nobody waits, as under vfio-pci.
 fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
-    let bed = in_use(bench, KINDS[1]);
+    let bed = Bed::in_use(bench, KINDS[1], Policy::DsSt);
     let stuck = Stuck::new(&bed.device, Call::SetIrqs);
     set_irqs(&bed.device).expect("SET_IRQS");
     write_power(&bed.device).expect("PMCSR");
@@ -136,8 +118,7 @@ fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
     drop(bed);
     bench.next_round();
 
-    for kind in &KINDS[2..] {
-        let bed = in_use(bench, *kind);
+    each_in_use(bench, &KINDS[2..], Policy::DsSt, |bed| {
         for kill in [true, false] {
             let stuck = Stuck::new(&bed.device, Call::SetIrqs);
             waits(&bed, "PMCSR", write_power);
@@ -154,14 +135,12 @@ fn r43_set_irqs_that_takes_its_time(bench: &mut Bench) {
             write_power(&bed.device).expect("PMCSR");
             set_irqs(&bed.device).expect("SET_IRQS");
         }
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// A write that has to wait in its middle ends there: what was done is not done again.
 fn r43_interrupted_in_the_middle_of_a_write(bench: &mut Bench) {
-    let bed = in_use(bench, KINDS[1]);
+    let bed = Bed::in_use(bench, KINDS[1], Policy::DsSt);
     let before = in_force(&bed);
     let power = Call::WriteConfig(bed.device.power_register());
     let stuck = Stuck::new(&bed.device, power);
@@ -178,7 +157,7 @@ fn r43_interrupted_in_the_middle_of_a_write(bench: &mut Bench) {
 
 /// A reset that is refused is refused at once, whatever goes on.
 fn r43_reset_beside_another_one(bench: &mut Bench) {
-    each_kind(bench, |bed| {
+    each_in_use(bench, &KINDS, Policy::DsSt, |bed| {
         let bdf = bed.endpoint.bdf.clone();
         let held = hold::next_write(&bdf, PCI_COMMAND as u16);
         let other = thread::spawn(move || bdf.reset());
@@ -192,23 +171,23 @@ fn r43_reset_beside_another_one(bench: &mut Bench) {
 
 /// vfio-pci-core has taken the device to D0 by then.
 fn r48_reset_that_fails_in_d3hot(bench: &mut Bench) {
-    each_kind(bench, |bed| {
-        let before = in_force(bed);
+    each_in_use(bench, &KINDS, Policy::DsSt, |bed| {
+        let before = in_force(&bed);
         bed.device.set_power_state(D3HOT);
         let locked = Locked::new(&bed.endpoint.bdf);
         assert_errno!(bed.device.reset(), EAGAIN);
         assert_eq!(bed.endpoint.state().power_state, D0 as u8);
-        assert_eq!(in_force(bed), before);
+        assert_eq!(in_force(&bed), before);
         drop(locked);
-        assert_eq!(in_force(bed), before);
+        assert_eq!(in_force(&bed), before);
         bed.device.reset().expect("VFIO_DEVICE_RESET");
     });
 }
 
 /// The reset waits for who writes the power state, who then looks at what came of it.
 fn r48_reset_that_fails_right_after_d3hot(bench: &mut Bench) {
-    each_kind(bench, |bed| {
-        let before = in_force(bed);
+    each_in_use(bench, &KINDS, Policy::DsSt, |bed| {
+        let before = in_force(&bed);
         let locked = Locked::new(&bed.endpoint.bdf);
         // core writes what is not the power state as the user has written it, without its lock, and
         // the power state by the word, with it.
@@ -223,7 +202,7 @@ fn r48_reset_that_fails_right_after_d3hot(bench: &mut Bench) {
         written.expect("PMCSR");
         assert_errno!(reset.join().expect("who resets"), EAGAIN);
         assert_eq!(bed.endpoint.state().power_state, D0 as u8);
-        assert_eq!(in_force(bed), before);
+        assert_eq!(in_force(&bed), before);
         drop(locked);
     });
 }

@@ -9,17 +9,10 @@ use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_COMMAND_MEMORY;
 use tph_selftests::vfio::{cpu, StRequest, FAULT_UNTOUCHED};
 use tph_selftests::Errno;
-use tph_tests::bed::{Bed, Kind, D0, D3HOT, KINDS};
+use tph_tests::bed::{each_in_use, Bed, D0, D3HOT, KINDS};
 use tph_tests::{st, CPU, OTHER_CPU};
 
 use super::cleared::IN_FORCE;
-
-/// A device of a kind, enabled, with tags.
-fn in_use(bench: &mut Bench, kind: Kind, policy: Policy) -> Bed {
-    let bed = Bed::new(bench, kind, policy);
-    bed.put(StMode::InterruptVector, Requester::Extended);
-    bed
-}
 
 /// Fails the test if table or Control were touched since the counters were reset.
 fn assert_untouched(bed: &Bed, what: &str) {
@@ -46,8 +39,8 @@ fn refused(bed: &Bed, what: &str) {
 }
 
 pub fn r50_memory_disabled(bench: &mut Bench) {
-    for kind in KINDS {
-        let bed = in_use(bench, kind, Policy::IvSt);
+    each_in_use(bench, &KINDS, Policy::IvSt, |bed| {
+        let kind = bed.kind;
         let before = bed.in_force();
         bed.device.decode_memory(false);
         if kind.in_msix {
@@ -62,15 +55,13 @@ pub fn r50_memory_disabled(bench: &mut Bench) {
         bed.device.decode_memory(true);
         assert_eq!(bed.in_force(), before, "{kind:?}: decoded again");
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// Whatever the user asks of it in D3hot: refused or dropped, and nothing has changed afterwards.
 pub fn r48_r50_nothing_reaches_a_device_in_d3hot(bench: &mut Bench) {
-    for kind in KINDS {
-        let bed = in_use(bench, kind, Policy::Literal);
+    each_in_use(bench, &KINDS, Policy::Literal, |bed| {
+        let kind = bed.kind;
         let before = bed.in_force();
         bed.device.set_power_state(D3HOT);
         assert_eq!(bed.power_state(), D3HOT as u8);
@@ -90,9 +81,7 @@ pub fn r48_r50_nothing_reaches_a_device_in_d3hot(bench: &mut Bench) {
         assert_eq!(bed.power_state(), D0 as u8);
         assert_eq!(bed.in_force(), before, "{kind:?}");
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// A device that loses its state in D3hot, and is reset there, has lost Memory Space Enable after
