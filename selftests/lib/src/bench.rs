@@ -41,6 +41,8 @@ pub struct Want {
     pub extended: bool,
     /// Below a root port, or a root complex integrated endpoint.
     pub root_port: Option<bool>,
+    /// Not one with Function Level Reset.
+    pub without_flr: bool,
 }
 
 impl Want {
@@ -51,6 +53,7 @@ impl Want {
         in_msix: false,
         extended: false,
         root_port: None,
+        without_flr: false,
     };
     /// A device below a root port with extended TPH and a table of some size in the capability.
     pub const TABLE: Want = Want {
@@ -59,6 +62,7 @@ impl Want {
         in_msix: false,
         extended: true,
         root_port: Some(true),
+        without_flr: false,
     };
     /// The same with the table in MSI-X.
     pub const MSIX: Want = Want {
@@ -72,7 +76,13 @@ impl Want {
         root_port: Some(false),
         ..Want::TABLE
     };
-    /// All devices with a table.
+    /// One with its table in MSI-X that no reset hits: in no slot whose bus could be reset, either.
+    pub const NO_RESET: Want = Want {
+        root_port: Some(false),
+        without_flr: true,
+        ..Want::MSIX
+    };
+    /// Devices with a table, which resets hit.
     pub const EVERY_TABLE: [Want; 3] = [Want::TABLE, Want::RCIEP, Want::MSIX];
 
     /// Whether a device is what is wanted.
@@ -95,6 +105,7 @@ impl Want {
         self.tph
             && entries >= self.entries
             && (!self.extended || capability & PCI_TPH_CAP_EXT_TPH != 0)
+            && !(self.without_flr && Traits::of(bdf).is_none_or(|traits| traits.flr))
             && self
                 .root_port
                 .is_none_or(|below| bdf.root_port().is_some() == below)
@@ -259,6 +270,18 @@ impl Bench {
     pub fn next_round(&mut self) {
         self.check();
         self.put_back();
+    }
+
+    /// Calls `body` with each of `items`, a round each.
+    pub fn each<T>(
+        &mut self,
+        items: impl IntoIterator<Item = T>,
+        mut body: impl FnMut(&mut Self, T),
+    ) {
+        for item in items {
+            body(self, item);
+            self.next_round();
+        }
     }
 
     /// Undoes what the test has changed.

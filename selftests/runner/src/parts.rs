@@ -24,10 +24,13 @@ pub const PAIR_IN_MSIX: &[&str] = &[
     "name=pair1,tph=msix,msix=8,bus=shared:msix",
 ];
 
+/// One with its table in MSI-X that no reset hits.
+pub const NO_RESET: &[&str] = &["name=noreset,tph=msix,msix=16,flr=0,port=rciep"];
+
 /// ST tables in MSI-X of several sizes, on two pages, in the middle of a BAR, of a device that
-/// loses its state in D3hot, of one without extended TPH, of two without FLR that share a bus and
-/// an IOMMU group, and of one that no reset hits at all; tables in the capability, one of which is
-/// lost in D3hot. Where users are kept off the pages of a table, the BAR has sixteen.
+/// loses its state in D3hot, of one without extended TPH, and of two without FLR that share a bus
+/// and an IOMMU group; tables in the capability, one of which is lost in D3hot. Where users are
+/// kept off the pages of a table, the BAR has sixteen.
 pub const VECTORS: &[&str] = &[
     "name=m16,tph=msix,msix=16,bar0={pages}",
     "name=m300,tph=msix,msix=300,bar0={pages}",
@@ -40,7 +43,6 @@ pub const VECTORS: &[&str] = &[
     "name=caplost,entries=8,nosoftrst=0",
     "name=plain,tph=absent",
     "name=mid,tph=msix,msix=16,msix_offset={border},bar0={pages}",
-    "name=noreset,tph=msix,msix=16,flr=0,port=rciep",
 ];
 
 /// A BAR that has no page beside that of its table.

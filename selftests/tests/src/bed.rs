@@ -245,10 +245,7 @@ impl Bed {
 
 /// Calls `body` with a device of each of these kinds, in use.
 pub fn each_in_use(bench: &mut Bench, kinds: &[Kind], policy: Policy, body: impl Fn(Bed)) {
-    for kind in kinds {
-        body(Bed::in_use(bench, *kind, policy));
-        bench.next_round();
-    }
+    bench.each(kinds, |bench, kind| body(Bed::in_use(bench, *kind, policy)));
 }
 
 /// Fails the test unless TPH is off and the table empty, also when the kernel has written what it

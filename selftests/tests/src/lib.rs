@@ -147,19 +147,21 @@ pub fn mask_and_unmask(endpoint: &Endpoint, device: &Device, vectors: &Vectors) 
     }
 }
 
+/// Calls `body` with each gate for each of `wants`.
+pub fn each_and_gate(bench: &mut Bench, wants: &[Want], body: impl Fn(&mut Bench, &Want, Gate)) {
+    for gate in Gate::BOTH {
+        bench.each(wants, |bench, want| body(bench, want, gate));
+    }
+}
+
 /// Calls `body` with each place of a table and each gate.
 pub fn each_table_and_gate(bench: &mut Bench, body: impl Fn(&mut Bench, &Want, Gate)) {
-    for gate in Gate::BOTH {
-        each_table(bench, |bench, want| body(bench, want, gate));
-    }
+    each_and_gate(bench, &Want::TABLES, body);
 }
 
 /// Calls `body` with each place of a table.
 pub fn each_table(bench: &mut Bench, body: impl Fn(&mut Bench, &Want)) {
-    for want in &Want::TABLES {
-        body(bench, want);
-        bench.next_round();
-    }
+    bench.each(&Want::TABLES, body);
 }
 
 /// A CPU's volatile memory, all of whose tags the test VM's firmware knows.

@@ -19,7 +19,7 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, wait_for, Device, OpenBy};
 use tph_selftests::{assert_errno, tests};
 use tph_tests::bed::{Bed, Kind};
-use tph_tests::{each_table, each_table_and_gate, fill, open_with_vectors, st, CPU};
+use tph_tests::{each_and_gate, each_table, fill, open_with_vectors, st, CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
 /// Enabled, every entry set.
@@ -38,28 +38,39 @@ fn works_again(endpoint: &Rc<Endpoint>) {
     endpoint.assert_off("close");
 }
 
-fn r44_what_hardware_held_before_open(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        for want in [Want::TABLE, Want::RCIEP] {
-            let endpoint = bench.take(gate, &want);
-            let at = endpoint.tph().offset;
-            for enabled in [false, true] {
-                for index in 0..endpoint.entries().len() as u16 {
-                    endpoint.poke(entry_offset(at, index), 2, 0xbeef);
-                }
-                if enabled {
-                    let value = control(StMode::DeviceSpecific, Requester::Extended);
-                    endpoint.poke(at + PCI_TPH_CTRL as u16, 4, value.into());
-                }
-                let device = endpoint.open();
-                endpoint.assert_off("open");
-                assert_eq!(device.control(), 0);
-                drop(device);
-                endpoint.assert_off("close");
+/// Tags that nobody knows of are gone when a device is open, and so is TPH that is on.
+fn held_before_open(bench: &mut Bench, wants: &[Want]) {
+    each_and_gate(bench, wants, |bench, want, gate| {
+        let endpoint = bench.take(gate, want);
+        let at = endpoint.tph().offset;
+        let count = endpoint.entries().len() as u16;
+        for enabled in [false, true] {
+            if want.in_msix {
+                endpoint.bdf.unbind();
+                endpoint.leave_tags(count, 0xbeef);
+                bench::bind(&endpoint, gate);
+            } else {
+                (0..count).for_each(|index| endpoint.poke(entry_offset(at, index), 2, 0xbeef));
             }
-            bench.next_round();
+            if enabled {
+                let value = control(StMode::DeviceSpecific, Requester::Extended);
+                endpoint.poke(at + PCI_TPH_CTRL as u16, 4, value.into());
+            }
+            let device = endpoint.open();
+            endpoint.assert_off("open");
+            assert_eq!(device.control(), 0);
+            drop(device);
+            endpoint.assert_off("close");
         }
-    }
+    });
+}
+
+fn r44_what_hardware_held_before_open(bench: &mut Bench) {
+    held_before_open(bench, &Want::EVERY_TABLE);
+}
+
+fn r44_what_hardware_held_before_open_without_reset(bench: &mut Bench) {
+    held_before_open(bench, &[Want::NO_RESET]);
 }
 
 /// A driver in the kernel that left TPH on.
@@ -87,16 +98,28 @@ fn r44_what_a_kernel_driver_left(bench: &mut Bench) {
     works_again(&endpoint);
 }
 
-fn r45_close(bench: &mut Bench) {
-    for gate in Gate::BOTH {
-        for want in &Want::EVERY_TABLE {
-            let endpoint = bench.take(gate, want);
-            drop(in_use(&endpoint));
-            endpoint.assert_off("close");
-            works_again(&endpoint);
-            bench.next_round();
+/// With and without the vectors that a table in MSI-X is of.
+fn close(bench: &mut Bench, wants: &[Want]) {
+    each_and_gate(bench, wants, |bench, want, gate| {
+        let endpoint = bench.take(gate, want);
+        drop(in_use(&endpoint));
+        endpoint.assert_off("close");
+        if want.in_msix {
+            let device = in_use(&endpoint);
+            device.free_msix();
+            drop(device);
+            endpoint.assert_off("close without vectors");
         }
-    }
+        works_again(&endpoint);
+    });
+}
+
+fn r45_close(bench: &mut Bench) {
+    close(bench, &Want::EVERY_TABLE);
+}
+
+fn r45_close_without_reset(bench: &mut Bench) {
+    close(bench, &[Want::NO_RESET]);
 }
 
 fn r45_close_by_every_way_in(bench: &mut Bench) {
@@ -123,8 +146,8 @@ fn r45_close_while_disabled_but_programmed(bench: &mut Bench) {
     });
 }
 
-fn r45_owner_is_killed(bench: &mut Bench) {
-    each_table_and_gate(bench, |bench, want, gate| {
+fn killed(bench: &mut Bench, wants: &[Want]) {
+    each_and_gate(bench, wants, |bench, want, gate| {
         let endpoint = bench.take(gate, want);
         let entries = endpoint.entries().len() as u16;
         let owner = Owner::start(&endpoint.bdf, Task::Program(entries));
@@ -138,6 +161,14 @@ fn r45_owner_is_killed(bench: &mut Bench) {
         endpoint.assert_off("kill -9");
         works_again(&endpoint);
     });
+}
+
+fn r45_owner_is_killed(bench: &mut Bench) {
+    killed(bench, &Want::TABLES);
+}
+
+fn r45_owner_is_killed_without_reset(bench: &mut Bench) {
+    killed(bench, &[Want::NO_RESET]);
 }
 
 fn r45_unbind(bench: &mut Bench) {
@@ -246,11 +277,14 @@ fn r46_r47_reset_at_close_leaves_nothing_behind(bench: &mut Bench) {
 fn main() -> ExitCode {
     harness::run(tests![
         r44_what_hardware_held_before_open,
+        r44_what_hardware_held_before_open_without_reset,
         r44_what_a_kernel_driver_left,
         r45_close,
+        r45_close_without_reset,
         r45_close_by_every_way_in,
         r45_close_while_disabled_but_programmed,
         r45_owner_is_killed,
+        r45_owner_is_killed_without_reset,
         r45_unbind,
         r45_unbind_while_open,
         r45_rmmod,

@@ -17,14 +17,11 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{open_beside, Device, OpenBy};
 use tph_selftests::{skip, tests};
 use tph_tests::bed::{Bed, Kind};
-use tph_tests::{each_table, fill, opened};
+use tph_tests::{each_and_gate, each_table, fill, opened};
 
 /// Uses devices, resets them by `reset`, and looks.
 fn survives(bench: &mut Bench, wants: &[Want], what: &str, reset: impl Fn(&Bed)) {
-    for (want, gate) in wants
-        .iter()
-        .flat_map(|want| Gate::BOTH.map(|gate| (want, gate)))
-    {
+    each_and_gate(bench, wants, |bench, want, gate| {
         let endpoint = bench.take(gate, want);
         let bed = Bed::open(endpoint.clone(), Kind::of(&endpoint));
         let mode = match gate {
@@ -45,13 +42,22 @@ fn survives(bench: &mut Bench, wants: &[Want], what: &str, reset: impl Fn(&Bed))
         }
         drop(bed);
         endpoint.assert_off("close");
-        bench.next_round();
-    }
+    });
 }
 
 fn r46_r85_device_reset(bench: &mut Bench) {
     survives(bench, &Want::EVERY_TABLE, "VFIO_DEVICE_RESET", |bed| {
         bed.device.reset().expect("VFIO_DEVICE_RESET");
+    });
+}
+
+fn r46_reset_with_memory_disabled(bench: &mut Bench) {
+    let what = "a reset with memory disabled";
+    survives(bench, &Want::EVERY_TABLE, what, |bed| {
+        bed.device.decode_memory(false);
+        bed.device.reset().expect("VFIO_DEVICE_RESET");
+        bed.endpoint.assert_off(what);
+        bed.device.decode_memory(true);
     });
 }
 
@@ -200,6 +206,7 @@ fn r46_control_reads_zero_at_once(bench: &mut Bench) {
 fn main() -> ExitCode {
     harness::run(tests![
         r46_r85_device_reset,
+        r46_reset_with_memory_disabled,
         r46_function_level_reset_in_config_space,
         r46_function_level_reset_by_a_byte,
         r46_reset_through_sysfs,

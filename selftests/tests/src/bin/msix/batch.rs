@@ -23,7 +23,7 @@ use vfio_bindings::bindings::vfio::{
 use super::{pick, Bed, VECTORS};
 
 pub fn r40_every_vector_interrupts_before_and_after(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let bed = Bed::new(bench, gate, Requester::Extended);
         let n = usize::from(bed.count());
         bed.raise_all("before");
@@ -38,9 +38,7 @@ pub fn r40_every_vector_interrupts_before_and_after(bench: &mut Bench) {
         bed.device.program(0, &vec![none(); n]).expect("no tags");
         bed.raise_all("with no tags");
         assert_eq!(bed.endpoint.entries(), vec![0; n]);
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 pub fn r40_ranges(bench: &mut Bench) {

@@ -5,8 +5,7 @@
 use std::rc::Rc;
 
 use tph_selftests::assert_errno;
-use tph_selftests::bench::{self, Bench};
-use tph_selftests::child::{Owner, Task};
+use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
@@ -23,42 +22,11 @@ use super::{pick, Bed, VECTORS};
 
 pub const IN_FORCE: u32 = control(StMode::InterruptVector, Requester::Extended);
 
-/// A device that no reset hits: without FLR, and in no slot whose bus could be reset.
-pub fn pick_without_reset(bench: &mut Bench) -> Rc<Endpoint> {
-    bench.pick_where("an ST table in MSI-X, without any reset", |bdf| {
-        bdf.root_port().is_none()
-            && Traits::of(bdf)
-                .is_some_and(|traits| traits.in_msix && !traits.flr && traits.no_soft_reset)
-    })
-}
-
 /// A device that no reset by its own function hits: without FLR, and not alone on its bus.
 fn pick_without_flr(bench: &mut Bench) -> Rc<Endpoint> {
     bench.pick_with("an ST table in MSI-X, without FLR", |traits| {
         traits.in_msix && !traits.flr
     })
-}
-
-fn left_by_an_earlier_driver(endpoint: &Endpoint) {
-    endpoint.bdf.unbind();
-    let count = endpoint.entries().len() as u16;
-    endpoint.leave_tags(count, 0xa5);
-    for gate in Gate::BOTH {
-        bench::bind(endpoint, gate);
-        let device = endpoint.open();
-        endpoint.assert_off("open");
-        drop(device);
-        endpoint.assert_off("close");
-        endpoint.bdf.unbind();
-        endpoint.leave_tags(count, 0xa5);
-    }
-    bench::bind(endpoint, Gate::Safe);
-    drop(endpoint.open());
-}
-
-pub fn r44_open_clears_what_was_left(bench: &mut Bench) {
-    left_by_an_earlier_driver(&pick(bench, VECTORS));
-    left_by_an_earlier_driver(&pick_without_reset(bench));
 }
 
 /// Tags that the user has put into the table himself, where the policy, or hidden TPH, lets him map
@@ -93,7 +61,7 @@ fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, la
 }
 
 pub fn r45_close_after_a_mapping(bench: &mut Bench) {
-    for without_reset in [false, true] {
+    bench.each([false, true], |bench, without_reset| {
         let endpoint = match without_reset {
             true => pick_without_flr(bench),
             false => pick(bench, VECTORS),
@@ -108,39 +76,13 @@ pub fn r45_close_after_a_mapping(bench: &mut Bench) {
         for late in [false, true] {
             close_after_a_mapping(&endpoint, Policy::IvSt, 2, late);
         }
-        bench.next_round();
-    }
-}
-
-fn close(endpoint: Rc<Endpoint>) {
-    for vectors_stay in [true, false] {
-        let bed = Bed::open_in_use(endpoint.clone());
-        if !vectors_stay {
-            bed.device.free_msix();
-        }
-        drop(bed);
-        endpoint.assert_off(if vectors_stay {
-            "close"
-        } else {
-            "close without vectors"
-        });
-    }
-    // For the next user, too.
-    Bed::open(endpoint).assert_off_and_works("open");
-}
-
-pub fn r45_close_with_and_without_vectors(bench: &mut Bench) {
-    for endpoint in [pick(bench, VECTORS), pick_without_reset(bench)] {
-        bench::bind(&endpoint, Gate::Safe);
-        close(endpoint);
-    }
+    });
 }
 
 /// No reset takes the tags away.
 pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
-    for vectors_stay in [true, false] {
-        let endpoint = pick_without_reset(bench);
-        bench::bind(&endpoint, Gate::Safe);
+    bench.each([true, false], |bench, vectors_stay| {
+        let endpoint = bench.take(Gate::Safe, &Want::NO_RESET);
         let bed = Bed::open_in_use(endpoint.clone());
         bed.device.set_power_state(3);
         if !vectors_stay {
@@ -152,15 +94,13 @@ pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
         if !vectors_stay {
             endpoint.clear_violations();
         }
-        bench.next_round();
-    }
+    });
 }
 
 /// A device that comes back after it has stopped answering in the middle of a batch, without a
 /// reset: the requester is enabled, and the table may be anything.
 pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
-    let endpoint = pick_without_reset(bench);
-    bench::bind(&endpoint, Gate::Safe);
+    let endpoint = bench.take(Gate::Safe, &Want::NO_RESET);
     let bed = Bed::open(endpoint.clone());
     bed.device
         .enable(StMode::InterruptVector, Requester::Standard);
@@ -194,24 +134,6 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
             endpoint.assert_off(&format!("stopped after {accesses} accesses, {how}"));
         }
     }
-}
-
-pub fn r45_owner_killed_without_flr(bench: &mut Bench) {
-    let endpoint = pick_without_reset(bench);
-    bench::bind(&endpoint, Gate::Safe);
-    let owner = Owner::start(&endpoint.bdf, Task::Program(VECTORS));
-    assert_eq!(endpoint.entries()[..2], [st(CPU), st(OTHER_CPU)]);
-    owner.kill();
-    endpoint.assert_off("kill -9");
-}
-
-pub fn r46_reset_with_memory_disabled(bench: &mut Bench) {
-    let bed = Bed::in_use(bench);
-    bed.device.decode_memory(false);
-    bed.device.reset().expect("VFIO_DEVICE_RESET");
-    bed.endpoint.assert_off("a reset with memory disabled");
-    bed.device.decode_memory(true);
-    bed.assert_off_and_works("a reset with memory disabled");
 }
 
 pub fn r46_r49_reset_without_vectors(bench: &mut Bench) {

@@ -3,14 +3,13 @@
 //! The Command register around accesses to the MSI-X table: a device that decodes no memory is made
 //! to for a while, and one that does not answer is not taken for one that does.
 
-use tph_selftests::bench::{self, Bench};
+use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::{Access, Fault};
 use tph_selftests::uapi::pci_regs::*;
 use tph_tests::{st, OTHER_CPU};
 
-use super::cleared::pick_without_reset;
-use super::{pick, Bed, VECTORS};
+use super::Bed;
 
 const COMMAND: u64 = PCI_COMMAND as u64;
 const MEMORY: u64 = PCI_COMMAND_MEMORY as u64;
@@ -18,8 +17,7 @@ const MEMORY: u64 = PCI_COMMAND_MEMORY as u64;
 /// All ones in the Command register have Memory Space Enable in them. What was freed meanwhile is
 /// still there when the device answers again, and is cleared then: no reset does it here.
 pub fn r49_freed_while_gone_without_flr(bench: &mut Bench) {
-    let endpoint = pick_without_reset(bench);
-    bench::bind(&endpoint, Gate::Safe);
+    let endpoint = bench.take(Gate::Safe, &Want::NO_RESET);
     for memory in [true, false] {
         let bed = Bed::open_in_use(endpoint.clone());
         // With the requester off, nothing but the Command register tells that the device is gone.
@@ -38,12 +36,12 @@ pub fn r49_freed_while_gone_without_flr(bench: &mut Bench) {
 /// Of the Command register only the low byte is written: in the other one an INTx handler masks, at
 /// any time.
 pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
-    for without_flr in [false, true] {
-        let endpoint = match without_flr {
-            false => pick(bench, VECTORS),
-            true => pick_without_reset(bench),
+    bench.each([false, true], |bench, without_flr| {
+        let want = match without_flr {
+            false => Want::MSIX,
+            true => Want::NO_RESET,
         };
-        bench::bind(&endpoint, Gate::Safe);
+        let endpoint = bench.take(Gate::Safe, &want);
         let bed = Bed::open_in_use(endpoint.clone());
         bed.device.decode_memory(false);
         let mark = endpoint.mark();
@@ -63,6 +61,5 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
         let on = writes.find(|&(_, memory)| memory);
         assert_eq!(on, Some((1, true)), "bytes");
         assert_eq!(writes.next(), Some((1, false)), "bytes");
-        bench.next_round();
-    }
+    });
 }
