@@ -239,7 +239,7 @@ fn assert_foreign_in_any_order(device: &Device) {
 
 /// From policy 2 on a user may have any tag that firmware has.
 fn r72_policy_2_takes_any_cpu(bench: &mut Bench) {
-    for policy in [Policy::DsSt, Policy::Literal] {
+    bench.each([Policy::DsSt, Policy::Literal], |bench, policy| {
         let (endpoint, device) = fresh(bench, policy);
         let confined = Confined::new();
         let sources: Vec<Source> = [CPU, OTHER_CPU, FOREIGN].map(cpu).into();
@@ -247,9 +247,7 @@ fn r72_policy_2_takes_any_cpu(bench: &mut Bench) {
         let tags = [CPU, OTHER_CPU, FOREIGN].map(st);
         assert_eq!(endpoint.entries()[..3], tags, "{policy:?}");
         drop(confined);
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// An io_uring's thread, which is one of the process's and may run anywhere.

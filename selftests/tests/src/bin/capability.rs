@@ -282,7 +282,7 @@ fn control_writes(endpoint: &Endpoint, mark: u64) -> Vec<u32> {
 
 fn r27_reserved_enable_never_reaches_hardware(bench: &mut Bench) {
     for gate in Gate::BOTH {
-        for path in [root_port::STANDARD, root_port::EXTENDED] {
+        bench.each([root_port::STANDARD, root_port::EXTENDED], |bench, path| {
             let endpoint = bench.take(gate, &Want::TABLE);
             endpoint.set_root_port(path);
             let mark = endpoint.mark();
@@ -309,13 +309,12 @@ fn r27_reserved_enable_never_reaches_hardware(bench: &mut Bench) {
                     "{gate:?}: 11b was written on a path without extended"
                 );
             }
-            bench.next_round();
-        }
+        });
     }
 }
 
 fn r29_widths_and_alignments_agree(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = enabled(bench, gate, Requester::Extended);
         fill(&endpoint, &device);
         endpoint.reset_counters();
@@ -352,9 +351,7 @@ fn r29_widths_and_alignments_agree(bench: &mut Bench) {
         }
         let counters = endpoint.counters();
         assert_eq!(counters.tph_read, 0, "nothing of it is read: {counters:?}");
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn table_as_read(device: &Device, entries: usize) -> Vec<u16> {
@@ -365,7 +362,7 @@ fn table_as_read(device: &Device, entries: usize) -> Vec<u16> {
 }
 
 fn r30_table_as_read(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = enabled(bench, gate, Requester::Extended);
         fill(&endpoint, &device);
         device.program(3, &[cpu(CPU)]).expect("TPH_ST");
@@ -376,9 +373,7 @@ fn r30_table_as_read(bench: &mut Bench) {
             Gate::Safe => assert!(shown.iter().all(|&tag| tag == 0), "{shown:x?}"),
             Gate::Unsafe => assert_eq!(shown, held),
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r30_extended_tags_as_read(bench: &mut Bench) {
@@ -396,7 +391,7 @@ fn r30_extended_tags_as_read(bench: &mut Bench) {
 }
 
 fn r30_writes_change_nothing(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = opened(bench, gate);
         let at = device.tph_offset();
         for requester in [Requester::Standard, Requester::Disabled] {
@@ -427,13 +422,11 @@ fn r30_writes_change_nothing(bench: &mut Bench) {
             assert_eq!(endpoint.entries(), before);
             assert_eq!(device.config_space(), shown);
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r31_mode_change_passes_through_disabled(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = opened(bench, gate);
         let states = states(device.tph_capability());
         for &from in &states {
@@ -454,13 +447,11 @@ fn r31_mode_change_passes_through_disabled(bench: &mut Bench) {
                 assert_eq!(held, to, "from {from:#x}");
             }
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r33_the_kernel_knows_every_state(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = opened(bench, gate);
         endpoint.assert_kernel_agrees();
         let states = states(device.tph_capability());
@@ -481,8 +472,7 @@ fn r33_the_kernel_knows_every_state(bench: &mut Bench) {
         endpoint.assert_kernel_agrees();
         drop(device);
         endpoint.assert_kernel_agrees();
-        bench.next_round();
-    }
+    });
 }
 
 fn main() -> ExitCode {

@@ -21,7 +21,7 @@ fn r8_a_32_bit_program(bench: &mut Bench) {
     if !program.exists() {
         skip!("{} is not there", program.display());
     }
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = enabled(bench, gate, Requester::Standard);
         // SAFETY: the device is open until the end of the round.
         let fd = unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) };
@@ -48,9 +48,7 @@ fn r8_a_32_bit_program(bench: &mut Bench) {
                 offer.flags, offer.st_entries, offer.modes, offer.policy
             )
         );
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn main() -> ExitCode {

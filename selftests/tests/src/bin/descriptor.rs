@@ -72,15 +72,14 @@ fn assert_works(what: &str, fd: RawFd) {
 /// Calls `body` with a device opened in each way, by the driver that has the features: by policy
 /// `literal`, so that all of them work.
 fn each_way(bench: &mut Bench, body: impl Fn(&Endpoint, Device, &str)) {
-    for by in WAYS {
+    bench.each(WAYS, |bench, by| {
         let endpoint = bench.take(Gate::Unsafe, &Want::TABLE);
         let device = endpoint.open_by(by);
         device.enable(StMode::InterruptVector, Requester::Standard);
         fill(&endpoint, &device);
         assert_works(&format!("{by:?}"), device.fd());
         body(&endpoint, device, &format!("{by:?}"));
-        bench.next_round();
-    }
+    });
 }
 
 /// Another process does not get at a device by guessing what its descriptor is.

@@ -94,15 +94,13 @@ fn r19_notph(bench: &mut Bench) {
         skip!("the kernel was booted without pci=notph");
     }
     for want in [Want::TABLE, Want::RCIEP] {
-        for gate in Gate::BOTH {
+        bench.each(Gate::BOTH, |bench, gate| {
             let endpoint = bench.take(gate, &want);
             let device = endpoint.open();
             assert_hidden(&endpoint, &device, &format!("pci=notph, {gate:?}"));
             device.reset().expect("a reset");
             assert_hidden(&endpoint, &device, &format!("pci=notph, {gate:?}, reset"));
-            drop(device);
-            bench.next_round();
-        }
+        });
     }
 }
 
@@ -110,19 +108,17 @@ fn r70_kernel_without_tph(bench: &mut Bench) {
     if kernel_has_tph() {
         skip!("the kernel has CONFIG_PCIE_TPH");
     }
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let endpoint = bench.take(gate, &Want::TABLE);
         let device = endpoint.open();
         assert_hidden(&endpoint, &device, &format!("no CONFIG_PCIE_TPH, {gate:?}"));
         device.reset().expect("a reset");
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r24_root_port(bench: &mut Bench) {
     needs_tph();
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let endpoint = bench.take(gate, &Want::TABLE);
         for (completer, shown) in [
             (root_port::NONE, None),
@@ -148,8 +144,7 @@ fn r24_root_port(bench: &mut Bench) {
                 }
             }
         }
-        bench.next_round();
-    }
+    });
 }
 
 fn r24_rciep_needs_no_root_port(bench: &mut Bench) {
@@ -164,7 +159,7 @@ fn r24_rciep_needs_no_root_port(bench: &mut Bench) {
 /// A device that stops answering while it is being opened: all ones are neither modes nor a table.
 fn r24_nobody_answers(bench: &mut Bench) {
     needs_tph();
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let endpoint = bench.take(gate, &Want::TABLE);
         // How many accesses an open makes until it asks what there is: the same each time of a
         // device that does not go to sleep in between.
@@ -204,8 +199,7 @@ fn r24_nobody_answers(bench: &mut Bench) {
         drop(device);
         assert!(endpoint.open().find_tph().is_some());
         pci::write(&control, "auto").expect("runtime PM on");
-        bench.next_round();
-    }
+    });
 }
 
 fn r24_no_capability(bench: &mut Bench) {

@@ -32,7 +32,7 @@ const OURS: [u32; 5] = [
 ];
 
 fn r1_each_feature_has_its_operation_alone(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (_endpoint, device) = enabled(bench, gate, Requester::Standard);
         let mut data = [0; size_of::<Offer>()];
         device
@@ -50,9 +50,7 @@ fn r1_each_feature_has_its_operation_alone(bench: &mut Bench) {
             device.feature(Op::ProbeBoth, VFIO_DEVICE_FEATURE_TPH, &mut data),
             EINVAL
         );
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r1_enabling_leaves_the_table_and_programming_leaves_control(bench: &mut Bench) {
@@ -69,7 +67,7 @@ fn r1_enabling_leaves_the_table_and_programming_leaves_control(bench: &mut Bench
 }
 
 fn r2_no_get_of_entries(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = enabled(bench, gate, Requester::Standard);
         fill(&endpoint, &device);
         for op in [Op::Get, Op::ProbeGet, Op::ProbeBoth] {
@@ -82,9 +80,7 @@ fn r2_no_get_of_entries(bench: &mut Bench) {
             );
             assert_eq!(data, before, "{op:?} wrote to the user's memory");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r5_index_and_count_do_not_wrap(bench: &mut Bench) {
@@ -129,7 +125,7 @@ fn r5_index_and_count_do_not_wrap(bench: &mut Bench) {
 }
 
 fn r6_no_entries(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (_endpoint, device) = enabled(bench, gate, Requester::Standard);
         for index in [0, 1, 0xffff] {
             let mut request = StRequest {
@@ -140,9 +136,7 @@ fn r6_no_entries(bench: &mut Bench) {
             request.sources.clear();
             assert_errno!(device.tph_st(&mut request), EINVAL, "index {index}");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// A well-formed request of one source, made wrong by `spoil`.
@@ -153,7 +147,7 @@ fn spoilt(device: &Device, what: &str, good: Source, spoil: impl FnOnce(&mut StR
 }
 
 fn r7_reserved_fields_and_unknown_flags(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = enabled(bench, gate, Requester::Extended);
         let before = fill(&endpoint, &device);
         endpoint.reset_counters();
@@ -200,9 +194,7 @@ fn r7_reserved_fields_and_unknown_flags(bench: &mut Bench) {
         }
         assert_eq!(endpoint.entries(), before);
         assert_eq!(endpoint.counters().config_write, 0);
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r7_argsz_shorter_than_header_and_sources(bench: &mut Bench) {
@@ -482,7 +474,7 @@ fn r12_probe_needs_no_memory(bench: &mut Bench) {
 }
 
 fn r13_fault_names_the_source(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = enabled(bench, gate, Requester::Standard);
         let n = endpoint.entries().len();
         for bad in [
@@ -503,9 +495,7 @@ fn r13_fault_names_the_source(bench: &mut Bench) {
             device.tph_st(&mut request).expect_err("two bad sources");
             assert_eq!(request.fault, 1, "{bad:?}");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r13_fault_is_left_alone_otherwise(bench: &mut Bench) {

@@ -182,7 +182,7 @@ impl Tally {
 
 /// TPH_ST of one entry when all were lost.
 fn then_one_entry(bench: &mut Bench, kind: Kind) {
-    for policy in [Policy::IvSt, Policy::DsSt] {
+    bench.each([Policy::IvSt, Policy::DsSt], |bench, policy| {
         let bed = Bed::new(bench, kind, policy);
         let mut tally = Tally::default();
         for (mode, requester) in states(policy) {
@@ -204,9 +204,7 @@ fn then_one_entry(bench: &mut Bench, kind: Kind) {
         tally.check();
         restore_interrupts(&bed);
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 fn r77_lost_then_tph_st_capability(bench: &mut Bench) {
@@ -251,7 +249,7 @@ fn r77_lost_then_control_msix(bench: &mut Bench) {
 /// Control is the same before and after: TPH is off, in No ST mode, and the table has tags.
 fn r77_lost_while_off_then_enabled(bench: &mut Bench) {
     for kind in [CAPABILITY, MSIX] {
-        for policy in [Policy::IvSt, Policy::DsSt] {
+        bench.each([Policy::IvSt, Policy::DsSt], |bench, policy| {
             let bed = Bed::new(bench, kind, policy);
             // The last entry alone, then others.
             for index in [ENTRIES - 1, 1, 0] {
@@ -273,15 +271,13 @@ fn r77_lost_while_off_then_enabled(bench: &mut Bench) {
                 assert_eq!(now.registers.control, ENABLED, "{what}");
                 assert_eq!(now.registers.entries, before, "{what}");
             }
-            drop(bed);
-            bench.next_round();
-        }
+        });
     }
 }
 
 /// A mode that is selected is all that there is to lose.
 fn r77_lost_mode_alone(bench: &mut Bench) {
-    for kind in [CAPABILITY, MSIX] {
+    bench.each([CAPABILITY, MSIX], |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::DsSt);
         for mode in [StMode::InterruptVector, StMode::DeviceSpecific] {
             for loss in LOSSES {
@@ -298,14 +294,12 @@ fn r77_lost_mode_alone(bench: &mut Bench) {
                 bed.device.set_control(0);
             }
         }
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// By a register of the device's own, at its user's hand.
 fn r77_reset_by_a_register(bench: &mut Bench) {
-    for kind in [CAPABILITY, MSIX] {
+    bench.each([CAPABILITY, MSIX], |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::IvSt);
         let mut tally = Tally::default();
         for value in [reset_itself::EVERYTHING, reset_itself::TPH] {
@@ -317,14 +311,12 @@ fn r77_reset_by_a_register(bench: &mut Bench) {
             tally.program_one(&bed, 1, &what);
         }
         tally.check();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// Memory space stays off, and so the MSI-X table out of its user's reach: TPH does, too.
 fn r77_lost_and_not_decoded(bench: &mut Bench) {
-    for policy in [Policy::IvSt, Policy::DsSt] {
+    bench.each([Policy::IvSt, Policy::DsSt], |bench, policy| {
         let bed = Bed::new(bench, MSIX, policy);
         for write in [false, true] {
             let what = format!("not decoded, {policy:?}, Control is written: {write}");
@@ -365,9 +357,7 @@ fn r77_lost_and_not_decoded(bench: &mut Bench) {
         }
         restore_interrupts(&bed);
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// The device turns TPH on while it resets itself, in a way that nobody asked for.
@@ -444,7 +434,7 @@ fn reset_and_come_up(bed: &Bed, on: u32, reset: impl Fn(&Bed)) {
 
 fn r77_on_after_a_reset(bench: &mut Bench) {
     for kind in [CAPABILITY, MSIX] {
-        for policy in [Policy::IvSt, Policy::DsSt] {
+        bench.each([Policy::IvSt, Policy::DsSt], |bench, policy| {
             let bed = Bed::new(bench, kind, policy);
             for (name, reset) in RESETS {
                 for on in ON {
@@ -461,9 +451,7 @@ fn r77_on_after_a_reset(bench: &mut Bench) {
                     bed.device.set_control(0);
                 }
             }
-            drop(bed);
-            bench.next_round();
-        }
+        });
     }
 }
 
@@ -563,7 +551,7 @@ fn r77_on_after_a_hot_reset_of_the_bus(bench: &mut Bench) {
 /// A fatal error resets the link, and takes BARs and Command with it: nobody restores them but the
 /// user, and tags in MSI-X are out of reach until then.
 fn r77_on_after_a_reset_of_the_link(bench: &mut Bench) {
-    for kind in [CAPABILITY, MSIX] {
+    bench.each([CAPABILITY, MSIX], |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::DsSt);
         for on in ON {
             let what = format!("a reset of the link, {on:#x}, {kind:?}");
@@ -585,9 +573,7 @@ fn r77_on_after_a_reset_of_the_link(bench: &mut Bench) {
             restore_interrupts(&bed);
             bed.works();
         }
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// The register of BAR 0, where the MSI-X table is.
@@ -635,7 +621,7 @@ fn reached_in_place(log: &[Entry], address: u64, what: &str) -> usize {
 /// A reset of the link takes the BARs away. Whatever the user asks for, the driver does not have
 /// the device decode memory before they are back, and does not reach for them.
 fn r78_bars_are_not_there_after_a_reset_of_the_link(bench: &mut Bench) {
-    for policy in [Policy::IvSt, Policy::DsSt] {
+    bench.each([Policy::IvSt, Policy::DsSt], |bench, policy| {
         let bed = Bed::new(bench, MSIX, policy);
         let bar = bed.endpoint.bdf.config().dword(PCI_BASE_ADDRESS_0 as u16);
         let address = address_in(bar.into());
@@ -659,9 +645,7 @@ fn r78_bars_are_not_there_after_a_reset_of_the_link(bench: &mut Bench) {
             restore_interrupts(&bed);
             bed.works();
         }
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// The hidden capability's, too.
@@ -734,7 +718,7 @@ fn r77_control_that_takes_no_write(bench: &mut Bench) {
         let all = STATES.into_iter().map(|(mode, on)| control(mode, on));
         all.chain([0])
     };
-    for kind in [CAPABILITY, MSIX] {
+    bench.each([CAPABILITY, MSIX], |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::DsSt);
         // A PCI core without our patch writes it around each tag.
         let most = match kind.in_msix && !kernel::is_patched() {
@@ -772,8 +756,7 @@ fn r77_control_that_takes_no_write(bench: &mut Bench) {
         endpoint.fault(Fault::None);
         endpoint.clear_violations();
         endpoint.assert_off("close");
-        bench.next_round();
-    }
+    });
 }
 
 /// A device that makes something else of an enable: what its user may have is in force, and what

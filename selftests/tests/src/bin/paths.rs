@@ -280,7 +280,7 @@ fn assert_interrupt_vector(endpoint: &Endpoint, device: &Device, offered: bool, 
 
 /// At each policy, on either function.
 fn r73_shared_group(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         for _ in 0..2 {
             let endpoint = pick_shared(bench);
             policy::bind(&endpoint, policy);
@@ -296,8 +296,7 @@ fn r73_shared_group(bench: &mut Bench) {
             drop(device);
             endpoint.assert_off("close");
         }
-        bench.next_round();
-    }
+    });
 }
 
 /// A table in the capability is in nobody's reach.

@@ -43,7 +43,7 @@ fn assert_shows(bdf: &Bdf, policy: Policy) {
 }
 
 fn r20_file_of_a_bound_device(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let endpoint = bound(bench, gate);
         let bdf = &endpoint.bdf;
         assert_shows(bdf, Policy::of(gate));
@@ -54,8 +54,7 @@ fn r20_file_of_a_bound_device(bench: &mut Bench) {
         assert!(!policy::path(bdf).exists(), "without a driver");
         bdf.bind("vfio-pci").expect("vfio-pci");
         assert!(!policy::path(bdf).exists(), "of another driver");
-        bench.next_round();
-    }
+    });
 }
 
 /// A device without TPH has the file, too: the policy is the administrator's, whatever the device.
@@ -127,7 +126,7 @@ fn r20_garbage(bench: &mut Bench) {
 
 /// While a user has the device, by whichever way, the terms stay.
 fn r20_busy_while_open(bench: &mut Bench) {
-    for by in [OpenBy::Cdev, OpenBy::Group] {
+    bench.each([OpenBy::Cdev, OpenBy::Group], |bench, by| {
         let endpoint = bound(bench, Gate::Unsafe);
         let bdf = &endpoint.bdf;
         assert!(by.possible(bdf), "{by:?}");
@@ -139,9 +138,7 @@ fn r20_busy_while_open(bench: &mut Bench) {
         assert_eq!(policy::write(bdf, b"garbage"), Err(Errno::EINVAL), "{by:?}");
         drop(device);
         assert_eq!(choose(bdf, Policy::NoSt), Ok(()), "{by:?}, closed");
-        drop(endpoint);
-        bench.next_round();
-    }
+    });
     // Beyond the gate is beyond the gate.
     let endpoint = bound(bench, Gate::Safe);
     let device = endpoint.open();
@@ -175,7 +172,7 @@ fn r20_only_root_writes(bench: &mut Bench) {
 
 /// A policy goes with the binding, the gate with the load.
 fn r16_a_new_bind_starts_at_the_gate(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let endpoint = bound(bench, gate);
         let bdf = &endpoint.bdf;
         assert_eq!(choose(bdf, Policy::NoSt), Ok(()));
@@ -189,8 +186,7 @@ fn r16_a_new_bind_starts_at_the_gate(bench: &mut Bench) {
         bdf.unbind();
         bdf.bind("vfio_tph").expect("vfio_tph");
         assert_shows(bdf, Policy::of(gate));
-        bench.next_round();
-    }
+    });
 }
 
 const PARAMETER: &str = "tph_policy";
@@ -232,7 +228,7 @@ fn r91_policy_of_the_load(bench: &mut Bench) {
             }
             // Which of the two comes first makes no difference.
             let turned = format!("tph_policy={name} enable_unsafe_tph={}", gate.letter());
-            for parameters in [parameters, turned] {
+            bench.each([parameters, turned], |bench, parameters| {
                 assert_eq!(load(&parameters), Ok(()), "{parameters}");
                 assert_eq!(module::parameter(VFIO_TPH, PARAMETER), name);
                 let endpoint = bench.pick(&Want::TABLE);
@@ -249,9 +245,7 @@ fn r91_policy_of_the_load(bench: &mut Bench) {
                     };
                     assert_eq!(choose(bdf, other), expected, "{policy:?} to {other:?}");
                 }
-                drop(endpoint);
-                bench.next_round();
-            }
+            });
         }
     }
     load("").expect("insmod");
@@ -335,7 +329,7 @@ fn r12_what_each_policy_offers(bench: &mut Bench) {
     const DS: u32 = VFIO_TPH_MODE_DS;
     for want in &Want::TABLES {
         let in_msix = want.in_msix;
-        for policy in Policy::ALL {
+        bench.each(Policy::ALL, |bench, policy| {
             let endpoint = bench.pick(want);
             policy::bind(&endpoint, policy);
             let device = endpoint.open();
@@ -373,9 +367,7 @@ fn r12_what_each_policy_offers(bench: &mut Bench) {
             assert_eq!(probe(VFIO_DEVICE_FEATURE_TPH_ST), expected, "{what}");
             assert_eq!(probe(VFIO_DEVICE_FEATURE_TPH_RESOLVE), Ok(()), "{what}");
             modes_that_can_be_selected(&endpoint, &device, modes);
-            drop(device);
-            bench.next_round();
-        }
+        });
     }
 }
 
@@ -399,7 +391,7 @@ fn modes_that_can_be_selected(endpoint: &Endpoint, device: &Device, modes: u32) 
 }
 
 fn r12_what_each_policy_takes(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let endpoint = bench.pick(&Want::TABLE);
         policy::bind(&endpoint, policy);
         let device = endpoint.open();
@@ -417,9 +409,7 @@ fn r12_what_each_policy_takes(bench: &mut Bench) {
             };
             assert_eq!(device.program(1, &[literal(7)]), expected, "{policy:?}");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// Hints without tags are what no_st leaves, and they work.
@@ -438,7 +428,7 @@ fn r20_no_st_still_hints(bench: &mut Bench) {
 /// entry of the table there.
 fn r18_device_specific_mode_end_to_end(bench: &mut Bench) {
     const IOVA: u64 = 0x10_0000;
-    for want in &Want::TABLES {
+    bench.each(&Want::TABLES, |bench, want| {
         let endpoint = bench.pick(want);
         policy::bind(&endpoint, Policy::DsSt);
         let device = endpoint.open();
@@ -489,9 +479,7 @@ fn r18_device_specific_mode_end_to_end(bench: &mut Bench) {
             let hint = engine.write(IOVA, 5, 3, TagFrom::Entry(1));
             assert_eq!(hint, None, "disabled");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn main() -> ExitCode {

@@ -233,7 +233,7 @@ fn r45_close_in_low_power(bench: &mut Bench) {
 /// What is on the wire is what was before.
 fn r48_tag_on_the_wire_after_d3hot(bench: &mut Bench) {
     const IOVA: u64 = 0x10_0000;
-    for kind in KINDS {
+    bench.each(KINDS, |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::of(Gate::Safe));
         let _memory = bed.device.map_dma(1, IOVA).expect("memory for DMA");
         bed.put(StMode::InterruptVector, Requester::Extended);
@@ -242,9 +242,7 @@ fn r48_tag_on_the_wire_after_d3hot(bench: &mut Bench) {
         assert!(before.is_some_and(|hint| hint.tag.is_some()), "{before:?}");
         bed.d3hot_and_back();
         assert_eq!(hint(), before, "{kind:?}");
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// The PCI core takes the word of a vector that it allocates from the device, which has all ones

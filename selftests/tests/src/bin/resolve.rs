@@ -80,7 +80,7 @@ fn refused(device: &Device, request: &ResolveRequest, errno: Errno, fault: u32) 
 
 /// What firmware says is what comes back, in both namespaces, zeros and "PH ignored" included.
 fn r1_what_firmware_says(bench: &mut Bench) {
-    for policy in [Policy::DsSt, Policy::Literal] {
+    bench.each([Policy::DsSt, Policy::Literal], |bench, policy| {
         let (_endpoint, device) = opened(bench, policy);
         let mut zeros = 0;
         for (source, tags) in answers() {
@@ -98,9 +98,7 @@ fn r1_what_firmware_says(bench: &mut Bench) {
             }
         }
         assert_eq!(zeros, 2, "tags of value 0, one in each namespace");
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r1_all_in_one_call_in_their_order(bench: &mut Bench) {
@@ -298,7 +296,7 @@ fn r38_firmware_that_is_wrong(bench: &mut Bench) {
 
 /// Below policy 2 no CPU, whatever else is wrong with it: not even whether it has a tag.
 fn r14_no_cpu_below_policy_2(bench: &mut Bench) {
-    for policy in [Policy::NoSt, Policy::IvSt] {
+    bench.each([Policy::NoSt, Policy::IvSt], |bench, policy| {
         let (_endpoint, device) = opened(bench, policy);
         let calls = kstate::dsm_evaluations();
         for source in [cpu(CPU), cpu_persistent(3), cpu(u32::MAX)] {
@@ -311,9 +309,7 @@ fn r14_no_cpu_below_policy_2(bench: &mut Bench) {
             refused(&device, &request, Errno::EINVAL, 0);
         }
         assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r35_extended_on_a_path_without(bench: &mut Bench) {
@@ -347,7 +343,7 @@ fn r12_not_usable(bench: &mut Bench) {
 }
 
 fn r12_probe(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let (_endpoint, device) = opened(bench, policy);
         let probe = |op| device.feature(op, VFIO_DEVICE_FEATURE_TPH_RESOLVE, &mut []);
         assert_eq!(probe(Op::ProbeGet), Ok(()), "{policy:?}");
@@ -360,9 +356,7 @@ fn r12_probe(bench: &mut Bench) {
         let flags = device.tph().expect("GET of TPH").flags;
         let discloses = flags & VFIO_TPH_FLAG_RESOLVE_ST != 0;
         assert_eq!(discloses, policy.discloses(), "{policy:?}");
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// The argument ends at a page that is not there, and lies in memory that cannot be written.

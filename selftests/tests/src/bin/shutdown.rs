@@ -69,7 +69,7 @@ fn with_each_kind(bench: &mut Bench, before: impl Fn(&Bed), after: impl Fn(&Bed)
 
 fn r87_off_in_each_state(bench: &mut Bench) {
     for kind in KINDS {
-        for (mode, requester) in STATES {
+        bench.each(STATES, |bench, (mode, requester)| {
             let bed = Bed::new(bench, kind, Policy::DsSt);
             bed.put(mode, requester);
             shut_down(&bed);
@@ -78,8 +78,7 @@ fn r87_off_in_each_state(bench: &mut Bench) {
             let bdf = bed.endpoint.bdf.clone();
             drop(bed);
             bdf.unbind();
-            bench.next_round();
-        }
+        });
         let bed = Bed::new(bench, kind, Policy::DsSt);
         bed.works();
         over(bench, bed);

@@ -214,7 +214,7 @@ fn r86_comes_up_on(bench: &mut Bench) {
 
 /// So does one whose capability its user does not see, and one that is not open.
 fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
-    for hidden in [true, false] {
+    bench.each([true, false], |bench, hidden| {
         let on = control(StMode::InterruptVector, Requester::Extended);
         let endpoints = beds(bench, Policy::DsSt).map(|bed| bed.endpoint.clone());
         let mut devices = Vec::new();
@@ -236,9 +236,7 @@ fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
                 drop(device);
             }
         }
-        drop(devices);
-        bench.next_round();
-    }
+    });
 }
 
 /// Users who go on calling are stopped at the end of a call, and go on afterwards.

@@ -67,7 +67,7 @@ pub fn r53_order_of_checks(bench: &mut Bench) {
     }
     bench.next_round();
     let memory = udmabuf(1);
-    for completer in 0..=3 {
+    bench.each(0..=3, |bench, completer| {
         let exporter = with_completer(bench, completer, Gate::Safe);
         let (own, foreign) = (exporter.dma_buf.as_raw_fd(), memory.as_raw_fd());
         let verdict = |malformed: bool, extended: bool, fd: RawFd| {
@@ -103,9 +103,7 @@ pub fn r53_order_of_checks(bench: &mut Bench) {
                 }
             }
         }
-        drop(exporter);
-        bench.next_round();
-    }
+    });
 }
 
 /// A device with that completer field, bound anew.
@@ -123,7 +121,7 @@ fn with_completer(bench: &mut Bench, completer: u8, gate: Gate) -> Exporter {
 /// What PROBE says is what the call says of the device; an operation that is not SET is EINVAL.
 pub fn r53_probe(bench: &mut Bench) {
     let patched = kernel::is_patched();
-    for completer in 0..=3 {
+    bench.each(0..=3, |bench, completer| {
         let exporter = with_completer(bench, completer, Gate::Safe);
         let device = &exporter.device;
         let there = patched && matches!(completer, root_port::STANDARD | root_port::EXTENDED);
@@ -160,9 +158,7 @@ pub fn r53_probe(bench: &mut Bench) {
             _ => 0,
         };
         assert_eq!(said, known, "completer {completer}");
-        drop(exporter);
-        bench.next_round();
-    }
+    });
 }
 
 /// Every unknown flag and every ph that there is not, when publishing and when clearing: EINVAL,
@@ -337,7 +333,7 @@ pub fn r55_gate_is_the_completer_field(bench: &mut Bench) {
     }
     bench.next_round();
     for completer in 0..=3 {
-        for gate in Gate::BOTH {
+        bench.each(Gate::BOTH, |bench, gate| {
             let exporter = with_completer(bench, completer, gate);
             let st = Hints { xst: None, ..HINTS };
             let xst = Hints { st: None, ..HINTS };
@@ -356,9 +352,7 @@ pub fn r55_gate_is_the_completer_field(bench: &mut Bench) {
             };
             let importer = Importer::new(&exporter.dma_buf);
             assert_told(&importer, published, &format!("{completer}, {gate:?}"));
-            drop(exporter);
-            bench.next_round();
-        }
+        });
     }
 }
 
@@ -413,8 +407,7 @@ pub fn r62_kernel_without_the_patch(bench: &mut Bench) {
     if kernel::is_patched() {
         skip!("the kernel's dma-bufs know TPH");
     }
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         assert!(Exporter::at(bench, policy).is_none(), "{policy:?}");
-        bench.next_round();
-    }
+    });
 }

@@ -348,7 +348,7 @@ pub fn r71_own_tag_at_the_default_gate(bench: &mut Bench) {
 
 /// Whether dma-bufs are sources is said beforehand.
 pub fn r71_flag_says_what_is_taken(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let endpoint = bench.pick(&Want::TABLE);
         policy::bind_under(&endpoint, Gate::Unsafe, policy);
         let device = endpoint.open();
@@ -359,9 +359,7 @@ pub fn r71_flag_says_what_is_taken(bench: &mut Bench) {
             let denied = device.program(0, &[dma_buf_fd(-1)]) == Err(Errno::EPERM);
             assert_eq!(denied, !taken, "{policy:?}");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// A device asks for its own memory.

@@ -52,7 +52,7 @@ fn as_vfio_pci(
 /// The capability and what is around it, and the table alone: where it shows, it is read in another
 /// way.
 pub fn r51_fault_in_config_reads(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let (endpoint, device) = enabled(bench, gate, Requester::Standard);
         fill(&endpoint, &device);
         let table = device.tph_offset() + PCI_TPH_BASE_SIZEOF as u16;
@@ -72,9 +72,7 @@ pub fn r51_fault_in_config_reads(bench: &mut Bench) {
             .assert_plain(&what);
         }
         assert_eq!(device.config_space(), space);
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 pub fn r51_fault_in_config_writes(bench: &mut Bench) {

@@ -97,7 +97,7 @@ fn nobody_reaches_the_table(bed: &Bed) {
 /// Below the line nothing that the guest reads has a tag of the host in it.
 pub fn r97_no_tag_is_seen(bench: &mut Bench) {
     each_table(bench, |bench, want| {
-        for by_admin in [false, true] {
+        bench.each([false, true], |bench, by_admin| {
             let bed = match by_admin {
                 false => Bed::new(bench, want, Gate::Safe),
                 true => Bed::with_vcpus(bench, want, Gate::Safe, "0,1,-,3,1"),
@@ -137,8 +137,7 @@ pub fn r97_no_tag_is_seen(bench: &mut Bench) {
                 drop(bed);
                 vcpus::write(&bdf, "").expect("empty");
             }
-            bench.next_round();
-        }
+        });
     });
 }
 
