@@ -264,6 +264,15 @@ impl Endpoint {
         self.completer.set(completer);
     }
 
+    /// Fails the test unless the first entries hold these tags, and the others none.
+    #[track_caller]
+    pub fn assert_tags(&self, first: &[u16], what: &str) {
+        let tags = self.entries();
+        let (held, others) = tags.split_at(first.len());
+        assert_eq!(held, first, "{what}");
+        assert!(others.iter().all(|&tag| tag == 0), "{what}: {tags:x?}");
+    }
+
     /// What the kernel believes.
     pub fn kernel(&self) -> KernelState {
         kstate::of(&self.bdf)

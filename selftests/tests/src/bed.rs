@@ -66,6 +66,12 @@ pub const STATES: [(StMode, Requester); 7] = [
     (StMode::NoSt, Requester::Disabled),
 ];
 
+/// The states in which a device of that policy can be.
+pub fn states(policy: Policy) -> impl Iterator<Item = (StMode, Requester)> {
+    let offered = move |mode| mode != StMode::DeviceSpecific || policy.discloses();
+    STATES.into_iter().filter(move |(mode, _)| offered(*mode))
+}
+
 /// An open device, with vectors if that is where its table is.
 pub struct Bed {
     /// The hardware.
@@ -270,9 +276,7 @@ pub fn assert_off_and_works(
     device
         .program(1, &[cpu(CPU)])
         .unwrap_or_else(|error| panic!("TPH_ST after {what}: {error}"));
-    let entries = endpoint.entries();
-    assert_eq!(entries[..2], [0, st(CPU)], "{what}");
-    assert!(entries[2..].iter().all(|&tag| tag == 0), "{what}");
+    endpoint.assert_tags(&[0, st(CPU)], what);
     endpoint.assert_kernel_agrees();
     if let Some(vectors) = vectors {
         raise_all(device, vectors, what);

@@ -201,7 +201,7 @@ fn r72_cpu_of_no_thread(bench: &mut Bench) {
         assert_errno!(device.program(0, &[cpu(number)]), EPERM, "CPU {number}");
     }
     assert_eq!(kstate::dsm_evaluations(), calls, "firmware was asked");
-    assert!(endpoint.entries().iter().all(|&tag| tag == 0));
+    endpoint.assert_tags(&[], "refused");
     device.program(0, &[cpu(CPU)]).expect("TPH_ST of its CPU");
 }
 

@@ -495,7 +495,7 @@ fn read_everything(guest: &mut Guest, device: &mut Steered) {
     let without = words(&guest.ask(&format!(
         "echo {at} >{driver}/unbind && echo 1 >{reset} && {dump}"
     )));
-    assert!(device.endpoint.entries().iter().all(|&tag| tag == 0));
+    device.endpoint.assert_tags(&[], "a reset");
     let with = words(&guest.ask(&format!("echo {at} >{driver}/bind && {dump}")));
     let mut held = device.endpoint.entries();
     held.retain(|&tag| tag != 0);

@@ -74,8 +74,7 @@ fn dies_while_busy(endpoint: &Endpoint, task: Task, fault: Fault, leave: impl Fn
 /// What the hardware was left with by the kernel, which could still reach it.
 fn assert_left_clean(endpoint: &Endpoint) {
     assert_eq!(endpoint.tph().control, 0);
-    let tags = endpoint.entries();
-    assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+    endpoint.assert_tags(&[], "let go of");
 }
 
 const BUSY: [Task; 2] = [Task::BusyUntilAsked, Task::Busy];

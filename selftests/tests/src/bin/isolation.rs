@@ -164,8 +164,7 @@ impl Target {
 
     #[track_caller]
     fn has_no_tag(&self) {
-        let tags = self.endpoint.entries();
-        assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+        self.endpoint.assert_tags(&[], "attacked");
     }
 
     fn overlaps(&self, range: &Range<u64>) -> bool {

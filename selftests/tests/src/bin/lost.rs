@@ -25,7 +25,7 @@ use tph_selftests::uapi::pci_regs::{
 };
 use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
 use tph_selftests::{assert_errno, harness, kernel, skip, tests, Errno};
-use tph_tests::bed::{Bed, InForce, Kind, D3HOT, ENTRIES, KINDS, STATES};
+use tph_tests::bed::{states, Bed, InForce, Kind, D3HOT, ENTRIES, KINDS, STATES};
 use tph_tests::{booted_with_notph, needs_tph, st, xst, CPU, OTHER_CPU};
 
 /// Keeps its state in D3hot; its table is in the capability, or in MSI-X.
@@ -49,12 +49,6 @@ const HANDFUL: u64 = 8;
 
 fn is_enabled(control: u32) -> bool {
     control & PCI_TPH_CTRL_REQ_EN_MASK != 0
-}
-
-/// The states in which a device of that policy can be.
-fn states(policy: Policy) -> impl Iterator<Item = (StMode, Requester)> {
-    let offered = move |mode| mode != StMode::DeviceSpecific || policy.discloses();
-    STATES.into_iter().filter(move |(mode, _)| offered(*mode))
 }
 
 /// All of the table, as [`Bed::put`] has programmed it.

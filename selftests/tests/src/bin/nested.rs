@@ -168,7 +168,7 @@ fn r68_guest_without_tags(bench: &mut Bench) {
     let mark = device.endpoint.mark();
     device.act(&mut guest, "set 1 0x55");
     device.assert_control(&mut guest, mark, vector, extended);
-    assert!(device.endpoint.entries().iter().all(|&tag| tag == 0));
+    device.endpoint.assert_tags(&[], "enabled");
     device.act(&mut guest, "disable");
     assert_eq!(device.endpoint.control(), 0);
     device.refused(&mut guest, "enable 2");

@@ -20,17 +20,14 @@ use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
 use tph_selftests::vfio::{cpu, wait_for};
 use tph_selftests::{harness, skip, tests, Errno};
-use tph_tests::bed::{each_in_use, Bed, Kind, D0, D3HOT, KINDS, STATES};
+use tph_tests::bed::{each_in_use, states, Bed, Kind, D0, D3HOT, KINDS};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
 
 /// In every state of Control: the same after `sleep`, which wakes the device up again, as before.
 fn the_same_after(bench: &mut Bench, kind: Kind, sleep: impl Fn(&Bed)) {
-    for policy in [Policy::IvSt, Policy::DsSt] {
+    bench.each([Policy::IvSt, Policy::DsSt], |bench, policy| {
         let bed = Bed::new(bench, kind, policy);
-        for (mode, requester) in STATES {
-            if mode == StMode::DeviceSpecific && !policy.discloses() {
-                continue;
-            }
+        for (mode, requester) in states(policy) {
             bed.put(mode, requester);
             let before = bed.in_force();
             assert_eq!(before.registers.control, control(mode, requester));
@@ -43,9 +40,7 @@ fn the_same_after(bench: &mut Bench, kind: Kind, sleep: impl Fn(&Bed)) {
             bed.device.enable(mode, Requester::Disabled);
         }
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 fn r48_d3hot_capability(bench: &mut Bench) {
@@ -265,17 +260,10 @@ fn r49_allocated_in_d3hot(bench: &mut Bench) {
         bed.endpoint.clear_violations();
         bed.device.set_power_state(D0);
         let tags = |after: &str| {
-            let tags = bed.endpoint.entries();
-            assert_eq!(tags[0], xst(CPU), "{kind:?}, {after}");
-            assert!(
-                tags[1..].iter().all(|&tag| tag == 0),
-                "{kind:?}, {after}: {tags:x?}"
-            );
-            assert_eq!(
-                bed.endpoint.control(),
-                before.registers.control,
-                "{kind:?}, {after}"
-            );
+            let what = format!("{kind:?}, {after}");
+            bed.endpoint.assert_tags(&[xst(CPU)], &what);
+            let in_force = bed.endpoint.control();
+            assert_eq!(in_force, before.registers.control, "{what}");
         };
         tags("D0");
         // Writes the words that the core has.
@@ -305,9 +293,7 @@ fn r49_allocated_in_d3hot_before_low_power(bench: &mut Bench) {
         println!("# {kind:?}: a stray tag: {stray}, enabled: {enabled}");
         assert!(!(stray && enabled), "{kind:?}");
         bed.device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
-        let tags = bed.endpoint.entries();
-        assert_eq!(tags[0], xst(CPU), "{kind:?}");
-        assert!(tags[1..].iter().all(|&tag| tag == 0), "{kind:?}: {tags:x?}");
+        bed.endpoint.assert_tags(&[xst(CPU)], &format!("{kind:?}"));
         let expected = control(StMode::InterruptVector, Requester::Extended);
         assert_eq!(bed.endpoint.control(), expected, "{kind:?}");
         assert_eq!(bed.device.control(), expected, "{kind:?}");
@@ -324,8 +310,7 @@ fn r49_freed_while_gone_before_a_write_of_the_power_state(bench: &mut Bench) {
         bed.device.free_msix();
         bed.endpoint.fault(Fault::None);
         bed.device.set_power_state(D0);
-        let tags = bed.endpoint.entries();
-        assert!(tags.iter().all(|&tag| tag == 0), "{kind:?}: {tags:x?}");
+        bed.endpoint.assert_tags(&[], &format!("{kind:?}"));
         assert_eq!(bed.device.control(), expected, "{kind:?}");
         assert_eq!(bed.endpoint.control(), expected, "{kind:?}");
     });

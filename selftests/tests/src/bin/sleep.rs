@@ -18,7 +18,7 @@ use tph_selftests::sleep::{Depth, Into, Sleep};
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::cpu;
 use tph_selftests::{harness, tests};
-use tph_tests::bed::{Bed, InForce, D0, D3HOT, KINDS, STATES};
+use tph_tests::bed::{states, Bed, InForce, D0, D3HOT, KINDS, STATES};
 use tph_tests::{st, xst, CPU, OTHER_CPU};
 
 /// All that drivers see of suspend to idle.
@@ -62,12 +62,9 @@ fn sleep(beds: &[Bed], how: Sleep) {
 
 /// In every state of Control: the same after sleep as before.
 fn the_same_after(bench: &mut Bench, way: Sleep) {
-    for policy in [Policy::IvSt, Policy::DsSt] {
+    bench.each([Policy::IvSt, Policy::DsSt], |bench, policy| {
         let beds = beds(bench, policy);
-        for (mode, requester) in STATES {
-            if mode == StMode::DeviceSpecific && !policy.discloses() {
-                continue;
-            }
+        for (mode, requester) in states(policy) {
             beds.iter().for_each(|bed| bed.put(mode, requester));
             let before = in_force(&beds);
             for now in &before {
@@ -83,9 +80,7 @@ fn the_same_after(bench: &mut Bench, way: Sleep) {
                 .for_each(|bed| bed.device.enable(mode, Requester::Disabled));
         }
         beds.iter().for_each(Bed::works);
-        drop(beds);
-        bench.next_round();
-    }
+    });
 }
 
 fn r86_suspend_to_idle(bench: &mut Bench) {

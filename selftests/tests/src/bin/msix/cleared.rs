@@ -124,8 +124,7 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
                 }
                 "SET_IRQS" => {
                     bed.device.free_msix();
-                    let tags = endpoint.entries();
-                    assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+                    endpoint.assert_tags(&[], how);
                     assert_eq!(endpoint.control(), 0, "{accesses} accesses");
                 }
                 _ => (),
@@ -161,15 +160,16 @@ pub fn r49_nothing_is_freed_nothing_is_written(bench: &mut Bench) {
 
 pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
     let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
-    let n = usize::from(bed.count());
     for round in 0..3 {
         bed.fill_standard();
         bed.device.free_msix();
-        assert_eq!(bed.endpoint.entries(), vec![0; n], "freed, round {round}");
+        bed.endpoint
+            .assert_tags(&[], &format!("freed, round {round}"));
         assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
         bed.allocate_again();
         bed.mask_and_unmask();
-        assert_eq!(bed.endpoint.entries(), vec![0; n], "new, round {round}");
+        bed.endpoint
+            .assert_tags(&[], &format!("new, round {round}"));
         bed.endpoint.assert_kernel_agrees();
     }
     bed.raise_all("afterwards");
@@ -177,32 +177,29 @@ pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
 
 pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
     let bed = Bed::in_use(bench);
-    let n = usize::from(bed.count());
     bed.device.free_msix();
     let events = bed.vectors.descriptors();
     bed.device.set_msix(0, &events[..4]).expect("SET_IRQS");
-    assert_eq!(bed.endpoint.entries(), vec![0; n], "4 vectors");
+    bed.endpoint.assert_tags(&[], "4 vectors");
     bed.device
         .program(0, &[cpu(CPU); 4])
         .expect("4 vectors of it");
     bed.device.set_msix(0, &events).expect("SET_IRQS");
-    let tags = bed.endpoint.entries();
-    assert_eq!(tags[..4], [st(CPU); 4]);
-    assert_eq!(tags[4..], vec![0; n - 4], "those that came later");
+    bed.endpoint
+        .assert_tags(&[st(CPU); 4], "those that came later");
 }
 
 /// What could not be reached then must not come into use later.
 pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
     let bed = Bed::in_use(bench);
-    let n = usize::from(bed.count());
     bed.device.decode_memory(false);
     bed.device.free_msix();
     bed.device.decode_memory(true);
     bed.allocate_again();
-    assert_eq!(bed.endpoint.entries(), vec![0; n]);
+    bed.endpoint.assert_tags(&[], "allocated again");
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.mask_and_unmask();
-    assert_eq!(bed.endpoint.entries(), vec![0; n], "mask and unmask");
+    bed.endpoint.assert_tags(&[], "mask and unmask");
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
@@ -224,12 +221,12 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
         "out of reach"
     );
     bed.device.set_power_state(0);
-    assert_eq!(bed.endpoint.entries(), vec![0; n], "in D0 again");
+    bed.endpoint.assert_tags(&[], "in D0 again");
     assert_eq!(bed.endpoint.control(), IN_FORCE, "Control is as before");
     bed.allocate_again();
-    assert_eq!(bed.endpoint.entries(), vec![0; n]);
+    bed.endpoint.assert_tags(&[], "allocated again");
     bed.mask_and_unmask();
-    assert_eq!(bed.endpoint.entries(), vec![0; n], "mask and unmask");
+    bed.endpoint.assert_tags(&[], "mask and unmask");
     bed.endpoint.assert_kernel_agrees();
     bed.device.set_control(IN_FORCE);
     bed.device.program(0, &[cpu(CPU)]).expect("TPH_ST");
@@ -248,7 +245,7 @@ pub fn r49_freed_while_enabled(bench: &mut Bench) {
         bed.device.free_msix();
         let expected = control(StMode::InterruptVector, requester);
         assert_eq!(bed.endpoint.control(), expected, "{requester:?}");
-        assert!(bed.endpoint.entries().iter().all(|&tag| tag == 0));
+        bed.endpoint.assert_tags(&[], "freed");
         drop(bed);
         bench.next_round();
     }

@@ -72,8 +72,7 @@ pub fn r43_many_threads(bench: &mut Bench) {
     });
 
     // No vector is allocated now, and what is read is what is in force.
-    let tags = bed.endpoint.entries();
-    assert!(tags.iter().all(|&tag| tag == 0), "{tags:x?}");
+    bed.endpoint.assert_tags(&[], "no vectors");
     assert_eq!(bed.device.control(), bed.endpoint.control());
     bed.endpoint.assert_kernel_agrees();
     bed.allocate_again();
