@@ -440,47 +440,55 @@ fn r39_every_range_of_small_tables(bench: &mut Bench) {
     }
 }
 
-fn r39_ranges_of_large_tables(bench: &mut Bench) {
-    let endpoint = bench.pick(&Want::TABLE);
-    for size in [63, 64] {
-        let device = open_with_table(&endpoint, size);
-        for (index, count) in [
-            (0, 1),
-            (0, 2),
-            (0, size),
-            (0, size - 1),
-            (1, 1),
-            (1, 2),
-            (1, size - 1),
-            (1, size - 2),
-            (31, 2),
-            (31, 3),
-            (32, 2),
-            (size - 1, 1),
-            (size - 2, 1),
-            (size - 2, 2),
-            (size - 3, 3),
-        ] {
-            program_range(&endpoint, &device, index, count);
-        }
+fn ranges(endpoint: &Endpoint, device: &Device, size: u16) {
+    for (index, count) in [
+        (0, 1),
+        (0, 2),
+        (0, size),
+        (0, size - 1),
+        (1, 1),
+        (1, 2),
+        (1, size - 1),
+        (1, size - 2),
+        (size / 2 - 1, 2),
+        (size / 2 - 1, 3),
+        (size / 2, 2),
+        (size - 1, 1),
+        (size - 2, 1),
+        (size - 2, 2),
+        (size - 3, 3),
+    ] {
+        program_range(endpoint, device, index, count);
     }
 }
 
-fn r39_all_tags_of_both_namespaces(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Unsafe, Requester::Extended);
-    let n = endpoint.entries().len() as u32;
-    for first in (0..=0xff).step_by(n as usize) {
-        let values: Vec<u32> = (first..first + n).map(|value| value & 0xff).collect();
+fn r39_r40_ranges_of_large_tables(bench: &mut Bench) {
+    let endpoint = bench.pick(&Want::TABLE);
+    for size in [63, 64] {
+        ranges(&endpoint, &open_with_table(&endpoint, size), size);
+    }
+    let (endpoint, device) = enabled_as(bench, &Want::MSIX, Gate::Safe, Requester::Standard);
+    fill(&endpoint, &device);
+    ranges(&endpoint, &device, endpoint.entries().len() as u16);
+}
+
+fn r39_r40_all_tags_of_both_namespaces(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Extended);
+        let n = endpoint.entries().len() as u32;
+        for first in (0..=0xff).step_by(n as usize) {
+            let values: Vec<u32> = (first..first + n).map(|value| value & 0xff).collect();
+            let sources: Vec<Source> = values.iter().map(|&value| literal(value)).collect();
+            device.program(0, &sources).expect("standard tags");
+            let held: Vec<u32> = endpoint.entries().into_iter().map(u32::from).collect();
+            assert_eq!(held, values);
+        }
+        let values: Vec<u32> = (0..n).map(|i| (i * 0x1357 + 0xa5) & 0xffff).collect();
         let sources: Vec<Source> = values.iter().map(|&value| literal(value)).collect();
-        device.program(0, &sources).expect("standard tags");
+        device.program_extended(0, &sources).expect("extended tags");
         let held: Vec<u32> = endpoint.entries().into_iter().map(u32::from).collect();
         assert_eq!(held, values);
-    }
-    let values: Vec<u32> = (0..n).map(|i| (i * 0x1357 + 0xa5) & 0xffff).collect();
-    let sources: Vec<Source> = values.iter().map(|&value| literal(value)).collect();
-    device.program_extended(0, &sources).expect("extended tags");
-    let held: Vec<u32> = endpoint.entries().into_iter().map(u32::from).collect();
-    assert_eq!(held, values);
+    });
 }
 
 fn r33_r42_control_is_what_it_was(bench: &mut Bench) {
@@ -620,8 +628,8 @@ fn main() -> ExitCode {
         r38_firmware_marks_a_tag_invalid,
         r38_firmware_that_is_wrong,
         r39_every_range_of_small_tables,
-        r39_ranges_of_large_tables,
-        r39_all_tags_of_both_namespaces,
+        r39_r40_ranges_of_large_tables,
+        r39_r40_all_tags_of_both_namespaces,
         r33_r42_control_is_what_it_was,
     ])
 }

@@ -41,36 +41,6 @@ pub fn r40_every_vector_interrupts_before_and_after(bench: &mut Bench) {
     });
 }
 
-pub fn r40_ranges(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
-    let n = bed.count();
-    for (index, count) in [
-        (0, 1),
-        (n - 1, 1),
-        (1, 1),
-        (0, n),
-        (1, n - 1),
-        (0, n - 1),
-        (n / 2 - 1, 3),
-        (3, 5),
-        (n - 7, 7),
-    ] {
-        let mut expected = bed.fill();
-        let sources: Vec<Source> = (0..count)
-            .map(|position| literal(0x8000 + u32::from(position)))
-            .collect();
-        bed.device
-            .program_extended(index, &sources)
-            .unwrap_or_else(|error| panic!("{count} from {index}: {error}"));
-        for position in 0..count {
-            expected[usize::from(index + position)] = 0x8000 + position;
-        }
-        assert_eq!(bed.endpoint.entries(), expected, "{count} from {index}");
-        bed.endpoint.assert_kernel_agrees();
-    }
-    bed.raise_all("after all ranges");
-}
-
 /// All vectors of a device that has as many as there can be, in one batch. Where the machine has
 /// too few interrupts, some of the vectors are without an event, but allocated.
 pub fn r40_as_many_vectors_as_can_be(bench: &mut Bench) {
@@ -102,7 +72,7 @@ pub fn r40_as_many_vectors_as_can_be(bench: &mut Bench) {
     bed.device
         .program(0, &vec![none(); MOST.into()])
         .expect("TPH_ST of 2048 vectors");
-    assert!(bed.endpoint.entries().iter().all(|&tag| tag == 0));
+    bed.endpoint.assert_tags(&[], "no tags");
     bed.raise_all("with no tags");
 }
 

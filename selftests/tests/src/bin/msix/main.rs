@@ -150,7 +150,6 @@ impl Bed {
 fn main() -> ExitCode {
     harness::run(tests![
         r40_every_vector_interrupts_before_and_after,
-        r40_ranges,
         r40_as_many_vectors_as_can_be,
         r40_tags_survive_interrupts,
         r40_tags_survive_mask_and_unmask,
