@@ -17,6 +17,11 @@ pub enum StMode {
     DeviceSpecific = 2,
 }
 
+impl StMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NoSt, Self::InterruptVector, Self::DeviceSpecific];
+}
+
 /// TPH Requester Enable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
@@ -26,6 +31,11 @@ pub enum Requester {
     Standard = 1,
     /// 11b.
     Extended = 3,
+}
+
+impl Requester {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Disabled, Self::Standard, Self::Extended];
 }
 
 /// The value of the Control register.

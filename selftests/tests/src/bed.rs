@@ -283,6 +283,15 @@ pub fn assert_off_and_works(
     }
 }
 
+/// Fails the test unless a device that nobody has open works for the next user.
+#[track_caller]
+pub fn works_again(endpoint: &Rc<Endpoint>) {
+    let bed = Bed::open(endpoint.clone(), Kind::of(endpoint));
+    bed.assert_off_and_works("open");
+    drop(bed);
+    endpoint.assert_off("close");
+}
+
 /// Fails the test unless everything of a device works, whatever it was left in.
 #[track_caller]
 pub fn works(endpoint: &Endpoint, device: &Device, vectors: Option<&Vectors>) {

@@ -12,9 +12,10 @@ use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, literal, none, Device, Source};
 use tph_selftests::{tests, Errno};
-use tph_tests::{each_table, each_table_and_gate, enabled, enabled_as, fill, opened_as, st, CPU};
+use tph_tests::bed::assert_off_and_works;
+use tph_tests::{each_table, each_table_and_gate, enabled, enabled_as, fill, opened_as, CPU};
 
-const ENABLED: u32 = control(StMode::InterruptVector, Requester::Standard);
+const ENABLED: u32 = control(StMode::InterruptVector, Requester::Extended);
 
 /// After a fault: the device answers again, and after a reset all of it works again.
 fn recover(endpoint: &Endpoint, device: &Device, what: &str) {
@@ -22,17 +23,12 @@ fn recover(endpoint: &Endpoint, device: &Device, what: &str) {
     device
         .reset()
         .unwrap_or_else(|error| panic!("{what}: a reset afterwards: {error}"));
-    endpoint.assert_off(what);
-    device.enable(StMode::InterruptVector, Requester::Standard);
-    device
-        .program(0, &[cpu(CPU)])
-        .unwrap_or_else(|error| panic!("{what}: TPH_ST afterwards: {error}"));
-    assert_eq!(endpoint.entries()[0], st(CPU), "{what}");
+    assert_off_and_works(endpoint, device, None, what);
 }
 
 /// The device stops after each number of accesses that a batch takes.
 fn stop_in_the_middle(bench: &mut Bench, want: &Want, sources: &[Source], index: u16) {
-    let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Standard);
+    let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Extended);
     let program = || device.program(index, sources).expect("TPH_ST");
     let accesses = endpoint.counted(program).accesses();
     let complete = endpoint.entries();
@@ -89,7 +85,7 @@ fn r41_stops_in_a_clearing_batch(bench: &mut Bench) {
 
 fn r41_all_ones_while_open(bench: &mut Bench) {
     each_table_and_gate(bench, |bench, want, gate| {
-        let (endpoint, device) = enabled_as(bench, want, gate, Requester::Standard);
+        let (endpoint, device) = enabled_as(bench, want, gate, Requester::Extended);
         endpoint.fault(Fault::AllOnes);
         assert_eq!(device.program(0, &[cpu(CPU)]), Err(Errno::EIO));
         assert!(!endpoint.kernel().tph_enabled);
@@ -117,7 +113,7 @@ fn r41_control_write_to_a_device_that_is_gone(bench: &mut Bench) {
 /// With a table in the capability alone: the kernel gives a device that has a slot of its own some
 /// minutes to come out of a reset.
 fn r41_close_while_gone(bench: &mut Bench) {
-    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
+    let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
     endpoint.fault(Fault::AllOnes);
     drop(device);
     assert!(!endpoint.kernel().tph_enabled);
@@ -125,7 +121,7 @@ fn r41_close_while_gone(bench: &mut Bench) {
     // What the hardware kept is for the next open to clear.
     let device = endpoint.open();
     endpoint.assert_off("open");
-    device.enable(StMode::InterruptVector, Requester::Standard);
+    device.enable(StMode::InterruptVector, Requester::Extended);
     device.program(0, &[cpu(CPU)]).expect("TPH_ST");
 }
 
@@ -133,7 +129,7 @@ fn r41_close_while_gone(bench: &mut Bench) {
 fn r41_back_without_a_reset(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let sources: Vec<Source> = (1..=7).map(literal).collect();
-        let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Standard);
+        let (endpoint, device) = enabled_as(bench, want, Gate::Unsafe, Requester::Extended);
         let program = || device.program(1, &sources).expect("TPH_ST");
         let accesses = endpoint.counted(program).accesses();
 

@@ -4,7 +4,6 @@
 //! the next.
 
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::thread;
 
 use nix::sys::eventfd::EventFd;
@@ -18,7 +17,7 @@ use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, wait_for, Device, OpenBy};
 use tph_selftests::{assert_errno, tests};
-use tph_tests::bed::{Bed, Kind};
+use tph_tests::bed::works_again;
 use tph_tests::{each_and_gate, each_table, fill, open_with_vectors, st, CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
@@ -28,14 +27,6 @@ fn in_use(endpoint: &Endpoint) -> Device {
     device.enable(StMode::InterruptVector, Requester::Extended);
     fill(endpoint, &device);
     device
-}
-
-/// The device works for the next user.
-fn works_again(endpoint: &Rc<Endpoint>) {
-    let bed = Bed::open(endpoint.clone(), Kind::of(endpoint));
-    bed.assert_off_and_works("open");
-    drop(bed);
-    endpoint.assert_off("close");
 }
 
 /// Tags that nobody knows of are gone when a device is open, and so is TPH that is on.

@@ -372,11 +372,7 @@ fn r12_what_each_policy_offers(bench: &mut Bench) {
 }
 
 fn modes_that_can_be_selected(endpoint: &Endpoint, device: &Device, modes: u32) {
-    for mode in [
-        StMode::NoSt,
-        StMode::InterruptVector,
-        StMode::DeviceSpecific,
-    ] {
+    for mode in StMode::ALL {
         device.set_control(0);
         let value = control(mode, Requester::Extended);
         device.set_control(value);

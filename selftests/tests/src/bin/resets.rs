@@ -28,11 +28,7 @@ fn survives(bench: &mut Bench, wants: &[Want], what: &str, reset: impl Fn(&Bed))
             Gate::Safe => StMode::InterruptVector,
             Gate::Unsafe => StMode::DeviceSpecific,
         };
-        for requester in [
-            Requester::Standard,
-            Requester::Extended,
-            Requester::Disabled,
-        ] {
+        for requester in Requester::ALL {
             bed.put(mode, requester);
             let before = endpoint.counters().reset;
             reset(&bed);

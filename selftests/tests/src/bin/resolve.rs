@@ -140,16 +140,8 @@ fn r1_an_answer_is_a_question(bench: &mut Bench) {
 /// In every state of Control; it changes nothing of it.
 fn r1_needs_no_requester_enable(bench: &mut Bench) {
     let (endpoint, device) = opened(bench, Policy::DsSt);
-    for mode in [
-        StMode::NoSt,
-        StMode::InterruptVector,
-        StMode::DeviceSpecific,
-    ] {
-        for requester in [
-            Requester::Disabled,
-            Requester::Standard,
-            Requester::Extended,
-        ] {
+    for mode in StMode::ALL {
+        for requester in Requester::ALL {
             device.enable(mode, Requester::Disabled);
             device.enable(mode, requester);
             for extended in [false, true] {

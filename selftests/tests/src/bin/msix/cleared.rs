@@ -235,18 +235,12 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
 
 /// The table is not touched while the requester is enabled: the endpoint would say so.
 pub fn r49_freed_while_enabled(bench: &mut Bench) {
-    for requester in [
-        Requester::Disabled,
-        Requester::Standard,
-        Requester::Extended,
-    ] {
+    bench.each(Requester::ALL, |bench, requester| {
         let bed = Bed::in_use(bench);
         bed.device.enable(StMode::InterruptVector, requester);
         bed.device.free_msix();
         let expected = control(StMode::InterruptVector, requester);
         assert_eq!(bed.endpoint.control(), expected, "{requester:?}");
         bed.endpoint.assert_tags(&[], "freed");
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
