@@ -36,7 +36,7 @@ pub enum Depth {
     Platform,
     /// All CPUs but one are off, and so are timers and interrupt controllers.
     Core,
-    /// It sleeps: for hibernation alone, where nobody has to wake it up.
+    /// It sleeps: power of devices is cut. An image is of no use where there is no swap space.
     Whole,
 }
 
@@ -86,7 +86,8 @@ impl Sleep {
             }
             write(MEM_SLEEP, "deep");
         }
-        if depth == Depth::Whole && !(in_test_vm() && into == Into::Disk) {
+        // The test VM's host presses its power button.
+        if depth == Depth::Whole && (into == Into::Idle || !in_test_vm()) {
             skip!("nobody wakes this machine up");
         }
 

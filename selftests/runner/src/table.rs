@@ -334,7 +334,7 @@ pub const SESSIONS: &[Session] = &[
             instead: Some("sleep:r86_suspend_to_idle"),
             why: "the others take minutes each, and go the same way",
         },
-        seconds: 100,
+        seconds: 140,
         arm64: Share::Not("the firmware of that machine knows no sleep"),
         ..DEFAULT
     },

@@ -2,7 +2,7 @@
 
 //! Sleep of the whole system with open devices: what was in force before is in force afterwards.
 //! With a table in the capability and in MSI-X, on devices that keep their state in D3hot and on
-//! such as lose it.
+//! such as lose it. In S3 all of them lose it.
 
 use std::fs;
 use std::process::ExitCode;
@@ -25,6 +25,8 @@ use tph_tests::{st, xst, CPU, OTHER_CPU};
 const IDLE: Sleep = Sleep(Into::Idle, Depth::Platform);
 /// And to RAM.
 const RAM: Sleep = Sleep(Into::Ram, Depth::Core);
+/// In earnest: the machine stands still until somebody wakes it up, which resets all devices.
+const S3: Sleep = Sleep(Into::Ram, Depth::Whole);
 /// Up to where an image is made of the system, and as if it had been loaded.
 const IMAGE: Sleep = Sleep(Into::Disk, Depth::Core);
 
@@ -38,7 +40,8 @@ fn in_force(beds: &[Bed]) -> Vec<InForce> {
 }
 
 /// Sleeps. Fails the test if that does not go as far as it is to: the PCI core puts devices that
-/// are awake into D3hot, out of which some come as out of a reset, but for an image.
+/// are awake into D3hot, out of which some come as out of a reset, but for an image. Out of S3 each
+/// one does.
 #[track_caller]
 fn sleep(beds: &[Bed], how: Sleep) {
     let resets = || {
@@ -54,7 +57,8 @@ fn sleep(beds: &[Bed], how: Sleep) {
         .unwrap_or_else(|error| panic!("{how:?}: {error}"));
     let now = resets();
     for (index, bed) in beds.iter().enumerate() {
-        if awake[index] && bed.kind.loses_state && (how == IDLE || how == RAM) {
+        let by_d3hot = awake[index] && bed.kind.loses_state && (how == IDLE || how == RAM);
+        if by_d3hot || how == S3 {
             assert!(now[index] > before[index], "{how:?}, {:?}", bed.kind);
         }
     }
@@ -89,6 +93,10 @@ fn r86_suspend_to_idle(bench: &mut Bench) {
 
 fn r86_suspend_to_ram(bench: &mut Bench) {
     the_same_after(bench, RAM);
+}
+
+fn r86_power_is_cut(bench: &mut Bench) {
+    the_same_after(bench, S3);
 }
 
 fn r86_hibernation(bench: &mut Bench) {
@@ -152,7 +160,7 @@ fn the_same_around(bench: &mut Bench, ways: &[Sleep], before: impl Fn(&Bed), aft
 fn r86_asleep_already(bench: &mut Bench) {
     the_same_around(
         bench,
-        &[IDLE, RAM, IMAGE],
+        &[IDLE, RAM, S3, IMAGE],
         |bed| {
             bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
             let status = bed.endpoint.bdf.path("power/runtime_status");
@@ -169,7 +177,7 @@ fn r86_asleep_already(bench: &mut Bench) {
 fn r86_in_d3hot_already(bench: &mut Bench) {
     the_same_around(
         bench,
-        &[IDLE, RAM, IMAGE],
+        &[IDLE, RAM, S3, IMAGE],
         |bed| bed.device.set_power_state(D3HOT),
         |bed| bed.device.set_power_state(D0),
     );
@@ -178,7 +186,7 @@ fn r86_in_d3hot_already(bench: &mut Bench) {
 fn r86_memory_disabled(bench: &mut Bench) {
     the_same_around(
         bench,
-        &[IDLE, RAM, IMAGE],
+        &[IDLE, RAM, S3, IMAGE],
         |bed| bed.device.decode_memory(false),
         |bed| {
             let command = bed.endpoint.state().command;
@@ -195,7 +203,7 @@ fn r86_comes_up_on(bench: &mut Bench) {
     let on = control(StMode::InterruptVector, Requester::Extended);
     the_same_around(
         bench,
-        &[IDLE, RAM],
+        &[IDLE, RAM, S3],
         |bed| bed.endpoint.after_reset(on, STRAY),
         |bed| {
             bed.endpoint.after_reset(0, 0);
@@ -209,7 +217,8 @@ fn r86_comes_up_on(bench: &mut Bench) {
 
 /// So does one whose capability its user does not see, and one that is not open.
 fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
-    bench.each([true, false], |bench, hidden| {
+    let ways = [(RAM, true), (RAM, false), (S3, true), (S3, false)];
+    bench.each(ways, |bench, (way, hidden)| {
         let on = control(StMode::InterruptVector, Requester::Extended);
         let endpoints = beds(bench, Policy::DsSt).map(|bed| bed.endpoint.clone());
         let mut devices = Vec::new();
@@ -220,14 +229,14 @@ fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
             }
             endpoint.after_reset(on, 0x5a5a);
         }
-        RAM.sleep().expect("suspend to RAM");
+        way.sleep().expect("suspend to RAM");
         for (endpoint, kind) in endpoints.iter().zip(KINDS) {
             endpoint.after_reset(0, 0);
             if hidden {
-                endpoint.assert_off(&format!("sleep, hidden, {kind:?}"));
+                endpoint.assert_off(&format!("{way:?}, hidden, {kind:?}"));
             } else {
                 let device = endpoint.open();
-                endpoint.assert_off(&format!("sleep, then open, {kind:?}"));
+                endpoint.assert_off(&format!("{way:?}, then open, {kind:?}"));
                 drop(device);
             }
         }
@@ -237,7 +246,7 @@ fn r86_comes_up_on_hidden_or_closed(bench: &mut Bench) {
 /// Users who go on calling are stopped at the end of a call, and go on afterwards.
 fn r86_amid_calls(bench: &mut Bench) {
     let beds = beds(bench, Policy::DsSt);
-    for way in [IDLE, RAM, IMAGE] {
+    for way in [IDLE, RAM, S3, IMAGE] {
         let over = AtomicBool::new(false);
         let calls = beds.each_ref().map(|_| AtomicUsize::new(0));
         thread::scope(|scope| {
@@ -302,7 +311,7 @@ fn r86_tag_on_the_wire(bench: &mut Bench) {
     for hint in &before {
         assert!(hint.is_some_and(|hint| hint.tag.is_some()), "{hint:?}");
     }
-    for way in [IDLE, RAM, IMAGE] {
+    for way in [IDLE, RAM, S3, IMAGE] {
         sleep(&beds, way);
         assert_eq!(hints(), before, "{way:?}");
     }
@@ -313,6 +322,7 @@ fn main() -> ExitCode {
     harness::run(tests![
         r86_suspend_to_idle,
         r86_suspend_to_ram,
+        r86_power_is_cut,
         r86_hibernation,
         r86_turns_back,
         r86_hibernation_that_fails,
