@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Config spaces that no honest device has: whatever is in there, the invariants hold. Most are made
-//! as the fuzz target makes them.
+//! Config spaces that no honest device has: whatever is in there, the invariants hold. Most are
+//! made as the fuzz target makes them.
 
 use crate::fuzz::capability::{
     space,
