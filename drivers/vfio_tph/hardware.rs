@@ -301,8 +301,8 @@ impl Tph {
         match at.control() {
             Ok(found) => {
                 self.held.wrote(found);
-                // It answers. What it does not take stays due.
-                let _ = self.sync(at, false);
+                // It answers. What it does not take stays due, and in force.
+                let _ = self.sync(at, true);
             }
             Err(Gone) => {
                 self.forget();
@@ -347,7 +347,7 @@ impl Tph {
         next: Control,
         new_entries: bool,
     ) -> Written {
-        let before = self.wanted;
+        let (before, in_force) = (self.wanted, self.control());
         if next.enabled() {
             self.held.before_enable(self.table.witness().is_some());
         }
@@ -356,8 +356,11 @@ impl Tph {
         // The device may have made something else of the write: that is in force now, unless nobody
         // may have it, or a guest's entries are in the other namespace then.
         let found = self.held.control.unwrap_or(next);
-        let misfits = !offer.allows(found)
-            || self.guest.is_some() && used(found).is_some() && used(found) != used(next);
+        let misfits = found != next
+            && (!offer.allows(found)
+                || found.enabled() && self.is_pending()
+                || self.others_reach(at, offer, in_force, found)
+                || self.guest.is_some() && used(found).is_some() && used(found) != used(next));
         if done.is_ok() && !(next.enabled() && self.is_pending()) && !misfits {
             self.wanted = found;
             return Written::InForce;
@@ -389,19 +392,27 @@ impl Tph {
         if next.enabled() && self.is_pending() {
             return None;
         }
-        // Another function may have come into the group since the device was opened.
-        if isolation::must_be_alone(offer, self.control(), next)
-            && !bus::is_alone_in_group(at.pci())
-        {
-            if ratelimit::allows(Message::NotAlone) {
-                dev_notice!(
-                    at.pci(),
-                    "TPH: not enabled: another function is in the IOMMU group\n"
-                );
-            }
-            return None;
+        (!self.others_reach(at, offer, self.control(), next)).then_some(next)
+    }
+
+    /// Whether going from `before` to `next` would send tags that another function can write, which
+    /// may have come into the IOMMU group since the device was opened.
+    fn others_reach(
+        &self,
+        at: &Reached<'_>,
+        offer: &Offer,
+        before: Control,
+        next: Control,
+    ) -> bool {
+        let reach =
+            isolation::must_be_alone(offer, before, next) && !bus::is_alone_in_group(at.pci());
+        if reach && ratelimit::allows(Message::NotAlone) {
+            dev_notice!(
+                at.pci(),
+                "TPH: not enabled: another function is in the IOMMU group\n"
+            );
         }
-        Some(next)
+        reach
     }
 
     /// Puts `tags` into the entries of a batch. On failure the entries are to have what they had

@@ -399,6 +399,13 @@ fn r73_plugged_in_later(bench: &mut Bench) {
     assert_errno!(device.program(0, &[cpu(CPU)]), ENXIO, "TPH_ST");
     drop(vectors);
 
+    // A device that makes what would be dropped of what is not.
+    endpoint.fault(Fault::ControlBecomes { control: STANDARD });
+    device.set_control(NO_ST);
+    endpoint.fault(Fault::None);
+    holds(0, "Interrupt Vector mode by the device's own choice");
+    endpoint.clear_violations();
+
     // A user who goes on and on is not told each time, and keeps no other message out.
     const TIMES: usize = 60;
     let mut log = KernelLog::from_now();
