@@ -3,8 +3,8 @@
  * What the firmware of a PC does around S3, which SeaBIOS leaves undone: some
  * registers of the chipset stay as they are after the reset that waking up is.
  * Without PCIEXBAR no device has extended config space, and with it no TPH
- * capability, and hotplug ports take theirs for exchanged; without PMBASE ACPI
- * has no events, and cannot switch the machine off.
+ * capability, and hotplug ports take theirs for gone; without PMBASE ACPI has
+ * no events, and cannot switch the machine off.
  */
 DefinitionBlock ("", "SSDT", 2, "VFIO", "WAKE", 1)
 {

@@ -47,6 +47,8 @@ const MODULES: &[&str] = &[
     "tph_peer",
     "tph_absent",
     "vfio-pci",
+    "sg_pool",
+    "virtio_blk",
 ];
 
 /// Where cargo leaves programs.

@@ -136,6 +136,17 @@ pub const NVME: &[&str] = &[
     "nvme,bus=parity,drive=disk,serial=parity",
 ];
 
+/// A disk that is blank, and there as long as QEMU is; a machine that is switched on again once it
+/// has hibernated.
+pub const SWAP_DISK: &[&str] = &[
+    "-drive",
+    "if=none,id=swap,driver=null-co,size=1G,read-zeroes=on,snapshot=on",
+    "-device",
+    "virtio-blk-pci,drive=swap,addr=3,disable-legacy=on",
+    "-action",
+    "shutdown=pause",
+];
+
 /// Two ports of igb on one wire; an NVMe drive; a device to pass on, whose DMA is translated as
 /// that of real ones; one that the kernel's selftests take; and the root that the clients are in.
 pub const CLIENTS: &[&str] = &[

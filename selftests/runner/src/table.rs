@@ -338,6 +338,24 @@ pub const SESSIONS: &[Session] = &[
         arm64: Share::Not("the firmware of that machine knows no sleep"),
         ..DEFAULT
     },
+    Session {
+        name: "hibernation",
+        about: "an image of the system that another kernel loads",
+        programs: &["hibernation"],
+        devices: &[
+            CAP,
+            CAP_LOST,
+            M16,
+            &["name=lost,tph=msix,msix=16,nosoftrst=0"],
+        ],
+        qemu: SWAP_DISK,
+        serial_control: true,
+        append: "hibernate=nocompress",
+        sanitized: Share::Not("it boots four times, and half of its memory does not hold an image"),
+        seconds: 40,
+        arm64: Share::Not("the firmware of that machine knows no sleep"),
+        ..DEFAULT
+    },
     // One of each kind of table, alone and on one bus; one with all vectors that there can be.
     Session {
         name: "lost",
