@@ -622,12 +622,16 @@ impl<'a, T: OpenState> IrqChange<'a, T> {
 /// A user's change of whether memory is decoded, or of low power, while nobody else changes the
 /// power state or interrupt vectors: [`Handle::lock_hardware`] does not fail meanwhile.
 #[must_use = "others go on when it is dropped"]
-pub(crate) struct ReachChange<'a, T: OpenState>(#[expect(dead_code, reason = "held")] Turn<'a, T>);
+pub(crate) struct ReachChange<'a, T: OpenState> {
+    _held: Turn<'a, T>,
+}
 
 impl<'a, T: OpenState> ReachChange<'a, T> {
     /// Waits for others. ERESTARTSYS if a signal comes first.
     pub(crate) fn begin(handle: Handle<'a, T>) -> Result<Self> {
-        Ok(Self(handle.session.begin(Change::Reach)?))
+        Ok(Self {
+            _held: handle.session.begin(Change::Reach)?,
+        })
     }
 }
 
