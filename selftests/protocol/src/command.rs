@@ -157,6 +157,11 @@ pub enum Fault {
         /// Writes that are still to be dropped.
         writes: u64,
     },
+    /// Writes to BARs are dropped, and so many to Control; all the rest works.
+    WritesDropped {
+        /// Writes to Control that are still to be dropped.
+        writes: u64,
+    },
     /// A write that enables the requester puts this into Control; all the rest works.
     ControlBecomes {
         /// What Control has then.

@@ -54,7 +54,10 @@ impl Endpoint {
             self.journal.violation(ViolationKind::MmioInD3);
             return;
         }
-        if matches!(self.fault, Fault::MmioAllOnes | Fault::MmioWritesDropped) {
+        if matches!(
+            self.fault,
+            Fault::MmioAllOnes | Fault::MmioWritesDropped | Fault::WritesDropped { .. }
+        ) {
             return;
         }
         self.copy_in(bar, offset, data);

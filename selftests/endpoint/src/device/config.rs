@@ -103,7 +103,11 @@ impl Endpoint {
     fn drops_control(&mut self, offset: u16, len: usize) -> Option<(u16, u32)> {
         let at = self.control_in(offset, len)?;
         match &mut self.fault {
-            Fault::ControlWritesDropped { writes } if *writes > 0 => *writes -= 1,
+            Fault::ControlWritesDropped { writes } | Fault::WritesDropped { writes }
+                if *writes > 0 =>
+            {
+                *writes -= 1
+            }
             _ => return None,
         }
         Some((at, self.config.u32(at)))

@@ -150,6 +150,7 @@ impl Endpoint {
             | Fault::MmioAllOnes
             | Fault::MmioWritesDropped
             | Fault::ControlWritesDropped { .. }
+            | Fault::WritesDropped { .. }
             | Fault::ControlBecomes { .. } => true,
             Fault::AllOnes | Fault::StopAfter { accesses: 0 } => false,
             Fault::StopAfter { accesses } => {

@@ -303,23 +303,27 @@ fn comes_out_of_a_reset_with_tph_on() {
 fn control_that_takes_no_writes() {
     const ON: u32 = 0x101;
 
-    let mut ep = endpoint("");
-    let control = |ep: &mut Endpoint| ep.ask_state().tph.unwrap().control;
-    ep.write_control(ON);
-    let mode = Fault::ControlWritesDropped { writes: 3 };
-    assert_eq!(ep.ask(Command::Fault { mode }), Reply::Ok);
-    let at = ep.ask_state().tph.unwrap().offset + 8;
-    ep.write_u16(at, 0);
-    assert_eq!(control(&mut ep), ON);
-    ep.write_u32(at + 4, 0);
-    ep.bus_reset();
-    assert_eq!(control(&mut ep), 0);
-    for _ in 0..2 {
+    for mode in [
+        Fault::ControlWritesDropped { writes: 3 },
+        Fault::WritesDropped { writes: 3 },
+    ] {
+        let mut ep = endpoint("");
+        let control = |ep: &mut Endpoint| ep.ask_state().tph.unwrap().control;
         ep.write_control(ON);
+        assert_eq!(ep.ask(Command::Fault { mode }), Reply::Ok);
+        let at = ep.ask_state().tph.unwrap().offset + 8;
+        ep.write_u16(at, 0);
+        assert_eq!(control(&mut ep), ON);
+        ep.write_u32(at + 4, 0);
+        ep.bus_reset();
         assert_eq!(control(&mut ep), 0);
+        for _ in 0..2 {
+            ep.write_control(ON);
+            assert_eq!(control(&mut ep), 0);
+        }
+        ep.write_control(ON);
+        assert_eq!(control(&mut ep), ON);
     }
-    ep.write_control(ON);
-    assert_eq!(control(&mut ep), ON);
 }
 
 /// Whatever the write was, if it enables; until the fault is over.
@@ -346,7 +350,11 @@ fn control_that_becomes_something_else() {
 
 #[test]
 fn memory_that_does_not_answer() {
-    for (mode, reads) in [(Fault::MmioAllOnes, !0), (Fault::MmioWritesDropped, 7)] {
+    for (mode, reads) in [
+        (Fault::MmioAllOnes, !0),
+        (Fault::MmioWritesDropped, 7),
+        (Fault::WritesDropped { writes: 0 }, 7),
+    ] {
         let mut ep = programmed("tph=msix");
         ep.mmio_u32(0xa000, 7);
         let before = ep.ask_state();
