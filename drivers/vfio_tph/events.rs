@@ -127,15 +127,23 @@ impl Show for Open<'_, VfioTph> {
     }
 }
 
+/// What can be reached of an open device, with the MSI-X table if that is decoded; `None` if it has
+/// no TPH capability.
+#[inline(never)]
+fn reached<'a>(open: &Open<'a, VfioTph>, msix: Option<MsixTable<'a>>) -> Option<Reached<'a>> {
+    let vdev = open.vdev();
+    let requester = Requester::new(vdev.pci())?;
+    let offer = open.terms().shown().map(|shown| &shown.offer);
+    Some(Reached::new(vdev, requester, msix, offer))
+}
+
 /// Runs `event` on TPH of an open device, if it has the capability, and shows its user the result.
 fn with_tph<R>(
     open: &mut Open<'_, VfioTph>,
     msix: Option<MsixTable<'_>>,
     event: impl FnOnce(&mut Tph, &mut Reached<'_>) -> R,
 ) -> Option<R> {
-    let vdev = open.vdev();
-    let requester = Requester::new(vdev.pci())?;
-    let mut at = Reached::new(vdev, requester, msix);
+    let mut at = reached(open, msix)?;
     let before = control_of(open);
     let done = event(open.tph.as_mut()?, &mut at);
     open.show_control();
@@ -153,7 +161,7 @@ pub(crate) fn open(tph: &mut Tph, opening: &mut Opening<'_>) {
     if let Some(requester) = Requester::new(vdev.pci()) {
         // If the device does not answer, everything stays unknown, and is written before TPH is
         // used.
-        let _ = tph.sync(&mut Reached::new(vdev, requester, msix), false);
+        let _ = tph.sync(&mut Reached::new(vdev, requester, msix, None), false);
     }
 }
 
@@ -323,10 +331,8 @@ impl Errand for Writing<'_> {
                 || is_guest && tph.targets_of_write(offer, write, &mut |_| ()));
         let msix = table_if(reaches, memory);
         let written = with_tph(open, msix, |tph, at| match write.control {
-            _ if is_guest => tph.write_guest(at, offer, write, missing),
-            Some((offset, bytes)) => {
-                tph.write_control(at, offer, offset, bytes, missing.last_memory)
-            }
+            _ if is_guest => tph.write_guest(at, write, missing),
+            Some((offset, bytes)) => tph.write_control(at, offset, bytes, missing.last_memory),
             None => Written::InForce,
         });
         let written = written.unwrap_or(Written::Dropped);

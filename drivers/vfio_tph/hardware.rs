@@ -17,10 +17,8 @@ use crate::{
     },
     rules::{
         batch::Batch,
-        capability::Offer,
         control,
         guest::{
-            used,
             Before,
             Map,
             Table as GuestTable,
@@ -100,6 +98,15 @@ pub(crate) enum Written {
     NeedsMemory,
     /// Nothing yet: firmware has to be asked for tags.
     NeedsTags,
+}
+
+/// Why hardware does not get what is wanted.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) enum Failed {
+    /// The device does not answer.
+    Gone,
+    /// The device has made something of Control that it may not keep: TPH is off, if it takes that.
+    Misfit,
 }
 
 /// The device that steps are taken on.
@@ -238,9 +245,24 @@ impl Tph {
         at.reach() != Reach::Nothing && !self.retired
     }
 
-    /// Takes all steps that can be taken, and tells the PCI core what came of it. With `confirm`,
-    /// Control is read after the last step.
-    pub(crate) fn sync(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Gone> {
+    /// Takes all steps that can be taken, and tells the PCI core what came of it. `confirm` as for
+    /// [`reconcile::next`]. What the device makes of Control is in force then, unless it may not
+    /// keep it.
+    pub(crate) fn sync(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Failed> {
+        let mut done = self.take_steps(at, confirm);
+        if done.is_ok() && self.is_misfit(at) {
+            self.wanted = Control::RESET;
+            done = self.take_steps(at, true).and(Err(Failed::Misfit));
+        }
+        if at.reach() == Reach::Nothing {
+            self.silence(at);
+        }
+        self.report(at);
+        done
+    }
+
+    #[inline(never)]
+    fn take_steps(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Failed> {
         let held = at.msix_table().map(MsixTable::held_vectors);
         self.table.find_changes(at.vdev(), held);
         let reach = if self.retired {
@@ -254,15 +276,22 @@ impl Tph {
         };
         let answers =
             reconcile::take_steps(self.wanted, &mut self.held, &mut device, reach, confirm);
-        if at.reach() == Reach::Nothing {
-            self.silence(at);
-        }
-        self.report(at);
         if answers {
             Ok(())
         } else {
-            Err(Gone)
+            Err(Failed::Gone)
         }
+    }
+
+    /// Whether the device has made something of Control that it may not keep.
+    fn is_misfit(&self, at: &Reached<'_>) -> bool {
+        let (Some(offer), Some(found), true) = (at.offer(), self.held.control, self.held.ignored)
+        else {
+            return false;
+        };
+        let (due, is_guests) = (self.is_pending(), self.guest.is_some());
+        !control::may_stay(offer, self.wanted, found, due, is_guests)
+            || self.others_reach(at, self.wanted, found)
     }
 
     /// Nothing is known of hardware.
@@ -316,7 +345,6 @@ impl Tph {
     pub(crate) fn write_control(
         &mut self,
         at: &mut Reached<'_>,
-        offer: &Offer,
         offset: usize,
         bytes: &[u8],
         last: bool,
@@ -332,41 +360,28 @@ impl Tph {
             return Written::NeedsMemory;
         }
 
-        match self.judge(at, offer, offset, bytes) {
-            Some(next) => self.put_in_force(at, offer, next, false),
+        match self.judge(at, offset, bytes) {
+            Some(next) => self.put_in_force(at, next, false),
             None => Written::Dropped,
         }
     }
 
     /// Puts `next` in force, with all entries that are due. `new_entries`: entries were changed for
     /// it, which hardware must not use with what was in force before.
-    fn put_in_force(
-        &mut self,
-        at: &mut Reached<'_>,
-        offer: &Offer,
-        next: Control,
-        new_entries: bool,
-    ) -> Written {
-        let (before, in_force) = (self.wanted, self.control());
+    fn put_in_force(&mut self, at: &mut Reached<'_>, next: Control, new_entries: bool) -> Written {
+        let before = self.wanted;
         if next.enabled() {
             self.held.before_enable(self.table.witness().is_some());
         }
         self.wanted = next;
         let done = self.sync(at, true);
-        // The device may have made something else of the write: that is in force now, unless nobody
-        // may have it, or a guest's entries are in the other namespace then.
-        let found = self.held.control.unwrap_or(next);
-        let misfits = found != next
-            && (!offer.allows(found)
-                || found.enabled() && self.is_pending()
-                || self.others_reach(at, offer, in_force, found)
-                || self.guest.is_some() && used(found).is_some() && used(found) != used(next));
-        if done.is_ok() && !(next.enabled() && self.is_pending()) && !misfits {
-            self.wanted = found;
+        if done.is_ok() && !(next.enabled() && self.is_pending()) {
+            // The device may have made something else of the write: that is in force now.
+            self.wanted = self.held.control.unwrap_or(next);
             return Written::InForce;
         }
         self.go_back();
-        if new_entries || misfits {
+        if new_entries || done == Err(Failed::Misfit) {
             self.give_up(at);
         } else {
             // Nobody can tell what hardware holds of a device that is gone. If it comes back, it
@@ -380,32 +395,21 @@ impl Tph {
     }
 
     /// What a write of `bytes` at `offset` of Control makes of it; `None` if it is dropped.
-    fn judge(
-        &self,
-        at: &Reached<'_>,
-        offer: &Offer,
-        offset: usize,
-        bytes: &[u8],
-    ) -> Option<Control> {
-        let next = control::judge(self.control(), offer, offset, bytes)?;
+    fn judge(&self, at: &Reached<'_>, offset: usize, bytes: &[u8]) -> Option<Control> {
+        let next = control::judge(self.control(), at.offer()?, offset, bytes)?;
         // An entry that is due must not be used.
         if next.enabled() && self.is_pending() {
             return None;
         }
-        (!self.others_reach(at, offer, self.control(), next)).then_some(next)
+        (!self.others_reach(at, self.control(), next)).then_some(next)
     }
 
     /// Whether going from `before` to `next` would send tags that another function can write, which
     /// may have come into the IOMMU group since the device was opened.
-    fn others_reach(
-        &self,
-        at: &Reached<'_>,
-        offer: &Offer,
-        before: Control,
-        next: Control,
-    ) -> bool {
-        let reach =
-            isolation::must_be_alone(offer, before, next) && !bus::is_alone_in_group(at.pci());
+    #[inline(never)]
+    fn others_reach(&self, at: &Reached<'_>, before: Control, next: Control) -> bool {
+        let must_be_alone = |offer| isolation::must_be_alone(offer, before, next);
+        let reach = at.offer().is_some_and(must_be_alone) && !bus::is_alone_in_group(at.pci());
         if reach && ratelimit::allows(Message::NotAlone) {
             dev_notice!(
                 at.pci(),

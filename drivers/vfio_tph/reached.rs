@@ -4,6 +4,7 @@
 
 use crate::{
     rules::{
+        capability::Offer,
         reconcile::{
             Place,
             Reach, //
@@ -40,6 +41,7 @@ pub(crate) struct Reached<'a> {
     requester: Requester<'a>,
     reach: Reach,
     msix: Option<MsixTable<'a>>,
+    offer: Option<&'a Offer>,
 }
 
 impl<'a> Reached<'a> {
@@ -49,6 +51,7 @@ impl<'a> Reached<'a> {
         vdev: &'a OpenDevice,
         requester: Requester<'a>,
         msix: Option<MsixTable<'a>>,
+        offer: Option<&'a Offer>,
     ) -> Self {
         let reach = if !bus::is_powered(vdev.pci()) || !bus::is_accessible(vdev.pci()) {
             Reach::Nothing
@@ -62,6 +65,7 @@ impl<'a> Reached<'a> {
             requester,
             reach,
             msix,
+            offer,
         }
     }
 
@@ -71,6 +75,11 @@ impl<'a> Reached<'a> {
 
     pub(crate) fn requester(&self) -> &Requester<'a> {
         &self.requester
+    }
+
+    /// What its user may have of TPH; `None` if nothing.
+    pub(crate) fn offer(&self) -> Option<&'a Offer> {
+        self.offer
     }
 
     /// The MSI-X table, where it is decoded.

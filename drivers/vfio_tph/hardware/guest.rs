@@ -167,7 +167,6 @@ impl Tph {
     pub(crate) fn write_guest(
         &mut self,
         at: &mut Reached<'_>,
-        offer: &Offer,
         write: &GuestWrite<'_>,
         missing: Missing<'_>,
     ) -> Written {
@@ -191,24 +190,23 @@ impl Tph {
         if self.lacks_memory(at) && !missing.last_memory {
             return Written::NeedsMemory;
         }
-        let Some(next) = self.judge(at, offer, offset, bytes) else {
+        let Some(next) = self.judge(at, offset, bytes) else {
             let entries = GuestWrite {
                 control: None,
                 ..*write
             };
-            return match self.write_guest(at, offer, &entries, missing) {
+            return match self.write_guest(at, &entries, missing) {
                 Written::InForce => Written::Dropped,
                 written => written,
             };
         };
-        self.enter(at, offer, next, write, missing)
+        self.enter(at, next, write, missing)
     }
 
     /// The guest writes Control, which is `next` then, and possibly entries.
     fn enter(
         &mut self,
         at: &mut Reached<'_>,
-        offer: &Offer,
         next: Control,
         write: &GuestWrite<'_>,
         missing: Missing<'_>,
@@ -235,7 +233,7 @@ impl Tph {
         }
 
         let new_entries = self.is_pending();
-        self.put_in_force(at, offer, next, new_entries)
+        self.put_in_force(at, next, new_entries)
     }
 
     /// Gives hardware what it has to get and does not have yet, if it can be reached; if not, that

@@ -4,6 +4,7 @@
 
 use super::{
     capability::Offer,
+    guest::used,
     regs::{
         Control,
         RequesterEnable, //
@@ -36,6 +37,19 @@ pub(crate) fn judge(
         next.requester_enable = RequesterEnable::Standard;
     }
     Some(next)
+}
+
+/// Whether a device may keep `found`, which it has made of `wanted`: its user may have it, and no
+/// entry is used that is `due` or that, of a guest, is in the other namespace.
+pub(crate) fn may_stay(
+    offer: &Offer,
+    wanted: Control,
+    found: Control,
+    due: bool,
+    is_guests: bool,
+) -> bool {
+    let other_namespace = || used(found).is_some() && used(found) != used(wanted);
+    offer.allows(found) && !(due && found.enabled()) && !(is_guests && other_namespace())
 }
 
 /// What a write of `count` bytes at `offset` of a capability does to Control: the bytes of the

@@ -192,7 +192,8 @@ pub(crate) fn permitted(wanted: Control, held: &Held, entries: Entries) -> Contr
 }
 
 /// The next step; `None` if there is nothing to do, or nothing that can be done with this `reach`.
-/// With `confirm`, Control is read at the end, whether or not it was written.
+/// Control is read at the end if it enables the requester, or with `confirm`, unless it was read
+/// since it was written.
 pub(crate) fn next(
     wanted: Control,
     held: &Held,
@@ -221,7 +222,9 @@ pub(crate) fn next(
 
     let target = permitted(wanted, held, entries);
     match held.control {
-        Some(control) if control == target => (confirm && !held.seen).then_some(Step::Look),
+        Some(control) if control == target => {
+            ((confirm || control.enabled()) && !held.seen).then_some(Step::Look)
+        }
         _ if held.ignored => None,
         // A change of the mode goes through "disabled".
         Some(control) if control.enabled() && control.st_mode != target.st_mode => {
@@ -258,8 +261,8 @@ pub(crate) trait Device {
     fn steps(&mut self, _step: Step, _held: &Held) {}
 }
 
-/// Takes all steps that can be taken with this `reach`, and reads Control at the end with
-/// `confirm`. Whether the device answers: if not, nothing is known of it.
+/// Takes all steps that can be taken with this `reach`; `confirm` as for [`next`]. Whether the
+/// device answers: if not, nothing is known of it.
 pub(crate) fn take_steps(
     wanted: Control,
     held: &mut Held,

@@ -218,14 +218,20 @@ impl Bed {
         assert_eq!(self.power_state(), D0 as u8, "{:?}", self.kind);
     }
 
-    /// Sleeps at its user's wish, as runtime PM has it, and wakes up.
+    /// Sleeps at its user's wish, as runtime PM has it.
     #[track_caller]
-    pub fn low_power_and_back(&self) {
+    pub fn sleep_in_low_power(&self) {
         self.device.enter_low_power().expect("LOW_POWER_ENTRY");
         // The user may have taken the device to D3hot before.
         let status = self.endpoint.bdf.path("power/runtime_status");
         wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
         assert_eq!(self.power_state(), D3HOT as u8);
+    }
+
+    /// Sleeps at its user's wish, as runtime PM has it, and wakes up.
+    #[track_caller]
+    pub fn low_power_and_back(&self) {
+        self.sleep_in_low_power();
         self.device.exit_low_power().expect("LOW_POWER_EXIT");
         assert_eq!(self.power_state(), D0 as u8);
     }

@@ -14,6 +14,7 @@ use crate::rules::{
     capability::Offer,
     control::{
         judge,
+        may_stay,
         overlap, //
     },
     isolation::must_be_alone,
@@ -260,6 +261,36 @@ fn r29_the_bytes_of_control_in_a_write() {
     for (offset, count) in [(0, usize::MAX), (8, usize::MAX), (usize::MAX, usize::MAX)] {
         assert_eq!(overlap(offset, count).is_some(), offset < 12);
     }
+}
+
+/// Whatever a device makes of whatever is wanted, under every policy: it stays if it is on offer
+/// and has no entry used that is due or, by a guest, in a namespace that is not the wanted one.
+#[test]
+fn r77_what_a_device_makes_of_control() {
+    let (mut stays, mut goes) = (0, 0);
+    for_each_offer(|policy, offer| {
+        let seen = offer.capability.raw();
+        for wanted in all_controls() {
+            for found in all_controls() {
+                let (mode, enable) = (found.raw() & 0b111, found.raw() >> 8);
+                let offered =
+                    seen & (1 << mode) != 0 && (enable < 0b11 || seen & model::EXTENDED != 0);
+                let sends_entries = mode == 1 && enable != 0;
+                for (due, is_guests) in [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    let expected = (found.raw() == 0 || offered)
+                        && !(due && enable != 0)
+                        && !(is_guests && sends_entries && found != wanted);
+                    let what = format!("{wanted:?} {found:?} {due} {is_guests} under {policy}");
+                    let found = may_stay(offer, wanted, found, due, is_guests);
+                    assert_eq!(found, expected, "{what}, Capability {seen:#x}");
+                    stays += usize::from(found);
+                    goes += usize::from(!found);
+                }
+            }
+        }
+    });
+    assert!(stays > 1000 && goes > 1000, "{stays} {goes}");
 }
 
 /// At each enable, also one that comes by way of another mode.

@@ -25,12 +25,14 @@ use tph_selftests::uapi::pci_regs::{
 };
 use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
 use tph_selftests::{assert_errno, harness, kernel, skip, tests, Errno};
-use tph_tests::bed::{states, Bed, InForce, Kind, D3HOT, ENTRIES, KINDS, STATES};
+use tph_tests::bed::{states, Bed, InForce, Kind, D0, D3HOT, ENTRIES, KINDS, STATES};
 use tph_tests::{booted_with_notph, needs_tph, st, xst, CPU, OTHER_CPU};
 
 /// Keeps its state in D3hot; its table is in the capability, or in MSI-X.
 const CAPABILITY: Kind = KINDS[0];
 const MSIX: Kind = KINDS[2];
+/// Lose it.
+const LOSING: [Kind; 2] = [KINDS[1], KINDS[3]];
 
 const LOSSES: [Lost; 2] = [Lost::Everything, Lost::Tph];
 
@@ -785,6 +787,113 @@ fn r77_control_that_becomes_something_else(bench: &mut Bench) {
     }
 }
 
+/// What a device may make of the Control that it has lost and gets back, and what is in force then
+/// at a policy without Device Specific mode.
+const MADE_OF_IT: [(u32, u32); 6] = [
+    (ENABLED, ENABLED),
+    (
+        control(StMode::InterruptVector, Requester::Standard),
+        control(StMode::InterruptVector, Requester::Standard),
+    ),
+    (
+        control(StMode::InterruptVector, Requester::Disabled),
+        control(StMode::InterruptVector, Requester::Disabled),
+    ),
+    (control(StMode::DeviceSpecific, Requester::Extended), 0),
+    (control(StMode::DeviceSpecific, Requester::Standard), 0),
+    (control(StMode::DeviceSpecific, Requester::Disabled), 0),
+];
+
+/// The same where no user writes Control: a device that has lost it, and makes something else of it
+/// when `restore` has the driver put it back.
+fn made_of_what_is_restored(
+    bench: &mut Bench,
+    kinds: [Kind; 2],
+    lose: fn(&Bed),
+    restore: fn(&Bed),
+) {
+    bench.each(kinds, |bench, kind| {
+        let bed = Bed::new(bench, kind, Policy::IvSt);
+        for (becomes, stays) in MADE_OF_IT {
+            let what = format!("{kind:?}: {becomes:#x} where {ENABLED:#x} was");
+            bed.put(StMode::InterruptVector, Requester::Extended);
+            lose(&bed);
+            bed.endpoint
+                .fault(Fault::ControlBecomes { control: becomes });
+            restore(&bed);
+            let now = agreed(&bed, &what).registers;
+            bed.endpoint.fault(Fault::None);
+            bed.endpoint.clear_violations();
+            assert_eq!(now.control, stays, "{what}");
+            if is_enabled(stays) {
+                assert_eq!(now.entries, programmed(&bed), "{what}");
+            }
+        }
+        bed.works();
+    });
+}
+
+fn r77_what_becomes_of_control_in_d3hot(bench: &mut Bench) {
+    made_of_what_is_restored(
+        bench,
+        LOSING,
+        |bed| bed.device.set_power_state(D3HOT),
+        |bed| bed.device.set_power_state(D0),
+    );
+}
+
+fn r77_what_becomes_of_control_in_low_power(bench: &mut Bench) {
+    made_of_what_is_restored(
+        bench,
+        LOSING,
+        |bed| bed.sleep_in_low_power(),
+        |bed| bed.device.exit_low_power().expect("LOW_POWER_EXIT"),
+    );
+}
+
+fn r77_what_becomes_of_control_after_an_error(bench: &mut Bench) {
+    made_of_what_is_restored(
+        bench,
+        [CAPABILITY, MSIX],
+        |bed| lose(bed, Lost::Tph),
+        |bed| aer::inject(&bed.endpoint.bdf, Severity::NonFatal),
+    );
+}
+
+/// Vectors are freed, and neither the table nor Control takes a write, not at first: their entries
+/// are not used as soon as Control takes one.
+fn r77_on_beside_entries_of_freed_vectors(bench: &mut Bench) {
+    let bed = Bed::new(bench, MSIX, Policy::IvSt);
+    for writes in 0..3 {
+        let what = format!("{writes} writes to Control dropped");
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        bed.endpoint.fault(Fault::WritesDropped { writes });
+        bed.device.free_msix();
+        disabled(&bed, &what);
+        bed.endpoint.fault(Fault::None);
+        bed.endpoint.clear_violations();
+        let vectors = bed.vectors.as_ref().expect("a table in MSI-X");
+        let events = vectors.descriptors();
+        bed.device.set_msix(0, &events).expect("SET_IRQS");
+    }
+    bed.works();
+}
+
+/// A device that takes no batch, and then not that TPH is off: its user is shown that it is on.
+fn r77_off_that_is_not_taken(bench: &mut Bench) {
+    let bed = Bed::new(bench, MSIX, Policy::DsSt);
+    bed.put(StMode::InterruptVector, Requester::Extended);
+    bed.endpoint
+        .fault(Fault::WritesDropped { writes: u64::MAX });
+    let batch = [cpu(OTHER_CPU)];
+    assert_errno!(bed.device.program_extended(0, &batch), EIO, "TPH_ST");
+    let now = agreed(&bed, "TPH_ST");
+    assert_eq!(now.registers.control, ENABLED, "what this test is about");
+    bed.endpoint.fault(Fault::None);
+    bed.endpoint.clear_violations();
+    bed.works();
+}
+
 /// Writes to Control meanwhile.
 fn written_to_control(endpoint: &Endpoint, body: impl FnOnce()) -> u64 {
     let at = u64::from(endpoint.tph().offset + PCI_TPH_CTRL as u16);
@@ -1067,6 +1176,10 @@ fn main() -> ExitCode {
         r77_batch_that_is_dropped,
         r77_control_that_takes_no_write,
         r77_control_that_becomes_something_else,
+        r77_what_becomes_of_control_in_d3hot,
+        r77_what_becomes_of_control_in_low_power,
+        r77_on_beside_entries_of_freed_vectors,
+        r77_off_that_is_not_taken,
         r77_dead_bars_beside_a_table_in_the_capability,
         r79_open,
         r79_close,
@@ -1077,6 +1190,7 @@ fn main() -> ExitCode {
         r80_non_fatal_error,
         r80_non_fatal_error_with_a_loss,
         r80_non_fatal_error_asleep,
+        r77_what_becomes_of_control_after_an_error,
         r77_on_after_a_reset_of_the_link,
         r77_on_after_a_reset_of_the_link_while_hidden,
         r78_bars_are_not_there_after_a_reset_of_the_link,

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
-use tph_selftests::protocol::Fault;
+use tph_selftests::monitor::wait_until;
+use tph_selftests::protocol::{Fault, Lost};
 use tph_selftests::tph::control;
 use tph_selftests::vfio::cpu;
 use tph_tests::each_table;
 
+use super::reach::sleeps;
 use super::{counter, map, take, Bed, EXTENDED, STANDARD};
 
 /// A device that stops answering: TPH off, entries and map as before.
@@ -51,6 +53,38 @@ pub fn r94_a_table_that_takes_nothing(bench: &mut Bench) {
     assert_eq!(bed.read(2), [1, 2], "the guest's are there");
     bed.enable(EXTENDED);
     bed.assert_means(&[1], true, "enabled again");
+}
+
+/// A device that makes the other namespace of an enable, and of what it gets back after sleep: TPH
+/// is off, or it would send tags of the one that it was given for the other.
+pub fn r94_r77_the_other_namespace(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let bed = Bed::new(bench, want, Gate::Safe);
+        let [on, other] = [EXTENDED, STANDARD].map(|(mode, requester)| control(mode, requester));
+        let becomes = Fault::ControlBecomes { control: other };
+        let off = |what: &str| {
+            bed.endpoint.fault(Fault::None);
+            assert_eq!(bed.endpoint.control(), 0, "{what}");
+            assert_eq!(bed.device.control(), 0, "{what}: read");
+            bed.endpoint.assert_kernel_agrees();
+            assert_eq!(bed.read(2), [1, 2], "{what}: the guest's are there");
+        };
+        bed.write(0, &[1, 2]);
+        bed.endpoint.fault(becomes);
+        bed.device.set_control(on);
+        off("an enable");
+
+        bed.enable(EXTENDED);
+        bed.assert_means(&[1, 2], true, "enabled");
+        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+        wait_until(|| sleeps(&bed));
+        bed.endpoint.reset_itself(Lost::Tph);
+        bed.endpoint.fault(becomes);
+        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+        off("awake");
+        bed.enable(EXTENDED);
+        bed.assert_means(&[1, 2], true, "enabled again");
+    });
 }
 
 /// It stops after each number of accesses that an entry takes: what is in force is the one or the

@@ -210,6 +210,7 @@ fn main() -> ExitCode {
         r94_closed_and_opened,
         r94_a_device_that_stops_answering,
         r94_a_table_that_takes_nothing,
+        r94_r77_the_other_namespace,
         r94_stops_after_any_access,
         r95_moved,
         r95_the_first_one_stays_where_there_is_room,

@@ -171,7 +171,8 @@ pub fn r93_moved_in_d3hot(bench: &mut Bench) {
     });
 }
 
-fn sleeps(bed: &Bed) -> bool {
+/// Whether runtime PM has suspended it.
+pub fn sleeps(bed: &Bed) -> bool {
     let status = bed.endpoint.bdf.path("power/runtime_status");
     fs::read_to_string(status).is_ok_and(|text| text.trim() == "suspended")
 }
