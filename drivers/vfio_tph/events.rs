@@ -144,7 +144,7 @@ fn with_tph<R>(
     event: impl FnOnce(&mut Tph, &mut Reached<'_>) -> R,
 ) -> Option<R> {
     let mut at = reached(open, msix)?;
-    let before = control_of(open);
+    let before = recorded(open);
     let done = event(open.tph.as_mut()?, &mut at);
     open.show_control();
     trace_control(open, before);
@@ -187,26 +187,25 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
     Ok(())
 }
 
-/// Control as the user sees it.
+/// Control as it is recorded of hardware.
 #[inline(never)]
-fn control_of(open: &Open<'_, VfioTph>) -> Control {
+fn recorded(open: &Open<'_, VfioTph>) -> Control {
     let tph = open.tph.as_ref();
-    tph.map_or(Control::RESET, Tph::control)
+    tph.map_or(Control::RESET, Tph::recorded)
 }
 
-/// Says that Control, which was `before`, has another value.
+/// Says that Control, which was `before`, is another one in hardware: what is wanted and not done,
+/// or will be when a device wakes up, is not in force.
 #[inline(never)]
 fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
-    if let Some(tph) = &open.tph {
-        let (now, pdev) = (tph.control(), open.vdev().pci());
-        if now == before {
-            return;
-        }
-        if now.enabled() {
-            trace::enable(pdev, now.st_mode as u8, now.requester_enable as u8);
-        } else if before.enabled() {
-            trace::disable(pdev);
-        }
+    let (now, pdev) = (recorded(open), open.vdev().pci());
+    if now == before {
+        return;
+    }
+    if now.enabled() {
+        trace::enable(pdev, now.st_mode as u8, now.requester_enable as u8);
+    } else if before.enabled() {
+        trace::disable(pdev);
     }
 }
 
@@ -798,7 +797,7 @@ fn table_if<'a>(needed: bool, memory: &'a mut Memory<'_>) -> Option<MsixTable<'a
 
 #[inline(never)]
 fn forget(open: &mut Open<'_, VfioTph>) {
-    let before = control_of(open);
+    let before = recorded(open);
     let changed = open.tph.as_mut().is_some_and(Tph::lose);
     if changed {
         show_all(open);
@@ -818,13 +817,10 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
     let (dirty, needs_memory) = {
         let mut guard = handle.lock_records();
         let mut open = guard.open();
-        let before = control_of(&open);
         let Some(tph) = &mut open.tph else {
             return Ok(());
         };
-        let left = (tph.before_close(), tph.needs_memory());
-        trace_control(&open, before);
-        left
+        (tph.before_close(), tph.needs_memory())
     };
     if dirty && !bus::is_in_d0(vdev.pci()) {
         vdev.power_up();

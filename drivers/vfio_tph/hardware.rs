@@ -199,6 +199,12 @@ impl Tph {
         self.held.in_force().unwrap_or(self.wanted)
     }
 
+    /// Control as it is recorded of hardware, also of a device that sleeps; the reset state where
+    /// nothing is known.
+    pub(crate) fn recorded(&self) -> Control {
+        self.held.control.unwrap_or(Control::RESET)
+    }
+
     /// Whether there is something left to do: it could not be done, or may not have been.
     #[inline(never)]
     pub(crate) fn is_pending(&self) -> bool {

@@ -11,10 +11,12 @@ use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
+use tph_selftests::policy::Policy;
 use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, literal, Device};
 use tph_selftests::{tests, Errno};
+use tph_tests::bed::{Bed, Kind, D0, D3HOT};
 use tph_tests::CPU;
 
 const EVENTS: &str = "/sys/kernel/tracing/events/vfio_tph/enable";
@@ -185,6 +187,61 @@ fn tracepoints_tell_what_turns_it_off(bench: &mut Bench) {
     fs::write(EVENTS, "0").expect("no more events");
 }
 
+/// TPH is off while entries are not written; that the device sleeps then, or cannot be reached,
+/// does not turn it on.
+fn tracepoints_tell_what_is_in_force(bench: &mut Bench) {
+    // One that loses its state has no tag left in its table when it is awake again.
+    const MSIX: Kind = Kind {
+        in_msix: true,
+        loses_state: false,
+    };
+
+    let bed = Bed::in_use(bench, MSIX, Policy::IvSt);
+    let told = |what: &str, expected: &[_], body: &dyn Fn()| {
+        assert_eq!(events_of(&bed.endpoint, body), expected, "{what}");
+    };
+    fs::write(EVENTS, "1").expect("the events of vfio_tph");
+    bed.endpoint.fault(Fault::MmioWritesDropped);
+    told("vectors are freed", &["disable"], &|| {
+        bed.device.free_msix();
+    });
+    told("D3hot", &[], &|| bed.device.set_power_state(D3HOT));
+    told("awake", &[], &|| bed.device.set_power_state(D0));
+    told("low power and back", &[], &|| bed.low_power_and_back());
+    bed.endpoint.fault(Fault::AllOnes);
+    told("does not answer", &[], &|| {
+        bed.device
+            .set_control(control(StMode::NoSt, Requester::Standard));
+    });
+    bed.endpoint.fault(Fault::None);
+    told("entries are written", &["enable"], &|| {
+        bed.device.set_power_state(D0);
+    });
+    told("D3hot and back, on", &[], &|| bed.d3hot_and_back());
+    bed.endpoint.fault(Fault::AllOnes);
+    told("does not answer, on", &["disable"], &|| {
+        bed.device
+            .set_control(control(StMode::NoSt, Requester::Standard));
+    });
+    bed.endpoint.fault(Fault::None);
+    told("answers again", &["enable"], &|| {
+        bed.device.set_power_state(D0);
+    });
+    fs::write(EVENTS, "0").expect("no more events");
+}
+
+/// What is told of TPH of a device meanwhile: that it was enabled, and that it was disabled.
+fn events_of(endpoint: &Endpoint, body: &dyn Fn()) -> Vec<&'static str> {
+    fs::write(TRACE, "").expect("an empty trace");
+    body();
+    let trace = fs::read_to_string(TRACE).expect("the trace");
+    let of_line = |line: &str| {
+        let told = |event: &&str| line.contains(&format!("vfio_tph_{event}: {}", endpoint.bdf));
+        ["enable", "disable"].into_iter().find(told)
+    };
+    trace.lines().filter_map(of_line).collect()
+}
+
 fn main() -> ExitCode {
     harness::run(tests![
         state_shows_what_is_in_force,
@@ -192,5 +249,6 @@ fn main() -> ExitCode {
         directory_goes_with_the_device,
         tracepoints_tell,
         tracepoints_tell_what_turns_it_off,
+        tracepoints_tell_what_is_in_force,
     ])
 }
