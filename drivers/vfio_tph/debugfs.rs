@@ -6,6 +6,7 @@
 
 use crate::rules::{
     capability::Offer,
+    listed::listed,
     policy::Policy,
     refusal::Refusal,
     regs::{
@@ -38,59 +39,73 @@ use kernel::{
     },
 };
 
-/// What is counted of a device, since it was bound.
-#[derive(Clone, Copy)]
-pub(crate) enum Count {
-    /// Writes to Control that went to hardware.
-    ConfigWrites,
-    /// Writes to Control, or of a guest to its entries, that were dropped.
-    DroppedWrites,
-    /// Batches that were written to the ST table.
-    TableWrites,
-    /// Sources that were looked up: CPUs in firmware or in the cache of its answers, dma-bufs at
-    /// their exporter.
-    Resolutions,
-    /// Sources that were answered from the cache of firmware's answers.
-    CacheHits,
-    /// Times that hints were published for a dma-buf, or withdrawn.
-    Published,
-    /// Times that a user has set a map, or taken it away.
-    Maps,
-    /// Writes of guests to their entries.
-    GuestWrites,
-    /// Entries of guests that stay 0 because firmware could not say.
-    FailedLookups,
-    /// Times that TPH went off because hardware did not take a guest's tags when vectors or memory
-    /// came within reach.
-    LostTags,
+listed! {
+    /// What is counted of a device, since it was bound.
+    #[derive(Clone, Copy)]
+    pub(crate) enum Count {
+        /// Writes to Control that went to hardware.
+        ConfigWrites,
+        /// Writes to Control, or of a guest to its entries, that were dropped.
+        DroppedWrites,
+        /// Batches that were written to the ST table.
+        TableWrites,
+        /// Sources that were looked up: CPUs in firmware or in the cache of its answers, dma-bufs
+        /// at their exporter.
+        Resolutions,
+        /// Sources that were answered from the cache of firmware's answers.
+        CacheHits,
+        /// Times that hints were published for a dma-buf, or withdrawn.
+        Published,
+        /// Times that a user has set a map, or taken it away.
+        Maps,
+        /// Writes of guests to their entries.
+        GuestWrites,
+        /// Entries of guests that stay 0 because firmware could not say.
+        FailedLookups,
+        /// Times that TPH went off because hardware did not take a guest's tags when vectors or
+        /// memory came within reach.
+        LostTags,
+    }
 }
 
 impl Count {
     /// The names that an administrator sees, in the order of the variants.
-    const NAMES: [&'static str; 10] = [
-        "config_writes",
-        "dropped_writes",
-        "table_writes",
-        "resolutions",
-        "cache_hits",
-        "published",
-        "maps",
-        "guest_writes",
-        "failed_lookups",
-        "lost_tags",
-    ];
+    const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = Self::ALL[at].name();
+            at += 1;
+        }
+        names
+    };
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::ConfigWrites => "config_writes",
+            Self::DroppedWrites => "dropped_writes",
+            Self::TableWrites => "table_writes",
+            Self::Resolutions => "resolutions",
+            Self::CacheHits => "cache_hits",
+            Self::Published => "published",
+            Self::Maps => "maps",
+            Self::GuestWrites => "guest_writes",
+            Self::FailedLookups => "failed_lookups",
+            Self::LostTags => "lost_tags",
+        }
+    }
 }
 
 /// What has happened since a device was bound.
 pub(crate) struct Counters {
-    counts: [Atomic<u64>; Count::NAMES.len()],
+    counts: [Atomic<u64>; Count::ALL.len()],
     refusals: [Atomic<u64>; Refusal::ALL.len()],
 }
 
 impl Counters {
     const fn new() -> Self {
         Self {
-            counts: [const { Atomic::new(0) }; Count::NAMES.len()],
+            counts: [const { Atomic::new(0) }; Count::ALL.len()],
             refusals: [const { Atomic::new(0) }; Refusal::ALL.len()],
         }
     }
@@ -102,7 +117,7 @@ impl Counters {
 
     /// Counts several.
     pub(crate) fn add(&self, event: Count, times: u64) {
-        // CAST: the position in `Count::NAMES`.
+        // CAST: the position in `Count::ALL`.
         if let Some(count) = self.counts.get(event as usize) {
             count.fetch_add(times, Relaxed);
         }

@@ -15,6 +15,7 @@ pub(crate) mod control;
 pub(crate) mod firmware;
 pub(crate) mod guest;
 pub(crate) mod isolation;
+pub(crate) mod listed;
 pub(crate) mod lookup;
 pub(crate) mod owners;
 pub(crate) mod placement;
