@@ -121,7 +121,7 @@ impl reconcile::Device for Device<'_, '_> {
     }
 
     fn has_witness(&self) -> bool {
-        self.table.witness().is_some()
+        self.table.has_witness()
     }
 
     fn all_due(&mut self) {
@@ -224,7 +224,7 @@ impl Tph {
         self.needs_memory()
             || self.place() == Place::Msix
                 && !self.control().enabled()
-                && self.table.witness().is_some()
+                && self.table.has_witness()
     }
 
     /// Whether memory has to be decoded for what a reset is to find, or has left.
@@ -377,7 +377,7 @@ impl Tph {
     fn put_in_force(&mut self, at: &mut Reached<'_>, next: Control, new_entries: bool) -> Written {
         let before = self.wanted;
         if next.enabled() {
-            self.held.before_enable(self.table.witness().is_some());
+            self.held.before_enable(self.table.has_witness());
         }
         self.wanted = next;
         let done = self.sync(at, true);

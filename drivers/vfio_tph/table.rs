@@ -15,6 +15,10 @@ use crate::{
             Entries,
             Place, //
         },
+        record::{
+            Record,
+            Set, //
+        },
         table::{
             clearing,
             Width,
@@ -46,8 +50,7 @@ const AT_ONCE: usize = 16;
 /// The ST table.
 pub(crate) struct Table {
     place: Place,
-    wanted: KVec<u16>,
-    due: BitmapVec,
+    record: Record<KVec<u16>, BitmapVec>,
     /// What a table in the capability claims behind its entries: it is to be 0. In bytes from the
     /// start of the capability.
     unused: KVec<Range<u16>>,
@@ -62,16 +65,15 @@ impl Table {
     pub(crate) fn new(place: Place, count: u16, unused: KVec<Range<u16>>) -> Result<Self> {
         let mut wanted = KVec::new();
         wanted.resize(count.into(), 0, GFP_KERNEL)?;
-        let mut table = Self {
+        let due = BitmapVec::new(wanted.len(), GFP_KERNEL)?;
+        let witnesses = BitmapVec::new(wanted.len(), GFP_KERNEL)?;
+        Ok(Self {
             place,
-            due: BitmapVec::new(wanted.len(), GFP_KERNEL)?,
-            wanted,
+            record: Record::new(wanted, due, witnesses),
+            unused_due: !unused.is_empty(),
             unused,
-            unused_due: false,
             vectors_change: false,
-        };
-        table.all_due();
-        Ok(table)
+        })
     }
 
     /// Where it is.
@@ -81,72 +83,49 @@ impl Table {
 
     /// What each entry is to have.
     pub(crate) fn wanted(&self) -> &[u16] {
-        &self.wanted
+        self.record.wanted()
     }
 
     /// How it compares with hardware.
     pub(crate) fn entries(&self) -> Entries {
         Entries {
             place: self.place,
-            due: self.next_due(0).is_some() || self.unused_due,
+            due: self.record.first_due().is_some() || self.unused_due,
         }
     }
 
-    /// An entry that hardware holds, and that is not 0, if there is one.
-    #[inline(never)]
-    pub(crate) fn witness(&self) -> Option<usize> {
-        (0..self.wanted.len()).find(|&entry| self.wanted[entry] != 0 && !self.is_due(entry))
+    /// Whether there is an entry that hardware holds, and that is not 0.
+    pub(crate) fn has_witness(&self) -> bool {
+        self.record.witness().is_some()
     }
 
     /// All entries are due.
     #[inline(never)]
     pub(crate) fn all_due(&mut self) {
-        self.make_due(0..self.wanted.len());
+        self.record.all_due();
         self.unused_due = !self.unused.is_empty();
     }
 
     /// All entries are to be 0. Returns whether one was not.
-    #[inline(never)]
     pub(crate) fn clear(&mut self) -> bool {
-        let mut changed = false;
-        for entry in 0..self.wanted.len() {
-            if self.wanted[entry] != 0 {
-                self.wanted[entry] = 0;
-                self.make_due(entry..entry + 1);
-                changed = true;
-            }
-        }
-        changed
+        self.record.clear()
     }
 
     /// All entries are to be 0, and the reset that comes next clears them: nobody looks at what is
     /// due before it is over, and then all entries are. Returns whether one was not 0.
     pub(crate) fn leave_to_reset(&mut self) -> bool {
-        let changed = self.wanted.iter().any(|&tag| tag != 0);
-        self.wanted.fill(0);
-        changed
+        self.record.leave_to_reset()
     }
 
     /// Exchanges what `entries` are to have with `tags`; they are due then.
     pub(crate) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
-        if let Some(wanted) = self.wanted.get_mut(entries.clone()) {
-            for (wanted, tag) in wanted.iter_mut().zip(tags) {
-                core::mem::swap(wanted, tag);
-            }
-            self.make_due(entries);
-        }
+        self.record.exchange(entries, tags);
     }
 
     /// An entry is to have `tag`; it is due if that is something else than before. Returns what it
     /// was to have before, if so.
     pub(crate) fn want(&mut self, entry: usize, tag: u16) -> Option<u16> {
-        let wanted = self.wanted.get_mut(entry)?;
-        if *wanted == tag {
-            return None;
-        }
-        let before = core::mem::replace(wanted, tag);
-        self.make_due(entry..entry + 1);
-        Some(before)
+        self.record.want(entry, tag)
     }
 
     /// A user is about to allocate or free vectors.
@@ -167,16 +146,16 @@ impl Table {
         if !self.vectors_change {
             return;
         }
-        for vector in 0..self.wanted.len() {
-            let allocated = is_allocated(vdev, vector);
-            if self.wanted[vector] != 0 && !allocated {
-                self.wanted[vector] = 0;
-                self.make_due(vector..vector + 1);
-            } else if self.wanted[vector] == 0 && allocated {
-                // CAST: at most 2048 vectors.
-                if held.is_some_and(|held| held.tag(vector as u16) != 0) {
-                    self.make_due(vector..vector + 1);
+        for vector in 0..self.wanted().len() {
+            // CAST: at most 2048 vectors.
+            let has_tag = |held: HeldVectors<'_>| held.tag(vector as u16) != 0;
+            if self.wanted()[vector] == 0 {
+                // A vector that is not allocated has none.
+                if held.is_some_and(has_tag) {
+                    self.record.make_due(vector..vector + 1);
                 }
+            } else if !is_allocated(vdev, vector) {
+                self.want(vector, 0);
             }
         }
     }
@@ -188,9 +167,9 @@ impl Table {
             .all(|entry| can_have(self.place, vdev, entry))
     }
 
-    /// Whether hardware has what it is recorded to have in [`Self::witness`].
+    /// Whether hardware has what it is recorded to have in an entry that is not 0.
     pub(crate) fn is_as_recorded(&self, at: &Reached<'_>) -> bool {
-        let Some(entry) = self.witness() else {
+        let Some(entry) = self.record.witness() else {
             return true;
         };
         // CAST: at most 2048 entries.
@@ -198,7 +177,7 @@ impl Table {
             Place::Msix => at.msix_table().and_then(|table| table.tag(entry as u16)),
             _ => Some(at.requester().read_word(Writes::offset(entry as u16))),
         };
-        found == Some(self.wanted[entry])
+        found == Some(self.wanted()[entry])
     }
 
     /// Writes the entries that are due; the requester is disabled. Returns whether the table took
@@ -210,20 +189,18 @@ impl Table {
             }
             self.unused_due = false;
         }
-        while let Some(first) = self.next_due(0) {
+        while let Some(first) = self.record.first_due() {
             let run = self.run(at.vdev(), first);
             if !self.write(at, run.clone()) {
                 return false;
             }
-            for entry in run {
-                self.due.clear_bit(entry);
-            }
+            self.record.written(run);
         }
         true
     }
 
     fn write(&self, at: &mut Reached<'_>, run: Range<usize>) -> bool {
-        let tags = &self.wanted[run.clone()];
+        let tags = &self.wanted()[run.clone()];
         let vdev = at.vdev();
         // CAST: at most 2048 entries.
         let first = run.start as u16;
@@ -257,28 +234,30 @@ impl Table {
         let in_msix = self.place == Place::Msix;
         let allocated = in_msix && is_allocated(vdev, first);
         let alike = |entry: usize| !in_msix || is_allocated(vdev, entry) == allocated;
-        let len = (first..self.wanted.len())
-            .take_while(|&entry| self.is_due(entry) && alike(entry))
+        let len = (first..self.wanted().len())
+            .take_while(|&entry| self.record.is_due(entry) && alike(entry))
             .count();
         first..first + len
     }
+}
 
-    fn is_due(&self, entry: usize) -> bool {
-        self.next_due(entry) == Some(entry)
-    }
+impl Set for BitmapVec {
+    // All of them ask first: the kernel logs a bit past the end.
 
-    /// The first entry from `from` on that is due. There may be no entry at all.
-    fn next_due(&self, from: usize) -> Option<usize> {
-        (from < self.due.len())
-            .then(|| self.due.next_bit(from))
-            .flatten()
-    }
-
-    #[inline(never)]
-    fn make_due(&mut self, entries: Range<usize>) {
-        for entry in entries {
-            self.due.set_bit(entry);
+    fn add(&mut self, entry: usize) {
+        if entry < self.len() {
+            self.set_bit(entry);
         }
+    }
+
+    fn remove(&mut self, entry: usize) {
+        if entry < self.len() {
+            self.clear_bit(entry);
+        }
+    }
+
+    fn next(&self, from: usize) -> Option<usize> {
+        (from < self.len()).then(|| self.next_bit(from)).flatten()
     }
 }
 

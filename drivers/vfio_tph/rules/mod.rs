@@ -22,6 +22,7 @@ pub(crate) mod placement;
 pub(crate) mod policy;
 pub(crate) mod published;
 pub(crate) mod reconcile;
+pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod regs;
 pub(crate) mod source;

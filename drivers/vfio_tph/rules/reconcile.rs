@@ -280,7 +280,9 @@ pub(crate) fn take_steps(
                     device.all_due();
                     return false;
                 };
-                held.looked(device.entries().place, device.has_witness(), found)
+                // It matters of a device that may have slept.
+                let witness = held.doubt == Doubt::Slept && device.has_witness();
+                held.looked(device.entries().place, witness, found)
             }
             Step::LookAtEntry => held.looked_at_entry(device.witness_is_as_recorded()),
             Step::Control(control) => {

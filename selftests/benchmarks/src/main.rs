@@ -77,6 +77,7 @@ fn main() -> ExitCode {
     }
     table::in_capability(bench, !arguments.check);
     table::in_msix(bench, !arguments.check);
+    table::one_of_many(bench);
     table::disclosed(bench);
     guest::all(bench);
     lookup::one(bench);

@@ -10,14 +10,21 @@ use tph_selftests::endpoint::Endpoint;
 use tph_selftests::kernel;
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::Counters;
-use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL;
 use tph_selftests::uapi::vfio_tph::VFIO_DEVICE_FEATURE_TPH_ST;
 use tph_selftests::vfio::{cpu, feature_bytes, Device, Op, StRequest, FEATURE_HEADER};
+
+use vfio_bindings::bindings::vfio::{
+    VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_PCI_MSIX_IRQ_INDEX,
+};
 
 use crate::clock::SystemCall;
 use crate::peer::CPath;
 use crate::DEVICE_FEATURE;
 
+/// Number of `VFIO_DEVICE_SET_IRQS`.
+const SET_IRQS: u32 = 10;
 const PEER: &str = "pcie_tph_set_st_entry()";
 
 /// Accesses and instructions of one batch.
@@ -50,7 +57,12 @@ pub struct Batch {
 impl Batch {
     /// All of them for CPU 0.
     pub fn new(count: u16) -> Self {
-        let data = StRequest::new(0, &vec![cpu(0); count.into()]).bytes();
+        Self::at(0, count)
+    }
+
+    /// The same for `count` entries from `index` on.
+    fn at(index: u16, count: u16) -> Self {
+        let data = StRequest::new(index, &vec![cpu(0); count.into()]).bytes();
         let flags = Op::Set.flags() | VFIO_DEVICE_FEATURE_TPH_ST;
         Self {
             bytes: feature_bytes(flags, (FEATURE_HEADER + data.len()) as u32, &data),
@@ -234,4 +246,73 @@ pub fn in_msix(bench: &mut Bench, plots: bool) {
         point("st-msix-instructions", "vfio_tph", n, ours.instructions);
         point("st-msix-instructions", PEER, n, theirs.instructions);
     }
+}
+
+/// The argument of SET_IRQS that leaves an MSI-X vector without an event.
+fn irq_set(vector: u16) -> Vec<u8> {
+    let flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD;
+    [
+        24,
+        flags,
+        VFIO_PCI_MSIX_IRQ_INDEX,
+        vector.into(),
+        1,
+        u32::MAX,
+    ]
+    .iter()
+    .flat_map(|word| word.to_ne_bytes())
+    .collect()
+}
+
+/// What one vector takes of a device that has some.
+struct OneOf {
+    program: f64,
+    enable: f64,
+    irqs: f64,
+}
+
+impl OneOf {
+    /// The last vector, whose tag is the only one.
+    fn measure(bench: &mut Bench, name: &str, vectors: u16) -> Self {
+        let endpoint = bench.named(name);
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        device
+            .set_msix(0, &vec![-1; vectors.into()])
+            .expect("SET_IRQS of all vectors");
+        device.enable(StMode::InterruptVector, Requester::Standard);
+        let program = Batch::at(vectors - 1, 1).call(&device).instructions(1);
+
+        let [off, on] = [Requester::Disabled, Requester::Standard]
+            .map(|requester| control(StMode::InterruptVector, requester).to_le_bytes());
+        let position = device.position(device.tph_offset() + PCI_TPH_CTRL as u16);
+        let [off, on] = [&off, &on].map(|bytes| SystemCall::write(&device, bytes, position));
+        let enable = SystemCall::instructions_after(&[on], || assert_eq!(off.result(), 4));
+
+        let mut argument = irq_set(vectors - 1);
+        let irqs = SystemCall::ioctl(&device, SET_IRQS, argument.as_mut_ptr()).instructions(1);
+        endpoint.check();
+        Self {
+            program,
+            enable,
+            irqs,
+        }
+    }
+}
+
+/// What is done to one vector does not look at all that there are.
+pub fn one_of_many(bench: &mut Bench) {
+    let few = OneOf::measure(bench, "msix16", 16);
+    let many = OneOf::measure(bench, "msix", 2048);
+    let row = |operation, ours, peer| {
+        Row::new(operation, "1 of 2048 vectors", "instructions", ours).peer("1 of 16 vectors", peer)
+    };
+    row("TPH_ST, table in MSI-X", many.program, few.program)
+        .at_most_times(1.25)
+        .print();
+    row("enable, table in MSI-X", many.enable, few.enable)
+        // The tag that is looked at is found in a bitmap, 64 vectors at a time.
+        .at_most_times(1.5)
+        .print();
+    row("SET_IRQS, table in MSI-X", many.irqs, few.irqs).print();
 }

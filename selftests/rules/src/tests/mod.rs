@@ -15,6 +15,7 @@ mod offer;
 mod placement;
 mod published;
 mod reconcile;
+mod record;
 mod registers;
 mod source;
 mod table;
