@@ -115,6 +115,7 @@ impl<W: DerefMut<Target = [u16]>, S: Set> Record<W, S> {
     }
 
     /// Exchanges what `entries` are to have with `tags`; they are due then.
+    #[inline(never)]
     pub(crate) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
         if let Some(wanted) = self.wanted.get_mut(entries.clone()) {
             for (wanted, tag) in wanted.iter_mut().zip(tags) {
