@@ -2,7 +2,8 @@
 
 //! Runs a program's tests and reports them as KTAP, version 1.
 //!
-//! A test is a function; a panic fails it, [`skip!`](crate::skip) leaves it out with a reason.
+//! A test is a function; a panic fails it, [`skip!`](crate::skip) leaves it out with a reason, and
+//! [`pass`] ends it where there is nothing more to see.
 //! After each test the [`Bench`] it was given makes the checks that every test ends with.
 
 use std::any::Any;
@@ -50,6 +51,14 @@ macro_rules! skip {
 
 /// Why a test was left out.
 pub struct Skip(pub String);
+
+/// A test that has ended early, and has passed.
+struct Passed;
+
+/// Ends the running test: what there is to see on this kernel it has seen.
+pub fn pass() -> ! {
+    panic::panic_any(Passed)
+}
 
 #[derive(Parser)]
 #[command(about = "A kselftest of vfio_tph; prints KTAP.")]
@@ -115,13 +124,13 @@ enum Outcome {
 
 /// Runs `body`; what a panic in it says, or that it asked to be left out.
 fn guarded(body: impl FnOnce()) -> Result<(), Outcome> {
-    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
-        if payload.is::<Skip>() {
-            Outcome::Skipped(payload_text(&*payload))
-        } else {
-            Outcome::Failed(vec![MESSAGE.with_borrow(String::clone)])
+    match panic::catch_unwind(AssertUnwindSafe(body)) {
+        Err(payload) if payload.is::<Skip>() => Err(Outcome::Skipped(payload_text(&*payload))),
+        Err(payload) if !payload.is::<Passed>() => {
+            Err(Outcome::Failed(vec![MESSAGE.with_borrow(String::clone)]))
         }
-    })
+        _ => Ok(()),
+    }
 }
 
 fn run_one(test: &Test, devices: &[Bdf]) -> Outcome {

@@ -24,12 +24,12 @@ use super::{assert_revoked, assert_told, expected, export, pick_completer, Expor
 use super::{BAR, HINTS, OTHER_HINTS};
 
 /// An exporter with hints published, and an importer that has a reference.
-fn published(bench: &mut Bench) -> Option<(Exporter, Importer)> {
-    let exporter = Exporter::new(bench)?;
+fn published(bench: &mut Bench) -> (Exporter, Importer) {
+    let exporter = Exporter::new(bench);
     exporter.publish(HINTS).expect("SET");
     let importer = Importer::new(&exporter.dma_buf);
     assert_told(&importer, HINTS, "at first");
-    Some((exporter, importer))
+    (exporter, importer)
 }
 
 /// Nobody gets anything of a dma-buf whose device was closed, not even the device's next owner;
@@ -55,9 +55,7 @@ fn assert_next_owner(importer: &Importer, dma_buf: &OwnedFd, endpoint: &Rc<Endpo
 }
 
 pub fn r59_fd_outlives_close(bench: &mut Bench) {
-    let Some((exporter, importer)) = published(bench) else {
-        return;
-    };
+    let (exporter, importer) = published(bench);
     let (endpoint, device, dma_buf) = exporter.parts();
     drop(device);
     assert_revoked(&importer, "closed");
@@ -66,9 +64,7 @@ pub fn r59_fd_outlives_close(bench: &mut Bench) {
 }
 
 pub fn r59_fd_outlives_unbind(bench: &mut Bench) {
-    let Some((exporter, importer)) = published(bench) else {
-        return;
-    };
+    let (exporter, importer) = published(bench);
     let (endpoint, device, dma_buf) = exporter.parts();
     drop(device);
     endpoint.bdf.unbind();
@@ -79,9 +75,7 @@ pub fn r59_fd_outlives_unbind(bench: &mut Bench) {
 }
 
 pub fn r59_fd_outlives_unbind_while_open(bench: &mut Bench) {
-    let Some((exporter, importer)) = published(bench) else {
-        return;
-    };
+    let (exporter, importer) = published(bench);
     let (endpoint, device, dma_buf) = exporter.parts();
     let request = EventFd::new().expect("eventfd");
     device
@@ -98,9 +92,7 @@ pub fn r59_fd_outlives_unbind_while_open(bench: &mut Bench) {
 
 /// The module under test goes: what it would answer for is no longer asked of it.
 pub fn r59_fd_outlives_rmmod(bench: &mut Bench) {
-    let Some((exporter, importer)) = published(bench) else {
-        return;
-    };
+    let (exporter, importer) = published(bench);
     let (endpoint, device, dma_buf) = exporter.parts();
     assert_errno!(module::unload(VFIO_TPH), EAGAIN, "in use");
     drop(device);
@@ -115,9 +107,7 @@ pub fn r59_fd_outlives_rmmod(bench: &mut Bench) {
 
 /// The descriptor goes first: importers keep the dma-buf, its owner can no longer name it.
 pub fn r59_fd_closed_before_device(bench: &mut Bench) {
-    let Some((exporter, importer)) = published(bench) else {
-        return;
-    };
+    let (exporter, importer) = published(bench);
     let (endpoint, device, dma_buf) = exporter.parts();
     let before = count();
     drop(dma_buf);
@@ -143,9 +133,7 @@ pub fn r59_fd_closed_before_device(bench: &mut Bench) {
 
 /// A device is closed under an importer that is attached and has mapped.
 pub fn r59_importer_attached_over_close(bench: &mut Bench) {
-    let Some((exporter, importer)) = published(bench) else {
-        return;
-    };
+    let (exporter, importer) = published(bench);
     importer.attach(&exporter.endpoint.bdf).expect("attach");
     importer.map().expect("map");
     let ignorant = Importer::new(&exporter.dma_buf);
@@ -168,9 +156,7 @@ pub fn r59_importer_attached_over_close(bench: &mut Bench) {
 
 /// The importer's attachment outlives exporter, driver and module, and is taken down after them.
 pub fn r59_importer_attached_over_rmmod(bench: &mut Bench) {
-    let Some((exporter, importer)) = published(bench) else {
-        return;
-    };
+    let (exporter, importer) = published(bench);
     importer.attach(&exporter.endpoint.bdf).expect("attach");
     importer.map().expect("map");
     let (endpoint, device, dma_buf) = exporter.parts();
@@ -190,9 +176,7 @@ pub fn r59_importer_attached_over_rmmod(bench: &mut Bench) {
 /// kill -9 of the process that published: its device is closed, and that is all that there is to
 /// it.
 pub fn r59_owner_is_killed(bench: &mut Bench) {
-    if Exporter::new(bench).is_none() {
-        return;
-    }
+    drop(Exporter::new(bench));
     bench.next_round();
     let endpoint = pick_completer(bench);
     bench::bind(&endpoint, Gate::Safe);
@@ -210,9 +194,7 @@ pub fn r59_owner_is_killed(bench: &mut Bench) {
 
 /// The owner of another device asks in a process of its own, and is told what is true at the time.
 pub fn r59_asker_in_another_process(bench: &mut Bench) {
-    let Some(exporter) = Exporter::under(bench, Gate::Unsafe, Policy::IvSt) else {
-        return;
-    };
+    let exporter = Exporter::under(bench, Gate::Unsafe, Policy::IvSt);
     exporter.publish(HINTS).expect("SET");
     let importer = Importer::new(&exporter.dma_buf);
     let group = exporter.endpoint.bdf.iommu_group();

@@ -50,9 +50,7 @@ pub fn r57_outputs_untouched_on_error(bench: &mut Bench) {
     for extended in [false, true] {
         assert_eq!(no_exporter.ask(extended), untouched(Errno::EOPNOTSUPP));
     }
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     let importer = Importer::new(&exporter.dma_buf);
     let ask_both = || [false, true].map(|extended| importer.ask(extended));
     assert_eq!(ask_both(), [untouched(Errno::EOPNOTSUPP); 2]);
@@ -72,9 +70,7 @@ pub fn r57_outputs_untouched_on_error(bench: &mut Bench) {
 
 /// A driver that forgets the lock is told off where lockdep watches, and nowhere else.
 pub fn r57_without_the_lock(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     exporter.publish(HINTS).expect("SET");
     let importer = Importer::new(&exporter.dma_buf);
     let mut log = KernelLog::from_now();
@@ -89,9 +85,7 @@ pub fn r57_without_the_lock(bench: &mut Bench) {
 
 /// An importer is told that its mapping is void, maps again when it can, and asks again.
 pub fn r60_memory_off_and_on(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     exporter.publish(HINTS).expect("SET");
     let importer = Importer::new(&exporter.dma_buf);
     importer.attach(&exporter.endpoint.bdf).expect("attach");
@@ -170,9 +164,7 @@ const ABSENCES: [Absence; 5] = [
 /// Whatever took the memory away: mappings are void, and mapped and asked for again all is as it
 /// was.
 pub fn r60_every_way_out_of_reach(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     // A reset of the bus needs the owner of all that is on it.
     let mut others = Vec::new();
     for bdf in exporter.endpoint.bdf.siblings() {
@@ -202,9 +194,7 @@ pub fn r60_every_way_out_of_reach(bench: &mut Bench) {
 
 /// What is published while the memory is out of reach is told when it is back.
 pub fn r60_set_while_revoked(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     exporter.publish(HINTS).expect("SET");
     let importer = Importer::new(&exporter.dma_buf);
     exporter.device.decode_memory(false);
@@ -228,9 +218,7 @@ pub fn r60_set_while_revoked(bench: &mut Bench) {
 
 /// A driver in the kernel, attached for one device, and vfio_tph's own lookups for another.
 pub fn r61_two_importers(bench: &mut Bench) {
-    let Some(exporter) = Exporter::under(bench, Gate::Unsafe, Policy::IvSt) else {
-        return;
-    };
+    let exporter = Exporter::under(bench, Gate::Unsafe, Policy::IvSt);
     let other = bench.pick(&Want::TABLE);
     policy::bind_under(&other, exporter.gate, Policy::DsSt);
     let device = exporter.open_other(&other);
@@ -260,9 +248,7 @@ pub fn mapping_frees_its_scatterlist(bench: &mut Bench) {
     const MAPPINGS: usize = 400;
     // What others may have allocated meanwhile.
     const SLACK: i64 = 50;
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     let importer = Importer::new(&exporter.dma_buf);
     importer.attach(&exporter.endpoint.bdf).expect("attach");
     let cycle = || {
@@ -280,9 +266,7 @@ pub fn mapping_frees_its_scatterlist(bench: &mut Bench) {
 
 /// It maps, is told when to let go, and maps again, whatever is published.
 pub fn r61_importer_that_knows_no_tph(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     let importers = [(); 2].map(|()| Importer::new(&exporter.dma_buf));
     let [ignorant, knowing] = &importers;
     ignorant

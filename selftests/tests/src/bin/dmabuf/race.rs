@@ -161,9 +161,7 @@ fn come_and_go(device: &Device, seed: u64) {
 /// SET against the callback, revocation, lookups of a peer, importers and descriptors that come and
 /// go.
 pub fn r58_many_threads(bench: &mut Bench) {
-    let Some(exporter) = Exporter::under(bench, Gate::Unsafe, Policy::IvSt) else {
-        return;
-    };
+    let exporter = Exporter::under(bench, Gate::Unsafe, Policy::IvSt);
     println!("# seed {SEED:#x}");
     let peer = Peer::beside(bench, &exporter, Policy::DsSt);
     peer.device
@@ -197,9 +195,7 @@ pub fn r58_many_threads(bench: &mut Bench) {
 
 /// The device is closed while importers ask, over and over.
 pub fn r58_closing_all_the_time(bench: &mut Bench) {
-    let Some(first) = Exporter::new(bench) else {
-        return;
-    };
+    let first = Exporter::new(bench);
     println!("# seed {SEED:#x}");
     let endpoint = first.endpoint.clone();
     drop(first);

@@ -20,9 +20,7 @@ use super::{assert_told, export_at, size, Exporter};
 use super::{HINTS, OTHER_HINTS};
 
 pub fn r63_set_is_interrupted(bench: &mut Bench) {
-    let Some(exporter) = Exporter::new(bench) else {
-        return;
-    };
+    let exporter = Exporter::new(bench);
     exporter.publish(HINTS).expect("SET");
     let importer = Importer::new(&exporter.dma_buf);
     let device = Arc::new(exporter.device);
@@ -41,9 +39,7 @@ pub fn r63_set_is_interrupted(bench: &mut Bench) {
 
 /// TPH_ST and TPH_RESOLVE, with the busy dma-buf as the second source.
 pub fn r63_lookups_are_interrupted(bench: &mut Bench) {
-    let Some(exporter) = Exporter::at(bench, Policy::DsSt) else {
-        return;
-    };
+    let exporter = Exporter::at(bench, Policy::DsSt);
     exporter.publish(HINTS).expect("SET");
     let (endpoint, device, fd) = exporter.parts();
     device.enable(StMode::InterruptVector, Requester::Extended);
@@ -84,9 +80,7 @@ pub fn r63_lookups_are_interrupted(bench: &mut Bench) {
 
 /// Who waits for one dma-buf keeps nobody from another, nor from the device.
 pub fn r63_others_are_not_held_up(bench: &mut Bench) {
-    let Some(exporter) = Exporter::at(bench, Policy::DsSt) else {
-        return;
-    };
+    let exporter = Exporter::at(bench, Policy::DsSt);
     let other = export_at(&exporter.device, size());
     let importer = Importer::new(&exporter.dma_buf);
     let held = importer.hold();

@@ -25,7 +25,7 @@ use super::{closed_fd, expected, export, export_at, hint, size, Exporter};
 use super::{HINTS, OTHER_HINTS};
 
 /// An exporter at the default policy, beside which another device may have any.
-fn new(bench: &mut Bench) -> Option<Exporter> {
+fn new(bench: &mut Bench) -> Exporter {
     Exporter::under(bench, Gate::Unsafe, Policy::IvSt)
 }
 
@@ -57,9 +57,7 @@ fn variants() -> [Hints; 4] {
 
 /// In TPH_ST and in TPH_RESOLVE, for each pair of what is published and what is asked for.
 pub fn r64_namespace_asked_for_or_none(bench: &mut Bench) {
-    let Some(exporter) = new(bench) else {
-        return;
-    };
+    let exporter = new(bench);
     let requester = Peer::beside(bench, &exporter, Policy::DsSt);
     let device = &requester.device;
     let source = dma_buf(&exporter.dma_buf);
@@ -100,9 +98,7 @@ pub fn r64_namespace_asked_for_or_none(bench: &mut Bench) {
 /// the table, only where tags are disclosed.
 pub fn r64_policies(bench: &mut Bench) {
     for policy in Policy::ALL {
-        let Some(exporter) = new(bench) else {
-            return;
-        };
+        let exporter = new(bench);
         exporter.publish(HINTS).expect("SET");
         let requester = Peer::beside(bench, &exporter, policy);
         let device = &requester.device;
@@ -140,9 +136,7 @@ pub fn r64_policies(bench: &mut Bench) {
 }
 
 pub fn r64_table_in_msix(bench: &mut Bench) {
-    let Some(exporter) = new(bench) else {
-        return;
-    };
+    let exporter = new(bench);
     exporter.publish(HINTS).expect("SET");
     let endpoint = bench.pick(&Want::MSIX);
     policy::bind_under(&endpoint, exporter.gate, Policy::DsSt);
@@ -188,9 +182,7 @@ fn refuses(requester: &Peer, sources: &[Source], errno: Errno, fault: u32) {
 }
 
 pub fn r64_all_or_nothing(bench: &mut Bench) {
-    let Some(exporter) = new(bench) else {
-        return;
-    };
+    let exporter = new(bench);
     exporter.publish(HINTS).expect("SET");
     let silent = export_at(&exporter.device, size());
     let requester = Peer::beside(bench, &exporter, Policy::Literal);
@@ -214,9 +206,7 @@ pub fn r64_all_or_nothing(bench: &mut Bench) {
 
 /// What can be wrong with a descriptor, at each position.
 pub fn r56_fds_as_sources(bench: &mut Bench) {
-    let Some(exporter) = new(bench) else {
-        return;
-    };
+    let exporter = new(bench);
     exporter.publish(HINTS).expect("SET");
     let requester = Peer::beside(bench, &exporter, Policy::DsSt);
     requester
@@ -266,9 +256,7 @@ pub fn r56_fds_as_sources(bench: &mut Bench) {
 
 /// Memory that is out of reach has no hint, and what was programmed stays.
 pub fn r64_revoked_source(bench: &mut Bench) {
-    let Some(exporter) = new(bench) else {
-        return;
-    };
+    let exporter = new(bench);
     exporter.publish(HINTS).expect("SET");
     let requester = Peer::beside(bench, &exporter, Policy::DsSt);
     requester
@@ -294,9 +282,7 @@ pub fn r64_revoked_source(bench: &mut Bench) {
 /// Below policy 2 a tag that somebody has published for a memory does not get into the table: it
 /// would go out with a vector's requests to any memory, and who publishes may be who programs.
 pub fn r71_own_tag_at_the_default_gate(bench: &mut Bench) {
-    let Some(exporter) = Exporter::at(bench, Policy::IvSt) else {
-        return;
-    };
+    let exporter = Exporter::at(bench, Policy::IvSt);
     let (endpoint, device) = (&exporter.endpoint, &exporter.device);
     exporter.publish(HINTS).expect("SET");
     let offer = device.tph().expect("TPH");
@@ -364,9 +350,7 @@ pub fn r71_flag_says_what_is_taken(bench: &mut Bench) {
 
 /// A device asks for its own memory.
 pub fn r64_same_device(bench: &mut Bench) {
-    let Some(exporter) = Exporter::at(bench, Policy::DsSt) else {
-        return;
-    };
+    let exporter = Exporter::at(bench, Policy::DsSt);
     let device = &exporter.device;
     let source = dma_buf(&exporter.dma_buf);
     device.enable(StMode::InterruptVector, Requester::Extended);
@@ -386,9 +370,7 @@ pub fn r64_same_device(bench: &mut Bench) {
 
 /// The answer is the kernel's: neither device sees an access, however many ask.
 pub fn r64_asking_touches_no_device(bench: &mut Bench) {
-    let Some(exporter) = new(bench) else {
-        return;
-    };
+    let exporter = new(bench);
     exporter.publish(HINTS).expect("SET");
     let peer = Peer::beside(bench, &exporter, Policy::DsSt);
     let importer = Importer::new(&exporter.dma_buf);

@@ -45,9 +45,7 @@ pub fn r71_no_tag_of_a_users_choice_on_the_wire(bench: &mut Bench) {
 
 /// The peer is at `policy`, the owner of the memory at the default one.
 fn on_the_wire(bench: &mut Bench, policy: Policy) {
-    let Some(exporter) = Exporter::under(bench, policy.gate(), Policy::IvSt) else {
-        return;
-    };
+    let exporter = Exporter::under(bench, policy.gate(), Policy::IvSt);
     let peer = Peer::beside(bench, &exporter, policy);
     if !peer.endpoint.is_emulated() {
         skip!("needs the emulated endpoint's log");
