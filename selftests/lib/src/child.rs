@@ -1,23 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A process that owns a device, and can be killed.
-//!
-//! The program runs itself again: a forked copy of a process with threads and open devices is not
-//! another user.
+//! A process that owns a device, and can be killed: this program once more.
 
-use std::env;
-use std::io::{self, Read, Write};
-use std::process::{self, Child, ChildStdin, Command, ExitCode, Stdio};
+use std::io;
+use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Barrier;
 use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
-use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
 use crate::errno;
 use crate::pci::Bdf;
+use crate::process::{arguments, say, wait_for_end, Process};
 use crate::tph::{control, Requester, StMode};
 use crate::vfio::{self, cpu, wait_for, Device, OpenBy, Source, Vectors};
 
@@ -55,59 +51,24 @@ impl Task {
 }
 
 /// A process that has opened a device, enabled TPH and programmed entries.
-pub struct Owner {
-    child: Child,
-    _stdin: ChildStdin,
-}
+pub struct Owner(Process);
 
 impl Owner {
     /// Starts it; returns when it has done all that.
     pub fn start(bdf: &Bdf, task: Task) -> Self {
-        let program = env::current_exe().expect("the path of this program");
-        let mut child = Command::new(program)
-            .args([ARGUMENT, &bdf.to_string()])
-            .args(task.words())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("the owner of {bdf}: {error}"));
-        let stdin = child.stdin.take().expect("a pipe");
-        let mut ready = [0];
-        child
-            .stdout
-            .as_mut()
-            .expect("a pipe")
-            .read_exact(&mut ready)
-            .unwrap_or_else(|error| panic!("the owner of {bdf} does not get ready: {error}"));
-        Self {
-            child,
-            _stdin: stdin,
-        }
+        let [name, count] = task.words();
+        let mut process = Process::again(ARGUMENT, [&bdf.to_string()[..], &name, &count]);
+        process.line();
+        Self(process)
     }
 
     /// Kills it, and waits until its files are closed.
     pub fn kill(self) {}
 
     /// Waits until it has ended by itself. Fails the test if it has something to complain about.
-    pub fn wait(mut self) {
-        let status = self.child.wait().expect("wait");
-        assert!(status.success(), "the owner: {status}");
+    pub fn wait(self) {
+        self.0.wait();
     }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        self.child.wait().expect("wait");
-    }
-}
-
-fn ready() {
-    let mut out = io::stdout();
-    out.write_all(b"r")
-        .and_then(|()| out.flush())
-        .expect("stdout");
 }
 
 /// CPUs whose tags are known, in turn.
@@ -170,7 +131,7 @@ fn busy_until_asked(device: &Device, entries: u16, asked: Option<&EventFd>) {
     thread::scope(|scope| {
         scope.spawn(|| busy(device, entries, &stop, &started));
         started.wait();
-        ready();
+        say("ready");
         if let Some(event) = asked {
             wait_for(event);
             stop.store(true, Ordering::Relaxed);
@@ -180,10 +141,7 @@ fn busy_until_asked(device: &Device, entries: u16, asked: Option<&EventFd>) {
 
 /// What the other process does, if this is it.
 pub fn run_if_child() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != ARGUMENT {
-        return None;
-    }
+    let mut arguments = arguments(ARGUMENT)?;
     let bdf = Bdf::unchecked(&arguments.next()?);
     let task = Task::parse(&arguments.next()?, arguments.next()?.parse().ok()?)?;
 
@@ -199,14 +157,11 @@ pub fn run_if_child() -> Option<ExitCode> {
     device.enable(StMode::InterruptVector, Requester::Extended);
     device.program(0, &sources(count)).expect("TPH_ST");
 
-    let asked = EventFd::new().expect("eventfd");
-    device
-        .set_irqs(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&asked))
-        .expect("SET_IRQS of the request interrupt");
+    let asked = device.request_event();
     match task {
         Task::Program(_) => {
-            ready();
-            let _ = io::stdin().read(&mut [0]);
+            say("ready");
+            wait_for_end();
         }
         Task::BusyUntilAsked => busy_until_asked(&device, count, Some(&asked)),
         Task::Busy => busy_until_asked(&device, count, None),

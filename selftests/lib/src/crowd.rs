@@ -3,12 +3,11 @@
 //! A process whose threads are all in the middle of a call that names sources, by the test module
 //! `tph_hold`: what the kernel needs for their calls is allocated, and stays so.
 
-use std::env;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::Barrier;
 use std::thread;
 
@@ -21,6 +20,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::hold;
 use crate::memory::{page_size, Pages};
 use crate::pci::Bdf;
+use crate::process::{arguments, say, Process};
 use crate::tph::{Requester, StMode};
 use crate::vfio::{self, feature_bytes, Device, Op, OpenBy, ResolveRequest, StRequest};
 
@@ -78,53 +78,32 @@ impl Call {
 }
 
 /// The process.
-pub struct Crowd(Child);
+pub struct Crowd(Process);
 
 impl Crowd {
     /// Starts it in a control group, with so many threads, each to make a call with `count` sources
     /// on a device that nobody has open. Returns when they are about to.
     pub fn new(group: &Cgroup, bdf: &Bdf, call: Call, count: u16, threads: usize) -> Self {
         hold::memory();
-        let mut child = Command::new(env::current_exe().expect("the path of this program"))
-            .arg(ARGUMENT)
-            .arg(group.path())
-            .args([&bdf.to_string(), call.name()])
-            .args([&count.to_string(), &threads.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{call:?} in another process: {error}"));
-        child
-            .stdout
-            .as_mut()
-            .expect("a pipe")
-            .read_exact(&mut [0])
-            .unwrap_or_else(|error| panic!("{call:?} in another process: {error}"));
-        Self(child)
+        let group = group.path().to_str().expect("UTF-8");
+        let (bdf, count, threads) = (bdf.to_string(), count.to_string(), threads.to_string());
+        let mut process = Process::again(ARGUMENT, [group, &bdf, call.name(), &count, &threads]);
+        process.line();
+        Self(process)
     }
 
     /// Lets its threads call; returns when all of them are held.
     pub fn call(&mut self, threads: usize) {
-        let stdin = self.0.stdin.as_mut().expect("a pipe");
-        stdin.write_all(b"g").expect("the other process");
+        self.0.tell("go");
         for _ in 0..threads {
             hold::wait();
         }
     }
 
     /// Lets them go on, to their end.
-    pub fn go_on(mut self) {
+    pub fn go_on(self) {
         hold::release();
-        let status = self.0.wait().expect("wait");
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.0.wait();
     }
 }
 
@@ -169,10 +148,7 @@ fn call(device: &Device, call: Call, count: u16, threads: usize) {
                 .expect("a thread");
         }
         barrier.wait();
-        let mut out = io::stdout();
-        out.write_all(b"r")
-            .and_then(|()| out.flush())
-            .expect("stdout");
+        say("ready");
         io::stdin().read_exact(&mut [0]).expect("stdin");
         barrier.wait();
     });
@@ -180,10 +156,7 @@ fn call(device: &Device, call: Call, count: u16, threads: usize) {
 
 /// What the other process does, if this is it.
 pub fn run_if_child() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != ARGUMENT {
-        return None;
-    }
+    let mut arguments = arguments(ARGUMENT)?;
     let group = arguments.next()?;
     let bdf = Bdf::unchecked(&arguments.next()?);
     let what = Call::parse(&arguments.next()?)?;

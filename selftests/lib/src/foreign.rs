@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Processes that own a dma-buf, or ask one for its hints. As in [`child`](crate::child), the
-//! program runs itself again.
+//! Processes that own a dma-buf, or ask one for its hints: this program once more.
 
-use std::env;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::unistd::dup;
@@ -14,61 +13,11 @@ use tph_uapi::pci_regs::{PCI_COMMAND, PCI_COMMAND_MEMORY};
 
 use crate::memory::page_size;
 use crate::pci::Bdf;
+use crate::process::{arguments, say, wait_for_end, Process};
 use crate::vfio::{self, dma_buf_fd, Hints, OpenBy};
 
 const EXPORT: &str = "--export";
 const ASK: &str = "--ask";
-
-/// Another process of this program, which speaks in lines.
-struct Process {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let program = env::current_exe().expect("the path of this program");
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
-        Self {
-            stdin: child.stdin.take().expect("a pipe"),
-            stdout: BufReader::new(child.stdout.take().expect("a pipe")),
-            child,
-        }
-    }
-
-    /// What it says next.
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        let count = self.stdout.read_line(&mut line).expect("a line");
-        assert_ne!(count, 0, "the other process has ended");
-        line.trim_end().to_owned()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.child.kill().expect("kill -9");
-        self.child.wait().expect("wait");
-    }
-}
-
-fn say(line: &str) {
-    let mut out = io::stdout();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .expect("stdout");
-}
-
-fn wait_for_end() {
-    // EOF, if it is not killed before.
-    let _ = io::stdin().read_line(&mut String::new());
-}
 
 /// A process that has opened a device and published hints for a dma-buf of its memory.
 pub struct ForeignExporter {
@@ -84,16 +33,10 @@ impl ForeignExporter {
             let tag = hints.tag(extended).expect("tags of both namespaces");
             tag.to_string()
         });
-        let mut process = Process::start(&[
-            EXPORT,
-            &bdf.to_string(),
-            &bar.to_string(),
-            &st,
-            &xst,
-            &hints.ph.to_string(),
-        ]);
+        let (bdf, bar, ph) = (bdf.to_string(), bar.to_string(), hints.ph.to_string());
+        let mut process = Process::again(EXPORT, [&bdf[..], &bar, &st, &xst, &ph]);
         let number = process.line().parse().expect("a descriptor");
-        let dma_buf = take_fd(process.child.id(), number);
+        let dma_buf = take_fd(process.id(), number);
         Self {
             _process: process,
             dma_buf,
@@ -141,14 +84,14 @@ impl Asker {
         // One that a program inherits.
         let inherited = dup(dma_buf).expect("dup");
         let number = inherited.as_raw_fd().to_string();
-        let mut process = Process::start(&[ASK, &bdf.to_string(), &number]);
+        let mut process = Process::again(ASK, [&bdf.to_string()[..], &number]);
         process.line();
         Self { process }
     }
 
     /// The answers of TPH_RESOLVE, tag and processing hint, in both namespaces.
     pub fn ask(&mut self) -> [Result<(u16, u8), Errno>; 2] {
-        self.process.stdin.write_all(b"\n").expect("the other end");
+        self.process.tell("");
         [(); 2].map(|()| {
             let line = self.process.line();
             let mut numbers = line
@@ -178,16 +121,21 @@ fn ask(bdf: &Bdf, fd: i32) {
 
 /// What the other process does, if this is it.
 pub fn run_if_child() -> Option<ExitCode> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let number = |at: usize| arguments.get(at)?.parse::<i32>().ok();
-    let bdf = Bdf::unchecked(arguments.get(1)?);
-    match arguments[0].as_str() {
-        EXPORT => {
-            let hints = Hints::both(number(3)? as u8, number(4)? as u16, number(5)? as u8);
-            export(&bdf, number(2)? as u32, hints);
-        }
-        ASK => ask(&bdf, number(2)?),
-        _ => return None,
+    fn number<T: FromStr>(arguments: &mut impl Iterator<Item = String>) -> Option<T> {
+        arguments.next()?.parse().ok()
+    }
+    if let Some(mut given) = arguments(EXPORT) {
+        let bdf = Bdf::unchecked(&given.next()?);
+        let bar = number(&mut given)?;
+        let (st, xst, ph) = (
+            number(&mut given)?,
+            number(&mut given)?,
+            number(&mut given)?,
+        );
+        export(&bdf, bar, Hints::both(st, xst, ph));
+    } else {
+        let mut given = arguments(ASK)?;
+        ask(&Bdf::unchecked(&given.next()?), number(&mut given)?);
     }
     Some(ExitCode::SUCCESS)
 }

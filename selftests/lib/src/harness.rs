@@ -22,6 +22,7 @@ use crate::bench::Bench;
 use crate::child;
 use crate::crowd;
 use crate::foreign;
+use crate::hold;
 use crate::kmsg;
 use crate::pci::Bdf;
 
@@ -186,6 +187,7 @@ pub fn run_with<A: Args>(tests: &[Test], take: impl FnOnce(A)) -> ExitCode {
     if let Some(code) = child::run_if_child()
         .or_else(foreign::run_if_child)
         .or_else(crowd::run_if_child)
+        .or_else(hold::run_if_child)
     {
         return code;
     }

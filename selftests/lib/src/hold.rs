@@ -4,11 +4,10 @@
 //! is held in the middle of it, with all locks that were taken for it, until a [`Hold`] is dropped.
 //! It has BARs of devices, too.
 
-use std::env;
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, RawFd};
-use std::process::{Child, Command, ExitCode};
+use std::process::ExitCode;
 use std::thread::{self, JoinHandle};
 
 use nix::sys::mman::{mmap, MapFlags, ProtFlags};
@@ -16,6 +15,7 @@ use nix::sys::mman::{mmap, MapFlags, ProtFlags};
 use crate::memory::page_size;
 use crate::module;
 use crate::pci::Bdf;
+use crate::process::{arguments, Process};
 use crate::vfio::{self, Device};
 use crate::Errno;
 
@@ -130,10 +130,9 @@ pub enum Call {
     SetIrqs,
 }
 
-/// Another process that uses the same opened device, and whose memory is not there yet.
-///
-/// The program runs itself again, as [`main`]: who is held keeps the `mmap_lock` of its process.
-pub struct Stuck(Child);
+/// Another process that uses the same opened device, and whose memory is not there yet: who is held
+/// keeps the `mmap_lock` of its process.
+pub struct Stuck(Process);
 
 impl Stuck {
     /// Starts it; returns when it is held in the call.
@@ -144,43 +143,25 @@ impl Stuck {
             Call::SetIrqs => ("set-irqs", 0),
         };
         let file = device.inheritable();
-        let fd = file.as_raw_fd();
-        let child = Command::new(env::current_exe().expect("the path of this program"))
-            .args([ARGUMENT, name, &fd.to_string(), &position.to_string()])
-            .spawn()
-            .unwrap_or_else(|error| panic!("{call:?} in another process: {error}"));
+        let (fd, position) = (file.as_raw_fd().to_string(), position.to_string());
+        let process = Process::again(ARGUMENT, [name, &fd, &position]);
         wait();
-        Self(child)
+        Self(process)
     }
 
     /// Kills it.
-    pub fn kill(mut self) {
-        self.0.kill().expect("kill");
-        self.0.wait().expect("wait");
-    }
+    pub fn kill(self) {}
 
     /// Lets it go on, to its end.
-    pub fn go_on(mut self) {
+    pub fn go_on(self) {
         release();
-        let status = self.0.wait().expect("wait");
-        assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Stuck {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.0.wait();
     }
 }
 
 /// What the other process does, if this is it.
-pub fn main() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != ARGUMENT {
-        return None;
-    }
+pub fn run_if_child() -> Option<ExitCode> {
+    let mut arguments = arguments(ARGUMENT)?;
     let name = arguments.next()?;
     let fd: RawFd = arguments.next()?.parse().ok()?;
     let position: i64 = arguments.next()?.parse().ok()?;

@@ -38,6 +38,7 @@ pub mod msix;
 pub mod path;
 pub mod pci;
 pub mod policy;
+pub mod process;
 pub mod root_port;
 pub mod signal;
 pub mod slab;

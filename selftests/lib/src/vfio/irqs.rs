@@ -4,16 +4,18 @@
 //! of MSI-X with an event each.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::slice;
+use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use vfio_bindings::bindings::vfio::{
     vfio_irq_info, vfio_irq_set, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_DATA_EVENTFD,
-    VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_MSIX_IRQ_INDEX,
+    VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX,
 };
 
-use super::{ioctl, number, request, Device};
+use super::{ioctl, number, request, wait_for, Device};
 
 /// `VFIO_DEVICE_SET_IRQS` with whatever argument, on whatever descriptor.
 pub fn set_irqs_at(fd: RawFd, argument: *mut u8) -> Result<(), Errno> {
@@ -86,6 +88,24 @@ impl Device {
     pub fn free_msix(&self) {
         self.free_irqs(VFIO_PCI_MSIX_IRQ_INDEX)
             .expect("SET_IRQS of none");
+    }
+
+    /// What vfio signals when it asks the user for the device.
+    pub fn request_event(&self) -> EventFd {
+        let event = EventFd::new().expect("eventfd");
+        self.set_irqs(VFIO_PCI_REQ_IRQ_INDEX, slice::from_ref(&event))
+            .expect("SET_IRQS of the request interrupt");
+        event
+    }
+
+    /// Has another thread unbind the driver. Returns when vfio has asked for the device, and waits
+    /// until it is closed.
+    pub fn begin_unbind(&self) -> JoinHandle<()> {
+        let asked = self.request_event();
+        let bdf = self.bdf().clone();
+        let unbind = thread::spawn(move || bdf.unbind());
+        wait_for(&asked);
+        unbind
     }
 }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 
 use nix::sys::signal::{kill, Signal};
@@ -21,6 +21,7 @@ use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::msix::Traits;
 use tph_selftests::pci;
 use tph_selftests::policy::{self, Policy};
+use tph_selftests::process::Process;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::cpu;
 use tph_selftests::{harness, kstate, root_port, skip, tests};
@@ -316,21 +317,14 @@ fn maps_cpus_to_tags(bench: &mut Bench) {
 }
 
 /// It and its command, which goes on until its standard input ends.
-fn start(words: &[&str], command: &[&str]) -> (Child, String) {
+fn start(words: &[&str], command: &[&str]) -> (Process, String) {
     let mut whole = tphctl(words);
     if !command.is_empty() {
         whole.arg("--").args(command);
     }
-    let mut child = whole
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("tphctl");
-    let mut line = String::new();
-    BufReader::with_capacity(1, child.stdout.as_mut().expect("a pipe"))
-        .read_line(&mut line)
-        .expect("a line");
-    (child, line)
+    let mut process = Process::start(&mut whole);
+    let line = process.line();
+    (process, line)
 }
 
 fn holds_until_the_command_ends(bench: &mut Bench) {
@@ -345,7 +339,7 @@ fn holds_until_the_command_ends(bench: &mut Bench) {
         "1-2=cpu0-1",
         "--json",
     ];
-    let (mut child, line) = start(&entries, &["cat"]);
+    let (process, line) = start(&entries, &["cat"]);
     let said: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(said["control"], "Interrupt Vector, enabled", "{said}");
     assert_eq!(said["entries"][2]["cpu"], 1, "{said}");
@@ -362,8 +356,7 @@ fn holds_until_the_command_ends(bench: &mut Bench) {
         endpoint.entries()[..4],
         [st(OTHER_CPU), st(CPU), st(OTHER_CPU), 0]
     );
-    drop(child.stdin.take());
-    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    process.wait();
     endpoint.assert_off("the command has ended");
 
     let outcome = run(
@@ -380,15 +373,13 @@ fn holds_until_the_command_ends(bench: &mut Bench) {
 fn holds_extended_tags_until_a_signal(bench: &mut Bench) {
     needs_tph();
     let (endpoint, address) = bound(bench, Gate::Unsafe);
-    let (mut child, line) = start(
-        &["hold", &address, "-e", "3=cpu0", "--extended", "--json"],
-        &[],
-    );
+    let words = ["hold", &address, "-e", "3=cpu0", "--extended", "--json"];
+    let (process, line) = start(&words, &[]);
     let said: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(said["entries"][0]["tag"], xst(CPU), "{said}");
     assert_eq!(endpoint.entries()[3], xst(CPU));
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).expect("a signal");
-    assert_eq!(child.wait().expect("its end").code(), Some(0));
+    kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).expect("a signal");
+    process.wait();
     endpoint.assert_off("a signal");
 }
 
@@ -397,10 +388,9 @@ fn holds_vectors(bench: &mut Bench) {
     let endpoint = with_table_in_msix(bench);
     policy::bind(&endpoint, Policy::IvSt);
     let address = endpoint.bdf.to_string();
-    let (mut child, _) = start(&["hold", &address, "-e", "0-1=cpu0-1", "--json"], &["cat"]);
+    let (process, _) = start(&["hold", &address, "-e", "0-1=cpu0-1", "--json"], &["cat"]);
     assert_eq!(endpoint.entries()[..3], [st(CPU), st(OTHER_CPU), 0]);
-    drop(child.stdin.take());
-    assert!(child.wait().expect("its end").success());
+    process.wait();
     endpoint.assert_off("the command has ended");
 }
 
@@ -409,23 +399,11 @@ fn example_steers(bench: &mut Bench) {
     needs_tph();
     let (endpoint, address) = bound(bench, Gate::Safe);
     let example = program().with_file_name("steer");
-    let mut child = Command::new(&example)
-        .args([&address, "1", "0"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", example.display()));
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("a pipe"))
-        .read_line(&mut line)
-        .expect("a line");
-    assert_eq!(
-        line,
-        format!("{address}: Interrupt Vector, enabled, 2 entries\n")
-    );
+    let mut process = Process::start(Command::new(example).args([&address, "1", "0"]));
+    let expected = format!("{address}: Interrupt Vector, enabled, 2 entries");
+    assert_eq!(process.line(), expected);
     assert_eq!(endpoint.entries()[..3], [st(OTHER_CPU), st(CPU), 0]);
-    drop(child.stdin.take());
-    assert!(child.wait().expect("its end").success());
+    process.wait();
     endpoint.assert_off("the example has ended");
 }
 

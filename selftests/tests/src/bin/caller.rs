@@ -3,12 +3,11 @@
 //! What depends on who calls: below policy 2 an ST entry may have the tag of a CPU that the caller
 //! may run on, and of no other; and what the kernel needs for a call is charged to who makes it.
 
-use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Barrier;
 use std::thread;
@@ -24,6 +23,7 @@ use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
 use tph_selftests::pci::Bdf;
 use tph_selftests::policy::{self, Policy};
+use tph_selftests::process::{arguments, Process};
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{self, cpu, Device, OpenBy, Source, StRequest};
 use tph_selftests::{assert_errno, cpus, harness, kernel, kstate, skip, tests, Errno};
@@ -286,13 +286,8 @@ fn r72_exited_leader(bench: &mut Bench) {
     needs_cpus();
     let endpoint = bench.take(Gate::Safe, &Want::TABLE);
     let group = own_cpuset();
-    let status = Command::new(env::current_exe().expect("the path of this program"))
-        .arg(EXITED_LEADER)
-        .arg(group.path())
-        .arg(endpoint.bdf.to_string())
-        .status()
-        .expect("another process");
-    assert!(status.success(), "{status}");
+    let path = group.path().to_str().expect("UTF-8");
+    Process::again(EXITED_LEADER, [path, &endpoint.bdf.to_string()]).wait();
 }
 
 /// What the thread does whose process's first thread has ended.
@@ -319,10 +314,7 @@ fn without_leader(group: &Path, bdf: &Bdf) {
 
 /// What the process of [`r72_exited_leader`] does, if this is it.
 fn exited_leader() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != EXITED_LEADER {
-        return None;
-    }
+    let mut arguments = arguments(EXITED_LEADER)?;
     let group = PathBuf::from(arguments.next()?);
     let bdf = Bdf::unchecked(&arguments.next()?);
     thread::spawn(move || {

@@ -9,24 +9,21 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::thread;
 
 use nix::cmsg_space;
 use nix::fcntl::{fcntl, FcntlArg};
-use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{recvmsg, sendmsg, ControlMessage, ControlMessageOwned, MsgFlags};
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::{Gate, VFIO_TPH};
+use tph_selftests::process::{arguments, Process};
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
-use tph_selftests::vfio::{
-    self, cpu, feature_of, wait_for, Device, Op, OpenBy, ResolveRequest, StRequest,
-};
+use tph_selftests::vfio::{self, cpu, feature_of, Device, Op, OpenBy, ResolveRequest, StRequest};
 use tph_selftests::{tests, Errno};
 use tph_tests::{fill, st, CPU};
-use vfio_bindings::bindings::vfio::{VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, VFIO_PCI_REQ_IRQ_INDEX};
+use vfio_bindings::bindings::vfio::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
 
 const WAYS: [OpenBy; 2] = [OpenBy::Cdev, OpenBy::Group];
 const GUESS: &str = "--guess";
@@ -86,11 +83,7 @@ fn each_way(bench: &mut Bench, body: impl Fn(&Endpoint, Device, &str)) {
 fn r23_descriptor_of_another_process(bench: &mut Bench) {
     each_way(bench, |endpoint, device, way| {
         let before = endpoint.entries();
-        let status = Command::new(env::current_exe().expect("the path of this program"))
-            .args([GUESS, &device.fd().to_string()])
-            .status()
-            .expect("another process");
-        assert!(status.success(), "{way}: {status}");
+        Process::again(GUESS, [&device.fd().to_string()[..]]).wait();
         assert_eq!(endpoint.entries(), before, "{way}");
         assert_works(way, device.fd());
     });
@@ -98,11 +91,7 @@ fn r23_descriptor_of_another_process(bench: &mut Bench) {
 
 /// What the other process does, if this is it.
 fn guess() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != GUESS {
-        return None;
-    }
-    let guessed: RawFd = arguments.next()?.parse().ok()?;
+    let guessed: RawFd = arguments(GUESS)?.next()?.parse().ok()?;
     // And all others that it could be.
     for fd in [guessed].into_iter().chain(3..64) {
         assert_all(&format!("descriptor {fd}"), fd, Errno::EBADF);
@@ -173,10 +162,7 @@ fn r23_handed_over_a_socket_and_kept_over_exec(bench: &mut Bench) {
 
 /// What the other process does, if this is it: its standard input is the socket.
 fn inherit() -> Option<ExitCode> {
-    let mut arguments = env::args().skip(1);
-    if arguments.next()? != HEIR {
-        return None;
-    }
+    let mut arguments = arguments(HEIR)?;
     // SAFETY: standard input is nobody else's here.
     let socket = unsafe { UnixStream::from_raw_fd(0) };
     let kept: Option<RawFd> = arguments.next().and_then(|fd| fd.parse().ok());
@@ -228,14 +214,8 @@ fn r23_not_bound_to_an_iommufd(bench: &mut Bench) {
 /// No descriptor outlives its device: unbind waits for the last one, which works until then.
 fn r23_unbind_while_open(bench: &mut Bench) {
     each_way(bench, |endpoint, device, way| {
-        let asked = EventFd::new().expect("eventfd");
-        device
-            .set_irqs(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&asked))
-            .expect("SET_IRQS of the request interrupt");
         let fd = device.fd();
-        let bdf = endpoint.bdf.clone();
-        let unbind = thread::spawn(move || bdf.unbind());
-        wait_for(&asked);
+        let unbind = device.begin_unbind();
         assert_works(&format!("{way}: unbind waits"), fd);
         assert!(!unbind.is_finished(), "{way}");
         drop(device);

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::{self, Loaded, IN_PLACE, VFIO_TPH};
 use tph_selftests::pci::{self, Bdf};
+use tph_selftests::process::Process;
 use tph_selftests::sriov::Physical;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, Device};
@@ -204,24 +204,15 @@ fn r90_example_in_c(bench: &mut Bench) {
             let endpoint = bench.pick(&want);
             let address = endpoint.bdf.to_string();
             endpoint.bdf.bind(driver).expect(driver);
-            let mut example = Command::new(EXAMPLE)
-                .args([&address[..], "0", "3", "1"])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect(EXAMPLE);
-            let mut line = String::new();
-            BufReader::new(example.stdout.take().expect("a pipe"))
-                .read_line(&mut line)
-                .expect("a line");
-            assert_eq!(line, "3 vectors steered\n", "{want:?}");
+            let mut example = Command::new(EXAMPLE);
+            let mut example = Process::start(example.args([&address[..], "0", "3", "1"]));
+            assert_eq!(example.line(), "3 vectors steered", "{want:?}");
             assert_eq!(
                 endpoint.entries()[..4],
                 [st(0), st(3), st(1), 0],
                 "{want:?}"
             );
-            drop(example.stdin.take());
-            assert!(example.wait().expect("its end").success(), "{want:?}");
+            example.wait();
             endpoint.assert_off("the end of the example");
 
             // It says which CPU there is not.

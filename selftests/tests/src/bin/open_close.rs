@@ -4,9 +4,7 @@
 //! the next.
 
 use std::process::ExitCode;
-use std::thread;
 
-use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::child::{Owner, Task};
 use tph_selftests::endpoint::Endpoint;
@@ -15,11 +13,10 @@ use tph_selftests::kstate;
 use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::vfio::{cpu, wait_for, Device, OpenBy};
+use tph_selftests::vfio::{cpu, Device, OpenBy};
 use tph_selftests::{assert_errno, tests};
 use tph_tests::bed::works_again;
 use tph_tests::{each_and_gate, each_table, fill, open_with_vectors, st, CPU};
-use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
 /// Enabled, every entry set.
 fn in_use(endpoint: &Endpoint) -> Device {
@@ -176,13 +173,7 @@ fn r45_unbind_while_open(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let endpoint = bench.take(Gate::Safe, want);
         let device = in_use(&endpoint);
-        let request = EventFd::new().expect("eventfd");
-        device
-            .set_irqs(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&request))
-            .expect("SET_IRQS of the request interrupt");
-        let bdf = endpoint.bdf.clone();
-        let unbind = thread::spawn(move || bdf.unbind());
-        wait_for(&request);
+        let unbind = device.begin_unbind();
         assert_eq!(
             endpoint.registers().control,
             control(StMode::InterruptVector, Requester::Extended),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use tph_selftests::bench::{self, Bench, Want};
-use tph_selftests::hold::{self, Call, Stuck};
+use tph_selftests::hold::{Call, Stuck};
 use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
 use tph_selftests::policy::Policy;
@@ -230,9 +230,6 @@ fn r87_amid_calls(bench: &mut Bench) {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = hold::main() {
-        return code;
-    }
     harness::run(tests![
         r87_off_in_each_state,
         r87_in_d3hot,

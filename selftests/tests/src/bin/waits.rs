@@ -208,9 +208,6 @@ fn r48_reset_that_fails_right_after_d3hot(bench: &mut Bench) {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = hold::main() {
-        return code;
-    }
     harness::run(tests![
         r43_interrupted_in_the_middle_of_a_write,
         r43_reset_beside_another_one,

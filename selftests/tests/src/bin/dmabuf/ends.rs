@@ -5,9 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::thread;
 
-use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{self, Bench};
 use tph_selftests::dma_buf::count;
 use tph_selftests::endpoint::Endpoint;
@@ -16,9 +14,8 @@ use tph_selftests::importer::{self, Importer};
 use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::msix::Traits;
 use tph_selftests::policy::{self, Policy};
-use tph_selftests::vfio::{wait_for, Hints};
+use tph_selftests::vfio::Hints;
 use tph_selftests::{assert_errno, Errno};
-use vfio_bindings::bindings::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
 use super::{assert_revoked, assert_told, expected, export, pick_completer, Exporter};
 use super::{BAR, HINTS, OTHER_HINTS};
@@ -77,13 +74,7 @@ pub fn r59_fd_outlives_unbind(bench: &mut Bench) {
 pub fn r59_fd_outlives_unbind_while_open(bench: &mut Bench) {
     let (exporter, importer) = published(bench);
     let (endpoint, device, dma_buf) = exporter.parts();
-    let request = EventFd::new().expect("eventfd");
-    device
-        .set_irqs(VFIO_PCI_REQ_IRQ_INDEX, std::slice::from_ref(&request))
-        .expect("SET_IRQS of the request interrupt");
-    let bdf = endpoint.bdf.clone();
-    let unbind = thread::spawn(move || bdf.unbind());
-    wait_for(&request);
+    let unbind = device.begin_unbind();
     assert_told(&importer, HINTS, "still the user's");
     drop(device);
     unbind.join().expect("unbind");

@@ -21,7 +21,7 @@ use tph_selftests::policy::Policy;
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, cpu_persistent, none, Device, Op, Source, Vectors};
-use tph_selftests::{harness, hold, policy, tests, vcpus, Errno};
+use tph_selftests::{harness, policy, tests, vcpus, Errno};
 use tph_tests::{st, xst};
 
 use disobedient::*;
@@ -180,9 +180,6 @@ fn counter(endpoint: &Endpoint, name: &str) -> u64 {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = hold::main() {
-        return code;
-    }
     harness::run(tests![
         r93_shape,
         r93_sources,
