@@ -88,11 +88,7 @@ impl Want {
     /// Whether a device is what is wanted.
     pub fn fits(&self, bdf: &Bdf) -> bool {
         let config = bdf.config();
-        let links = tph::chain(|offset| config.dword(offset));
-        let link = links
-            .iter()
-            .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH);
-        let Some(link) = link else {
+        let Some(link) = tph::find(|offset| config.dword(offset)) else {
             return !self.tph;
         };
         let capability = config.dword(link.offset + PCI_TPH_CAP as u16);

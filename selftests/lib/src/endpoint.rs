@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use tph_protocol::{
-    Client, Counters, Entry, Fault, Lost, Position, State, Table, TphShape, TphState, Violation,
+    Access, Client, Counters, Entry, Fault, Lost, Position, State, Table, TphShape, TphState,
+    Violation,
 };
 use tph_uapi::pci_regs::*;
 
@@ -137,6 +138,23 @@ impl Endpoint {
     /// What was logged after a place.
     pub fn log_after(&self, mark: u64) -> Vec<Entry> {
         self.ask("the access log", |client, name| client.log(name, mark + 1))
+    }
+
+    /// The writes to config space that have touched these bytes since a place: where they begin,
+    /// how many bytes they are, and what was written.
+    pub fn config_writes(&self, mark: u64, bytes: Range<u64>) -> Vec<(u64, u32, u64)> {
+        let touches =
+            |offset: u64, width: u32| offset < bytes.end && bytes.start < offset + u64::from(width);
+        let log = self.log_after(mark).into_iter();
+        log.filter_map(|entry| match entry.access {
+            Access::ConfigWrite {
+                offset,
+                width,
+                value,
+            } if touches(offset, width) => Some((offset, width, value)),
+            _ => None,
+        })
+        .collect()
     }
 
     /// What software did wrong since the test has the endpoint.
@@ -295,12 +313,8 @@ impl Endpoint {
             };
         }
         let config = self.bdf.config();
-        let links = tph::chain(|offset| config.dword(offset));
-        let at = links
-            .iter()
-            .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH)
-            .expect("a TPH capability")
-            .offset;
+        let link = tph::find(|offset| config.dword(offset));
+        let at = link.expect("a TPH capability").offset;
         let entries = tph::claimed_entries(config.dword(at + PCI_TPH_CAP as u16)).min(64);
         Registers {
             control: config.dword(at + PCI_TPH_CTRL as u16),
@@ -354,6 +368,12 @@ impl Endpoint {
             self.bdf,
             registers.entries
         );
+        self.assert_kernel_has_it_off(after);
+    }
+
+    /// Fails the test unless the kernel believes that TPH is off.
+    #[track_caller]
+    pub fn assert_kernel_has_it_off(&self, after: &str) {
         let kernel = self.kernel();
         assert!(
             !kernel.tph_enabled && kernel.tph_mode == 0 && kernel.tph_req_type == 0,

@@ -16,6 +16,7 @@ pub mod cgroup;
 pub mod child;
 pub mod cpus;
 pub mod crowd;
+pub mod debugfs;
 pub mod dma_buf;
 pub mod endpoint;
 pub mod engine;

@@ -51,6 +51,13 @@ pub fn unload(name: &str) -> Result<(), Errno> {
     delete_module(&name, DeleteModuleFlags::O_NONBLOCK)
 }
 
+/// Removes a module if it is loaded. No device that it drives may be open.
+pub fn remove(name: &str) {
+    if loaded(name) {
+        unload(name).unwrap_or_else(|error| panic!("rmmod {name}: {error}"));
+    }
+}
+
 /// A module, loaded as long as this lives.
 pub struct Loaded {
     /// Its name, which is not that of its file.
@@ -147,12 +154,10 @@ impl Gate {
     /// Sees to it that vfio_tph is loaded with this gate. Devices that it drives are unbound if
     /// it has to be loaded again.
     pub fn load(self) {
-        if loaded(VFIO_TPH) {
-            if Self::loaded() == self {
-                return;
-            }
-            unload(VFIO_TPH).unwrap_or_else(|error| panic!("rmmod {VFIO_TPH}: {error}"));
+        if loaded(VFIO_TPH) && Self::loaded() == self {
+            return;
         }
+        remove(VFIO_TPH);
         load(VFIO_TPH, &format!("enable_unsafe_tph={}", self.letter()))
             .unwrap_or_else(|error| panic!("insmod {VFIO_TPH}: {error}"));
     }

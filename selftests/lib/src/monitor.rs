@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! QEMU's monitor, from inside the guest.
+//! QEMU's monitor, from inside the guest; and what happens meanwhile.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -55,6 +56,32 @@ pub fn execute(command: &str, arguments: &str) {
         }
     }
     panic!("{JSON_PORT}: no answer to {command}");
+}
+
+/// Does something over and over in another thread, for as long as `body` runs. How often that was,
+/// and what has come of `body`.
+pub fn meanwhile<T>(again: impl Fn() + Sync, body: impl FnOnce() -> T) -> (u64, T) {
+    /// Also when a test fails: who does something meanwhile is waited for.
+    struct Ends<'a>(&'a AtomicBool);
+
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let (over, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    let result = thread::scope(|scope| {
+        let _ends = Ends(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                again();
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        body()
+    });
+    (rounds.into_inner(), result)
 }
 
 /// Waits for what nobody announces, as long as the harness lets a test run.

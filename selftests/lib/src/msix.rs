@@ -52,10 +52,7 @@ impl Traits {
     /// Reads them; none if the device has no TPH.
     pub fn of(bdf: &Bdf) -> Option<Self> {
         let config = bdf.config();
-        let links = tph::chain(|offset| config.dword(offset));
-        let link = links
-            .iter()
-            .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH)?;
+        let link = tph::find(|offset| config.dword(offset))?;
         let tph = config.dword(link.offset + PCI_TPH_CAP as u16);
         let msix = capability(&config, PCI_CAP_ID_MSIX);
         let express = capability(&config, PCI_CAP_ID_EXP)?;

@@ -182,6 +182,25 @@ impl Bdf {
         self.path("iommu").exists()
     }
 
+    /// Whether runtime PM has suspended the device.
+    pub fn is_suspended(&self) -> bool {
+        let status = fs::read_to_string(self.path("power/runtime_status"));
+        status.is_ok_and(|text| text.trim() == "suspended")
+    }
+
+    /// Takes the device out of the kernel's sight.
+    pub fn remove(&self) {
+        write(&self.path("remove"), "1").unwrap_or_else(|error| panic!("{self}: {error}"));
+        assert!(!self.exists(), "{self} is still there");
+    }
+
+    /// Has the kernel look for devices, of which this is one.
+    pub fn rescan(&self) {
+        let file = Path::new("/sys/bus/pci/rescan");
+        write(file, "1").unwrap_or_else(|error| panic!("{error}"));
+        assert!(self.exists(), "{self} has not come back");
+    }
+
     /// Number of the IOMMU group.
     pub fn iommu_group(&self) -> Option<u32> {
         let link = fs::read_link(self.path("iommu_group")).ok()?;

@@ -103,6 +103,12 @@ pub fn chain(read: impl Fn(u16) -> u32) -> Vec<Link> {
     links
 }
 
+/// Where the TPH Requester capability is in it.
+pub fn find(read: impl Fn(u16) -> u32) -> Option<Link> {
+    let is_tph = |link: &Link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH;
+    chain(read).into_iter().find(is_tph)
+}
+
 impl Device {
     /// The chain of extended capabilities that the user sees.
     #[track_caller]
@@ -113,11 +119,7 @@ impl Device {
     /// Where the user sees the TPH Requester capability, if anywhere.
     #[track_caller]
     pub fn find_tph(&self) -> Option<u16> {
-        let links = self.chain();
-        let link = links
-            .iter()
-            .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH)?;
-        Some(link.offset)
+        find(|offset| self.config_dword(offset)).map(|link| link.offset)
     }
 
     /// The same; the test fails without one.

@@ -134,8 +134,15 @@ impl StRequest {
     }
 
     /// The same for extended tags.
-    pub fn extended(mut self) -> Self {
-        self.flags |= VFIO_DEVICE_TPH_EXTENDED;
+    pub fn extended(self) -> Self {
+        self.extended_if(true)
+    }
+
+    /// The same for extended tags, or for standard ones.
+    pub fn extended_if(mut self, extended: bool) -> Self {
+        if extended {
+            self.flags |= VFIO_DEVICE_TPH_EXTENDED;
+        }
         self
     }
 
@@ -164,10 +171,15 @@ pub fn feature_bytes(flags: u32, argsz: u32, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The same for a call that says how long it is.
+pub fn call_bytes(op: Op, index: u32, data: &[u8]) -> Vec<u8> {
+    let argsz = (FEATURE_HEADER + data.len()) as u32;
+    feature_bytes(op.flags() | index, argsz, data)
+}
+
 /// `VFIO_DEVICE_FEATURE` of any descriptor, also one that is no device's.
 pub fn feature_of(fd: RawFd, op: Op, index: u32, data: &[u8]) -> Result<(), Errno> {
-    let argsz = (FEATURE_HEADER + data.len()) as u32;
-    let mut bytes = feature_bytes(op.flags() | index, argsz, data);
+    let mut bytes = call_bytes(op, index, data);
     ioctl(fd, request(number::DEVICE_FEATURE), bytes.as_mut_ptr()).map(drop)
 }
 
@@ -224,6 +236,11 @@ impl Device {
     /// Programs standard tags.
     pub fn program(&self, index: u16, sources: &[Source]) -> Result<(), Errno> {
         self.tph_st(&mut StRequest::new(index, sources))
+    }
+
+    /// Programs tags of either namespace.
+    pub fn program_in(&self, extended: bool, index: u16, sources: &[Source]) -> Result<(), Errno> {
+        self.tph_st(&mut StRequest::new(index, sources).extended_if(extended))
     }
 
     /// Programs extended tags.

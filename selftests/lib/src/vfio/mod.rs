@@ -18,8 +18,8 @@ pub use device::wait_for;
 pub use device::{Device, Region};
 pub use dma_buf::{dma_buf, dma_buf_fd, dma_buf_tph_bytes, DmaBufTph, Hints};
 pub use feature::{
-    cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op, Source,
-    StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
+    call_bytes, cpu, cpu_persistent, feature_bytes, feature_of, literal, none, source, Offer, Op,
+    Source, StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 pub use iommu::Mapping;
 pub use irqs::{set_irqs_at, Vectors};

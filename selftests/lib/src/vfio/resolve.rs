@@ -60,8 +60,15 @@ impl ResolveRequest {
     }
 
     /// The same for extended tags.
-    pub fn extended(mut self) -> Self {
-        self.flags |= VFIO_DEVICE_TPH_EXTENDED;
+    pub fn extended(self) -> Self {
+        self.extended_if(true)
+    }
+
+    /// The same for extended tags, or for standard ones.
+    pub fn extended_if(mut self, extended: bool) -> Self {
+        if extended {
+            self.flags |= VFIO_DEVICE_TPH_EXTENDED;
+        }
         self
     }
 
@@ -118,10 +125,7 @@ impl Device {
 
     /// Looks standard or extended tags up.
     pub fn resolve(&self, sources: &[Source], extended: bool) -> Result<Vec<Resolution>, Errno> {
-        let mut request = ResolveRequest::new(sources);
-        if extended {
-            request = request.extended();
-        }
+        let mut request = ResolveRequest::new(sources).extended_if(extended);
         self.tph_resolve(&mut request)?;
         Ok(request.entries)
     }
