@@ -3,7 +3,6 @@
 //! An open device of a certain kind, for what must hold of each kind: with its table in the
 //! capability or in MSI-X, and such as keep their state in D3hot or lose it.
 
-use std::fs;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -152,6 +151,31 @@ impl Bed {
         }
     }
 
+    /// A device of whatever kind that is open, with these vectors.
+    pub fn with(endpoint: Rc<Endpoint>, device: Device, vectors: Option<Vectors>) -> Self {
+        Self {
+            kind: Kind::of(&endpoint),
+            endpoint,
+            device: Arc::new(device),
+            vectors,
+        }
+    }
+
+    /// Opens a device with its table in MSI-X that is bound, with all of its vectors.
+    #[track_caller]
+    pub fn with_all_vectors(endpoint: Rc<Endpoint>) -> Self {
+        let device = endpoint.open();
+        let count = endpoint.entries().len() as u32;
+        let vectors = Vectors::allocate(&device, count).expect("SET_IRQS of all vectors");
+        Self::with(endpoint, device, Some(vectors))
+    }
+
+    /// Its vectors.
+    #[track_caller]
+    pub fn msix(&self) -> &Vectors {
+        self.vectors.as_ref().expect("a table in MSI-X")
+    }
+
     /// What [`Bed::put`] has in the table afterwards.
     pub fn programmed(&self) -> [u16; ENTRIES as usize] {
         [xst(CPU), xst(OTHER_CPU), xst(CPU), xst(OTHER_CPU)]
@@ -223,23 +247,56 @@ impl Bed {
     pub fn sleep_in_low_power(&self) {
         self.device.enter_low_power().expect("LOW_POWER_ENTRY");
         // The user may have taken the device to D3hot before.
-        let status = self.endpoint.bdf.path("power/runtime_status");
-        wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
-        assert_eq!(self.power_state(), D3HOT as u8);
+        wait_until(|| self.endpoint.bdf.is_suspended());
+        assert_eq!(self.power_state(), D3HOT as u8, "{:?}", self.kind);
     }
 
-    /// Sleeps at its user's wish, as runtime PM has it, and wakes up.
+    /// Wakes up from that.
+    #[track_caller]
+    pub fn wake_from_low_power(&self) {
+        self.device.exit_low_power().expect("LOW_POWER_EXIT");
+        assert_eq!(self.power_state(), D0 as u8, "{:?}", self.kind);
+    }
+
+    /// Both, one after the other.
     #[track_caller]
     pub fn low_power_and_back(&self) {
         self.sleep_in_low_power();
-        self.device.exit_low_power().expect("LOW_POWER_EXIT");
-        assert_eq!(self.power_state(), D0 as u8);
+        self.wake_from_low_power();
     }
 
     /// [`assert_off_and_works`] of it.
     #[track_caller]
     pub fn assert_off_and_works(&self, what: &str) {
         assert_off_and_works(&self.endpoint, &self.device, self.vectors.as_ref(), what);
+    }
+
+    /// Has the device raise each vector; each must arrive, and no other one.
+    #[track_caller]
+    pub fn raise_all(&self, when: &str) {
+        raise_all(&self.device, self.msix(), when);
+    }
+
+    /// Has the kernel mask and unmask all vectors.
+    #[track_caller]
+    pub fn mask_and_unmask(&self) {
+        mask_and_unmask(&self.endpoint, &self.device, self.msix());
+    }
+
+    /// Gives the vectors their events again.
+    #[track_caller]
+    pub fn allocate_again(&self) {
+        let events = self.msix().descriptors();
+        self.device.set_msix(0, &events).expect("SET_IRQS of all");
+    }
+
+    /// Has a device raise interrupts again that has lost its MSI-X table, if it has one.
+    #[track_caller]
+    pub fn restore_interrupts(&self) {
+        if self.vectors.is_some() {
+            self.device.free_msix();
+            self.allocate_again();
+        }
     }
 
     /// A call on the device, for another thread.

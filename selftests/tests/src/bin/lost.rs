@@ -4,7 +4,6 @@
 //! on answering, it comes out of a reset with TPH on, its BARs die while config space lives. What a
 //! call says it has done is in hardware, all of it, or TPH is off.
 
-use std::fs;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -13,7 +12,6 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::Engine;
 use tph_selftests::module::Gate;
-use tph_selftests::monitor::wait_until;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::reset_itself;
 use tph_selftests::protocol::{Access, Entry, Fault, Lost};
@@ -23,7 +21,7 @@ use tph_selftests::uapi::pci_regs::{
     PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_MEM_MASK, PCI_COMMAND, PCI_COMMAND_MEMORY, PCI_TPH_CTRL,
     PCI_TPH_CTRL_REQ_EN_MASK,
 };
-use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest, Vectors};
+use tph_selftests::vfio::{cpu, none, open_beside, Source, StRequest};
 use tph_selftests::{assert_errno, harness, kernel, skip, tests, Errno};
 use tph_tests::bed::{states, Bed, InForce, Kind, D0, D3HOT, ENTRIES, KINDS, STATES};
 use tph_tests::{booted_with_notph, needs_tph, st, xst, CPU, OTHER_CPU};
@@ -78,16 +76,6 @@ fn lose_and_have(bed: &Bed, what: Lost, control: u32) {
     }
 }
 
-/// Has a device raise interrupts again that has lost its MSI-X table.
-fn restore_interrupts(bed: &Bed) {
-    if let Some(vectors) = &bed.vectors {
-        bed.device.free_msix();
-        bed.device
-            .set_msix(0, &vectors.descriptors())
-            .expect("SET_IRQS");
-    }
-}
-
 /// What is in force. Fails the test unless user, kernel and hardware have the same Control.
 #[track_caller]
 fn agreed(bed: &Bed, what: &str) -> InForce {
@@ -105,6 +93,17 @@ fn agreed(bed: &Bed, what: &str) -> InForce {
 fn disabled(bed: &Bed, what: &str) {
     let control = agreed(bed, what).registers.control;
     assert!(!is_enabled(control), "{what}: Control is {control:#x}");
+}
+
+/// Fails the test if TPH is on with anything in the table but these tags, or none.
+#[track_caller]
+fn assert_on_with_these_or_none(endpoint: &Endpoint, tags: &[u16], what: &str) {
+    let now = endpoint.registers();
+    let known = now.entries == tags || now.entries.iter().all(|&tag| tag == 0);
+    assert!(
+        known || !is_enabled(now.control),
+        "{what}: on with {now:x?}"
+    );
 }
 
 /// Counts the calls that succeeded: refusing all of them is not what a driver is there for.
@@ -198,7 +197,7 @@ fn then_one_entry(bench: &mut Bench, kind: Kind) {
             }
         }
         tally.check();
-        restore_interrupts(&bed);
+        bed.restore_interrupts();
         bed.works();
     });
 }
@@ -230,7 +229,7 @@ fn then_control(bench: &mut Bench, kind: Kind) {
         }
     }
     tally.check();
-    restore_interrupts(&bed);
+    bed.restore_interrupts();
     bed.works();
 }
 
@@ -282,11 +281,8 @@ fn r77_lost_mode_alone(bench: &mut Bench) {
                 lose(&bed, loss);
                 assert_errno!(bed.device.program(0, &[cpu(CPU)]), ENXIO, "{what}");
                 bed.device.set_control(control(mode, Requester::Standard));
-                let now = agreed(&bed, &what);
-                assert!(
-                    now.registers.entries.iter().all(|&tag| tag == 0),
-                    "{what}: {now:x?}"
-                );
+                agreed(&bed, &what);
+                bed.endpoint.assert_tags(&[], &what);
                 bed.device.set_control(0);
             }
         }
@@ -341,24 +337,17 @@ fn r77_lost_and_not_decoded(bench: &mut Bench) {
 
             bed.device.decode_memory(true);
             bed.device.set_control(ENABLED);
-            let now = agreed(&bed, &what);
-            if is_enabled(now.registers.control) {
-                let cleared = now.registers.entries.iter().all(|&tag| tag == 0);
-                assert!(
-                    cleared || now.registers.entries == before,
-                    "{what}: {:x?}",
-                    now.registers.entries
-                );
-            }
+            agreed(&bed, &what);
+            assert_on_with_these_or_none(&bed.endpoint, &before, &what);
         }
-        restore_interrupts(&bed);
+        bed.restore_interrupts();
         bed.works();
     });
 }
 
 /// The device turns TPH on while it resets itself, in a way that nobody asked for.
 fn r77_on_after_its_own_reset(bench: &mut Bench) {
-    for kind in [CAPABILITY, MSIX] {
+    bench.each([CAPABILITY, MSIX], |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::DsSt);
         let mut tally = Tally::default();
         for on in ON {
@@ -389,11 +378,9 @@ fn r77_on_after_its_own_reset(bench: &mut Bench) {
             }
         }
         tally.check();
-        restore_interrupts(&bed);
+        bed.restore_interrupts();
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 type Reset = (&'static str, fn(&Bed));
@@ -539,9 +526,6 @@ fn r77_on_after_a_hot_reset_of_the_bus(bench: &mut Bench) {
         }
     }
     beds.iter().for_each(Bed::works);
-    let [first, second] = beds;
-    drop(second);
-    drop(first);
 }
 
 /// A fatal error resets the link, and takes BARs and Command with it: nobody restores them but the
@@ -560,13 +544,9 @@ fn r77_on_after_a_reset_of_the_link(bench: &mut Bench) {
             assert_eq!(bed.device.control(), 0, "{what}");
             bed.device.decode_memory(true);
             bed.device.set_control(ENABLED);
-            let now = agreed(&bed, &what);
-            let clear = now.registers.entries.iter().all(|&tag| tag == 0);
-            assert!(
-                clear || !is_enabled(now.registers.control),
-                "{what}: on with {now:x?}"
-            );
-            restore_interrupts(&bed);
+            agreed(&bed, &what);
+            assert_on_with_these_or_none(&bed.endpoint, &[], &what);
+            bed.restore_interrupts();
             bed.works();
         }
     });
@@ -638,7 +618,7 @@ fn r78_bars_are_not_there_after_a_reset_of_the_link(bench: &mut Bench) {
             bed.device.set_control(ENABLED);
             assert!(reached() > 0, "{what}: the user has restored the BARs");
             assert_eq!(agreed(&bed, &what).registers.control, ENABLED, "{what}");
-            restore_interrupts(&bed);
+            bed.restore_interrupts();
             bed.works();
         }
     });
@@ -660,7 +640,8 @@ fn r77_on_after_a_reset_of_the_link_while_hidden(bench: &mut Bench) {
 
 /// BARs that take no writes: a batch for them has not been done.
 fn r77_batch_that_is_dropped(bench: &mut Bench) {
-    for fault in [Fault::MmioAllOnes, Fault::MmioWritesDropped] {
+    let faults = [Fault::MmioAllOnes, Fault::MmioWritesDropped];
+    bench.each(faults, |bench, fault| {
         let bed = Bed::new(bench, MSIX, Policy::DsSt);
         let batches: [&[Source]; 3] = [
             &[cpu(OTHER_CPU), cpu(CPU), cpu(OTHER_CPU), cpu(CPU)],
@@ -673,11 +654,9 @@ fn r77_batch_that_is_dropped(bench: &mut Bench) {
                 bed.put(StMode::InterruptVector, requester);
                 let before = programmed(&bed);
                 bed.endpoint.fault(fault);
-                let mut request = StRequest::new(0, batch);
-                if requester == Requester::Extended {
-                    request = request.extended();
-                }
-                assert_errno!(bed.device.tph_st(&mut request), EIO, "{what}");
+                let extended = requester == Requester::Extended;
+                let programmed = bed.device.program_in(extended, 0, batch);
+                assert_errno!(programmed, EIO, "{what}");
                 bed.endpoint.fault(Fault::None);
                 disabled(&bed, &what);
                 assert_eq!(
@@ -688,20 +667,12 @@ fn r77_batch_that_is_dropped(bench: &mut Bench) {
 
                 // What it had before, or nothing: not what nobody knows.
                 bed.device.set_control(ENABLED);
-                let now = agreed(&bed, &what);
-                let cleared = now.registers.entries.iter().all(|&tag| tag == 0);
-                assert!(
-                    !is_enabled(now.registers.control)
-                        || cleared
-                        || now.registers.entries == before,
-                    "{what}: {now:x?}"
-                );
+                agreed(&bed, &what);
+                assert_on_with_these_or_none(&bed.endpoint, &before, &what);
             }
         }
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// Control that takes no write, enabled or not: the driver gives up after a few, and the user is
@@ -760,7 +731,7 @@ fn r77_control_that_takes_no_write(bench: &mut Bench) {
 fn r77_control_that_becomes_something_else(bench: &mut Bench) {
     let standard = control(StMode::InterruptVector, Requester::Standard);
     let no_st = control(StMode::NoSt, Requester::Extended);
-    for kind in [CAPABILITY, MSIX] {
+    bench.each([CAPABILITY, MSIX], |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::IvSt);
         for (becomes, stays) in [
             (standard, standard),
@@ -782,9 +753,7 @@ fn r77_control_that_becomes_something_else(bench: &mut Bench) {
             assert_eq!(now, stays, "{what}");
         }
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// What a device may make of the Control that it has lost and gets back, and what is in force then
@@ -899,11 +868,7 @@ fn written_to_control(endpoint: &Endpoint, body: impl FnOnce()) -> u64 {
     let at = u64::from(endpoint.tph().offset + PCI_TPH_CTRL as u16);
     let mark = endpoint.mark();
     body();
-    let log = endpoint.log_after(mark).into_iter();
-    let writes = log.filter(|entry| {
-        matches!(entry.access, Access::ConfigWrite { offset, .. } if (at..at + 4).contains(&offset))
-    });
-    writes.count() as u64
+    endpoint.config_writes(mark, at..at + 4).len() as u64
 }
 
 /// A table in the capability has nothing to do with BARs.
@@ -1004,10 +969,7 @@ fn enabled_without_tags(bed: &Bed, what: &str) {
     bed.device.set_control(ENABLED);
     let now = agreed(bed, what);
     assert_eq!(now.registers.control, ENABLED, "{what}");
-    assert!(
-        now.registers.entries.iter().all(|&tag| tag == 0),
-        "{what}: {now:x?}"
-    );
+    bed.endpoint.assert_tags(&[], what);
     bed.works();
 }
 
@@ -1021,19 +983,12 @@ fn r79_left_behind_before_open(bench: &mut Bench) {
         let device = endpoint.open();
         endpoint.fault(Fault::None);
         let what = format!("left before open, vectors are allocated first: {allocated}");
-        let bed = if allocated {
-            Bed::of(endpoint.clone(), device, MSIX)
-        } else {
+        if !allocated {
             device.set_control(ENABLED);
-            let tags = endpoint.entries();
-            let on = is_enabled(endpoint.control());
-            assert!(
-                !on || tags.iter().all(|&tag| tag == 0),
-                "{what}: on with {tags:x?}"
-            );
+            assert_on_with_these_or_none(&endpoint, &[], &what);
             device.set_control(0);
-            Bed::of(endpoint.clone(), device, MSIX)
-        };
+        }
+        let bed = Bed::of(endpoint.clone(), device, MSIX);
         enabled_without_tags(&bed, &what);
         drop(bed);
         endpoint.assert_off("close");
@@ -1049,14 +1004,9 @@ fn r79_freed_in_vain(bench: &mut Bench) {
             bed.put(StMode::InterruptVector, requester);
             endpoint.fault(fault);
             bed.device.free_msix();
-            let on = is_enabled(endpoint.control());
-            let tags = endpoint.entries();
-            assert!(!on || tags.iter().all(|&tag| tag == 0), "{what}: {tags:x?}");
+            assert_on_with_these_or_none(&endpoint, &[], &what);
             endpoint.fault(Fault::None);
-            let events = bed.vectors.as_ref().map(Vectors::descriptors);
-            bed.device
-                .set_msix(0, &events.expect("vectors"))
-                .expect("SET_IRQS");
+            bed.allocate_again();
             enabled_without_tags(&bed, &what);
             drop(bed);
             endpoint.assert_off(&what);
@@ -1104,31 +1054,24 @@ fn r80_non_fatal_error(bench: &mut Bench) {
         }
     }
     beds.iter().for_each(Bed::works);
-    let [first, second] = beds;
-    drop(second);
-    drop(first);
 }
 
 /// An error comes while the device sleeps, and nobody can look what it has. Runtime PM saves its
 /// state then: TPH is not what the PCI core saves, and puts back before the table is.
 fn r80_non_fatal_error_asleep(bench: &mut Bench) {
-    for kind in [CAPABILITY, MSIX] {
+    bench.each([CAPABILITY, MSIX], |bench, kind| {
         let bed = Bed::new(bench, kind, Policy::DsSt);
         bed.put(StMode::InterruptVector, Requester::Extended);
         let before = agreed(&bed, "before");
         bed.device.set_power_state(D3HOT);
         aer::inject(&bed.endpoint.bdf, Severity::NonFatal);
-        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-        let status = bed.endpoint.bdf.path("power/runtime_status");
-        wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
+        bed.sleep_in_low_power();
         let kernel = bed.endpoint.kernel();
         assert!(!kernel.tph_enabled, "{kind:?}: the PCI core's record");
-        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+        bed.wake_from_low_power();
         assert_eq!(agreed(&bed, "awake"), before, "{kind:?}");
         bed.works();
-        drop(bed);
-        bench.next_round();
-    }
+    });
 }
 
 /// The device of the error has reset itself: that is found out as it is without an error, and who
@@ -1153,9 +1096,6 @@ fn r80_non_fatal_error_with_a_loss(bench: &mut Bench) {
             assert_eq!(agreed(other, &what), before, "{what}: beside it");
         }
     }
-    let [first, second] = beds;
-    drop(second);
-    drop(first);
 }
 
 fn main() -> ExitCode {

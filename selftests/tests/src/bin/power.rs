@@ -95,8 +95,7 @@ fn r48_low_power_with_wakeup(bench: &mut Bench) {
 /// Waits until the port above sleeps, too: it does when all below it do.
 fn wait_for_the_port(bed: &Bed) {
     let port = bed.endpoint.bdf.root_port().expect("a root port");
-    let status = port.path("power/runtime_status");
-    wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
+    wait_until(|| port.is_suspended());
 }
 
 /// A port below which devices come and go sleeps only if it is told to.
@@ -110,10 +109,9 @@ fn needs_ports_that_sleep() {
 fn r48_low_power_below_a_port_asleep(bench: &mut Bench) {
     needs_ports_that_sleep();
     the_same_after(bench, KINDS[1], |bed| {
-        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+        bed.sleep_in_low_power();
         wait_for_the_port(bed);
-        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
-        assert_eq!(bed.power_state(), D0 as u8);
+        bed.wake_from_low_power();
     });
 }
 
@@ -129,17 +127,13 @@ fn r48_access_in_low_power(bench: &mut Bench) {
     each_in_use(bench, &KINDS, Policy::DsSt, |bed| {
         let kind = bed.kind;
         let before = bed.in_force();
-        let sleep = || {
-            bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-            wait_until(|| bed.power_state() == D3HOT as u8);
-        };
 
-        sleep();
+        bed.sleep_in_low_power();
         assert_eq!(bed.device.control(), before.seen_control, "{kind:?}");
         bed.device.exit_low_power().expect("LOW_POWER_EXIT");
         assert_eq!(bed.in_force(), before, "{kind:?}: after a read");
 
-        sleep();
+        bed.sleep_in_low_power();
         let value = control(StMode::InterruptVector, Requester::Standard);
         bed.device.set_control(value);
         bed.device.exit_low_power().expect("LOW_POWER_EXIT");
@@ -152,7 +146,7 @@ fn r48_access_in_low_power(bench: &mut Bench) {
         );
         bed.endpoint.assert_kernel_agrees();
 
-        sleep();
+        bed.sleep_in_low_power();
         let sources = [cpu(OTHER_CPU), cpu(CPU)];
         let result = bed.device.program(0, &sources);
         bed.device.exit_low_power().expect("LOW_POWER_EXIT");
@@ -217,8 +211,7 @@ fn r45_close_in_d3hot(bench: &mut Bench) {
 fn r45_close_in_low_power(bench: &mut Bench) {
     each_in_use(bench, &KINDS, Policy::IvSt, |bed| {
         let kind = bed.kind;
-        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-        wait_until(|| bed.power_state() == D3HOT as u8);
+        bed.sleep_in_low_power();
         let endpoint = bed.endpoint.clone();
         drop(bed);
         endpoint.assert_off(&format!("close in low power, {kind:?}"));

@@ -177,12 +177,8 @@ fn r46_aer_recovery(bench: &mut Bench) {
         }
         aer::inject(&bed.endpoint.bdf, Severity::Fatal);
         bed.endpoint.assert_off(what);
-        if let Some(vectors) = &bed.vectors {
-            bed.device.decode_memory(true);
-            bed.device.free_msix();
-            let set = bed.device.set_msix(0, &vectors.descriptors());
-            set.expect("SET_IRQS");
-        }
+        bed.device.decode_memory(true);
+        bed.restore_interrupts();
     });
 }
 

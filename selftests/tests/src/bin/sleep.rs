@@ -161,15 +161,8 @@ fn r86_asleep_already(bench: &mut Bench) {
     the_same_around(
         bench,
         &[IDLE, RAM, S3, IMAGE],
-        |bed| {
-            bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-            let status = bed.endpoint.bdf.path("power/runtime_status");
-            wait_until(|| fs::read_to_string(&status).is_ok_and(|text| text.trim() == "suspended"));
-        },
-        |bed| {
-            bed.device.exit_low_power().expect("LOW_POWER_EXIT");
-            assert_eq!(bed.power_state(), D0 as u8, "{:?}", bed.kind);
-        },
+        Bed::sleep_in_low_power,
+        Bed::wake_from_low_power,
     );
 }
 

@@ -15,17 +15,18 @@ use tph_selftests::vfio::{
     cpu, literal, none, Device, Source, StRequest, Vectors, FAULT_UNTOUCHED,
 };
 use tph_selftests::Errno;
+use tph_tests::bed::Bed;
 use tph_tests::{xst, CPU};
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_MSIX_IRQ_INDEX,
 };
 
-use super::{pick, Bed, VECTORS};
+use super::{enabled, fill_distinct, masked, pick, VECTORS};
 
 pub fn r40_every_vector_interrupts_before_and_after(bench: &mut Bench) {
     bench.each(Gate::BOTH, |bench, gate| {
-        let bed = Bed::new(bench, gate, Requester::Extended);
-        let n = usize::from(bed.count());
+        let bed = enabled(bench, gate, Requester::Extended);
+        let n = usize::from(bed.msix().count());
         bed.raise_all("before");
         let sources = vec![cpu(CPU); n];
         bed.device.program(0, &sources).expect("standard tags");
@@ -54,11 +55,7 @@ pub fn r40_as_many_vectors_as_can_be(bench: &mut Bench) {
         vectors.count()
     );
     device.enable(StMode::InterruptVector, Requester::Extended);
-    let bed = Bed {
-        endpoint,
-        device,
-        vectors,
-    };
+    let bed = Bed::with(endpoint, device, Some(vectors));
 
     let sources: Vec<Source> = (1..=MOST).map(|tag| literal(tag.into())).collect();
     bed.raise_all("before");
@@ -92,8 +89,8 @@ fn allocate_most(device: &Device, most: u32) -> Vectors {
 }
 
 pub fn r40_tags_survive_interrupts(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
-    let tags = bed.fill();
+    let bed = enabled(bench, Gate::Unsafe, Requester::Extended);
+    let tags = fill_distinct(&bed);
     for round in 0..3 {
         bed.raise_all("with tags");
         assert_eq!(bed.endpoint.entries(), tags, "round {round}");
@@ -101,8 +98,8 @@ pub fn r40_tags_survive_interrupts(bench: &mut Bench) {
 }
 
 pub fn r40_tags_survive_mask_and_unmask(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
-    let tags = bed.fill();
+    let bed = enabled(bench, Gate::Unsafe, Requester::Extended);
+    let tags = fill_distinct(&bed);
     for round in 0..3 {
         bed.mask_and_unmask();
         assert_eq!(bed.endpoint.entries(), tags, "round {round}");
@@ -137,11 +134,7 @@ pub fn r40_tags_survive_more_vectors(bench: &mut Bench) {
         device.control(),
         control(StMode::InterruptVector, Requester::Extended)
     );
-    let bed = Bed {
-        endpoint,
-        device,
-        vectors: all,
-    };
+    let bed = Bed::with(endpoint, device, Some(all));
     bed.raise_all("with more vectors");
     bed.device
         .program_extended(VECTORS - 1, &[literal(0x77)])
@@ -153,16 +146,16 @@ pub fn r40_tags_survive_more_vectors(bench: &mut Bench) {
 /// DPDK asks for all vectors each time: those that it has stay what they are, whatever events they
 /// get.
 pub fn r40_tags_survive_set_irqs_of_all_again(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
-    let tags = bed.fill();
-    let same = bed.vectors.descriptors();
+    let bed = enabled(bench, Gate::Unsafe, Requester::Extended);
+    let tags = fill_distinct(&bed);
+    let same = bed.msix().descriptors();
     bed.device.set_msix(0, &same).expect("the same again");
     assert_eq!(bed.endpoint.entries(), tags, "the same again");
 
-    let count = u32::from(bed.count());
+    let count = u32::from(bed.msix().count());
     let others = Vectors::allocate(&bed.device, count).expect("other events");
     let bed = Bed {
-        vectors: others,
+        vectors: Some(others),
         ..bed
     };
     assert_eq!(bed.endpoint.entries(), tags, "other events");
@@ -176,7 +169,7 @@ pub fn r40_tags_survive_set_irqs_of_all_again(bench: &mut Bench) {
         .expect("no events");
     assert_eq!(bed.endpoint.entries(), tags, "no events");
     bed.device
-        .set_msix(0, &bed.vectors.descriptors())
+        .set_msix(0, &bed.msix().descriptors())
         .expect("events");
     assert_eq!(bed.endpoint.entries(), tags, "events again");
     bed.raise_all("with events again");
@@ -225,14 +218,14 @@ pub fn r40_vectors_one_a_call(bench: &mut Bench) {
 }
 
 pub fn r40_a_masked_vector_is_programmed(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
-    let none = vec![-1; usize::from(bed.count())];
+    let bed = enabled(bench, Gate::Unsafe, Requester::Extended);
+    let none = vec![-1; usize::from(bed.msix().count())];
     bed.device.set_msix(0, &none).expect("no events");
-    assert!(bed.masked().iter().all(|&masked| masked));
-    let tags = bed.fill();
-    assert!(bed.masked().iter().all(|&masked| masked));
+    assert!(masked(&bed).iter().all(|&masked| masked));
+    let tags = fill_distinct(&bed);
+    assert!(masked(&bed).iter().all(|&masked| masked));
     bed.device
-        .set_msix(0, &bed.vectors.descriptors())
+        .set_msix(0, &bed.msix().descriptors())
         .expect("events again");
     assert_eq!(bed.endpoint.entries(), tags, "unmasked");
     bed.raise_all("unmasked");
@@ -270,11 +263,7 @@ fn with_few(bench: &mut Bench, count: u32) -> Bed {
     let device = endpoint.open();
     let vectors = Vectors::allocate(&device, count).expect("SET_IRQS");
     device.enable(StMode::InterruptVector, Requester::Extended);
-    Bed {
-        endpoint,
-        device,
-        vectors,
-    }
+    Bed::with(endpoint, device, Some(vectors))
 }
 
 pub fn r40_unallocated_vector(bench: &mut Bench) {

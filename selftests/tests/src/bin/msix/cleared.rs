@@ -15,10 +15,11 @@ use tph_selftests::protocol::registers::{MSIX_ENTRY, MSIX_VECTOR_CONTROL};
 use tph_selftests::protocol::Fault;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, Vectors};
-use tph_tests::{st, CPU, OTHER_CPU};
+use tph_tests::bed::Bed;
+use tph_tests::{fill, st, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_BAR0_REGION_INDEX;
 
-use super::{pick, Bed, VECTORS};
+use super::{enabled, fill_distinct, in_use, open_in_use, pick, VECTORS};
 
 pub const IN_FORCE: u32 = control(StMode::InterruptVector, Requester::Extended);
 
@@ -83,7 +84,7 @@ pub fn r45_close_after_a_mapping(bench: &mut Bench) {
 pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
     bench.each([true, false], |bench, vectors_stay| {
         let endpoint = bench.take(Gate::Safe, &Want::NO_RESET);
-        let bed = Bed::open_in_use(endpoint.clone());
+        let bed = open_in_use(endpoint.clone());
         bed.device.set_power_state(3);
         if !vectors_stay {
             bed.device.free_msix();
@@ -101,7 +102,7 @@ pub fn r45_close_in_d3hot_without_flr(bench: &mut Bench) {
 /// reset: the requester is enabled, and the table may be anything.
 pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
     let endpoint = bench.take(Gate::Safe, &Want::NO_RESET);
-    let bed = Bed::open(endpoint.clone());
+    let bed = Bed::with_all_vectors(endpoint.clone());
     bed.device
         .enable(StMode::InterruptVector, Requester::Standard);
     let program = || bed.device.program(0, &[cpu(CPU); 4]).expect("TPH_ST");
@@ -109,7 +110,7 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
     drop(bed);
     for accesses in [0, 1, 3, all / 2, all - 1] {
         for how in ["close", "a write to Control", "SET_IRQS"] {
-            let bed = Bed::open_in_use(endpoint.clone());
+            let bed = open_in_use(endpoint.clone());
             endpoint.fault(Fault::StopAfter { accesses });
             let stopped = bed.device.program(0, &[cpu(CPU); 4]);
             assert_errno!(stopped, EIO, "{accesses} accesses");
@@ -136,20 +137,23 @@ pub fn r41_stopped_and_closed_without_flr(bench: &mut Bench) {
 }
 
 pub fn r46_r49_reset_without_vectors(bench: &mut Bench) {
-    let bed = Bed::in_use(bench);
+    let bed = in_use(bench);
     bed.device.free_msix();
     bed.device.reset().expect("VFIO_DEVICE_RESET");
     bed.endpoint.assert_off("a reset without vectors");
-    let vectors = Vectors::allocate(&bed.device, bed.count().into()).expect("SET_IRQS");
-    let bed = Bed { vectors, ..bed };
+    let vectors = Vectors::allocate(&bed.device, bed.msix().count().into()).expect("SET_IRQS");
+    let bed = Bed {
+        vectors: Some(vectors),
+        ..bed
+    };
     bed.assert_off_and_works("a reset without vectors");
 }
 
 /// Interrupts are set up anew while tags are in use: as long as no vector is freed, the requester
 /// stays enabled, and nothing is written but what vfio-pci writes.
 pub fn r49_nothing_is_freed_nothing_is_written(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Unsafe, Requester::Extended);
-    bed.fill();
+    let bed = enabled(bench, Gate::Unsafe, Requester::Extended);
+    fill_distinct(&bed);
     let counters = bed.endpoint.counted(|| bed.mask_and_unmask());
     assert_eq!(
         (counters.tph_read, counters.tph_write),
@@ -159,9 +163,9 @@ pub fn r49_nothing_is_freed_nothing_is_written(bench: &mut Bench) {
 }
 
 pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let bed = enabled(bench, Gate::Safe, Requester::Extended);
     for round in 0..3 {
-        bed.fill_standard();
+        fill(&bed.endpoint, &bed.device);
         bed.device.free_msix();
         bed.endpoint
             .assert_tags(&[], &format!("freed, round {round}"));
@@ -176,9 +180,9 @@ pub fn r49_vectors_freed_and_allocated_again(bench: &mut Bench) {
 }
 
 pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
-    let bed = Bed::in_use(bench);
+    let bed = in_use(bench);
     bed.device.free_msix();
-    let events = bed.vectors.descriptors();
+    let events = bed.msix().descriptors();
     bed.device.set_msix(0, &events[..4]).expect("SET_IRQS");
     bed.endpoint.assert_tags(&[], "4 vectors");
     bed.device
@@ -191,7 +195,7 @@ pub fn r49_fewer_vectors_than_before(bench: &mut Bench) {
 
 /// What could not be reached then must not come into use later.
 pub fn r49_freed_with_memory_disabled(bench: &mut Bench) {
-    let bed = Bed::in_use(bench);
+    let bed = in_use(bench);
     bed.device.decode_memory(false);
     bed.device.free_msix();
     bed.device.decode_memory(true);
@@ -209,12 +213,12 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
         traits.in_msix && traits.extended && traits.no_soft_reset
     });
     bench::bind(&endpoint, Gate::Safe);
-    let bed = Bed::open_in_use(endpoint);
+    let bed = open_in_use(endpoint);
     bed.device.set_power_state(3);
     bed.device.free_msix();
     // The PCI core masks vectors whatever the power state.
     bed.endpoint.clear_violations();
-    let n = usize::from(bed.count());
+    let n = usize::from(bed.msix().count());
     assert_eq!(
         bed.endpoint.entries(),
         vec![st(OTHER_CPU); n],
@@ -236,7 +240,7 @@ pub fn r49_freed_in_d3hot(bench: &mut Bench) {
 /// The table is not touched while the requester is enabled: the endpoint would say so.
 pub fn r49_freed_while_enabled(bench: &mut Bench) {
     bench.each(Requester::ALL, |bench, requester| {
-        let bed = Bed::in_use(bench);
+        let bed = in_use(bench);
         bed.device.enable(StMode::InterruptVector, requester);
         bed.device.free_msix();
         let expected = control(StMode::InterruptVector, requester);

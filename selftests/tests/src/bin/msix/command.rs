@@ -5,11 +5,11 @@
 
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
-use tph_selftests::protocol::{Access, Fault};
+use tph_selftests::protocol::Fault;
 use tph_selftests::uapi::pci_regs::*;
 use tph_tests::{st, OTHER_CPU};
 
-use super::Bed;
+use super::open_in_use;
 
 const COMMAND: u64 = PCI_COMMAND as u64;
 const MEMORY: u64 = PCI_COMMAND_MEMORY as u64;
@@ -19,14 +19,14 @@ const MEMORY: u64 = PCI_COMMAND_MEMORY as u64;
 pub fn r49_freed_while_gone_without_flr(bench: &mut Bench) {
     let endpoint = bench.take(Gate::Safe, &Want::NO_RESET);
     for memory in [true, false] {
-        let bed = Bed::open_in_use(endpoint.clone());
+        let bed = open_in_use(endpoint.clone());
         // With the requester off, nothing but the Command register tells that the device is gone.
         bed.device.set_control(0);
         bed.device.decode_memory(memory);
         endpoint.fault(Fault::AllOnes);
         bed.device.free_msix();
         endpoint.fault(Fault::None);
-        let n = usize::from(bed.count());
+        let n = usize::from(bed.msix().count());
         assert_eq!(endpoint.entries(), vec![st(OTHER_CPU); n], "out of reach");
         drop(bed);
         endpoint.assert_off(&format!("close, memory enabled before: {memory}"));
@@ -42,22 +42,17 @@ pub fn r45_close_with_memory_disabled(bench: &mut Bench) {
             true => Want::NO_RESET,
         };
         let endpoint = bench.take(Gate::Safe, &want);
-        let bed = Bed::open_in_use(endpoint.clone());
+        let bed = open_in_use(endpoint.clone());
         bed.device.decode_memory(false);
         let mark = endpoint.mark();
         drop(bed);
         endpoint.assert_off(&format!(
             "close with memory disabled, without FLR: {without_flr}"
         ));
-        let log = endpoint.log_after(mark);
-        let mut writes = log.iter().filter_map(|entry| match entry.access {
-            Access::ConfigWrite {
-                offset: COMMAND,
-                width,
-                value,
-            } => Some((width, value & MEMORY != 0)),
-            _ => None,
-        });
+        let writes = endpoint.config_writes(mark, COMMAND..COMMAND + 1);
+        let mut writes = writes
+            .iter()
+            .map(|&(_, width, value)| (width, value & MEMORY != 0));
         let on = writes.find(|&(_, memory)| memory);
         assert_eq!(on, Some((1, true)), "bytes");
         assert_eq!(writes.next(), Some((1, false)), "bytes");

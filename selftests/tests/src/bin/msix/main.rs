@@ -15,9 +15,10 @@ use tph_selftests::bench::{self, Bench};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::tph::{Requester, StMode};
-use tph_selftests::vfio::{literal, Device, Source, Vectors};
+use tph_selftests::vfio::{literal, Source};
 use tph_selftests::{harness, tests};
-use tph_tests::{bed, fill, mask_and_unmask, raise_all};
+use tph_tests::bed::Bed;
+use tph_tests::fill;
 
 use batch::*;
 use cleared::*;
@@ -28,13 +29,6 @@ use race::*;
 /// Vectors of a device that most tests are content with.
 const VECTORS: u16 = 16;
 
-/// A device with its ST table in MSI-X, opened, with vectors.
-struct Bed {
-    endpoint: Rc<Endpoint>,
-    device: Device,
-    vectors: Vectors,
-}
-
 /// A device with at least that many vectors, which nobody drives or vfio_tph does.
 fn pick(bench: &mut Bench, vectors: u16) -> Rc<Endpoint> {
     bench.pick_with(
@@ -43,108 +37,45 @@ fn pick(bench: &mut Bench, vectors: u16) -> Rc<Endpoint> {
     )
 }
 
-impl Bed {
-    /// All vectors of a device allocated; TPH is off.
-    fn off(bench: &mut Bench, gate: Gate) -> Self {
-        let endpoint = pick(bench, VECTORS);
-        bench::bind(&endpoint, gate);
-        Self::open(endpoint)
-    }
+/// All vectors of a device allocated, and Interrupt Vector mode.
+fn enabled(bench: &mut Bench, gate: Gate, requester: Requester) -> Bed {
+    let endpoint = pick(bench, VECTORS);
+    bench::bind(&endpoint, gate);
+    let bed = Bed::with_all_vectors(endpoint);
+    bed.device.enable(StMode::InterruptVector, requester);
+    bed
+}
 
-    /// The same of a device that is bound.
-    fn open(endpoint: Rc<Endpoint>) -> Self {
-        let device = endpoint.open();
-        let count = endpoint.entries().len() as u32;
-        let vectors = Vectors::allocate(&device, count).expect("SET_IRQS of all vectors");
-        Self {
-            endpoint,
-            device,
-            vectors,
-        }
-    }
+/// The same of a device that is bound, with the tag of a CPU for each vector.
+fn open_in_use(endpoint: Rc<Endpoint>) -> Bed {
+    let bed = Bed::with_all_vectors(endpoint);
+    bed.device
+        .enable(StMode::InterruptVector, Requester::Extended);
+    fill(&bed.endpoint, &bed.device);
+    bed
+}
 
-    /// The same, in Interrupt Vector mode.
-    fn new(bench: &mut Bench, gate: Gate, requester: Requester) -> Self {
-        let bed = Self::off(bench, gate);
-        bed.device.enable(StMode::InterruptVector, requester);
-        bed
-    }
+/// The same of one that is not.
+fn in_use(bench: &mut Bench) -> Bed {
+    let endpoint = pick(bench, VECTORS);
+    bench::bind(&endpoint, Gate::Safe);
+    open_in_use(endpoint)
+}
 
-    /// The same of a device that is bound, with the tag of a CPU for each vector.
-    fn open_in_use(endpoint: Rc<Endpoint>) -> Self {
-        let bed = Self::open(endpoint);
-        bed.device
-            .enable(StMode::InterruptVector, Requester::Extended);
-        bed.fill_standard();
-        bed
-    }
+/// Programs a tag for each vector, no two of the same; needs `Gate::Unsafe`.
+fn fill_distinct(bed: &Bed) -> Vec<u16> {
+    let tags: Vec<u16> = (1..=bed.msix().count()).collect();
+    let sources: Vec<Source> = tags.iter().map(|&tag| literal(tag.into())).collect();
+    bed.device
+        .program_extended(0, &sources)
+        .expect("TPH_ST of all vectors");
+    assert_eq!(bed.endpoint.entries(), tags);
+    tags
+}
 
-    /// The same of one that is not.
-    fn in_use(bench: &mut Bench) -> Self {
-        let endpoint = pick(bench, VECTORS);
-        bench::bind(&endpoint, Gate::Safe);
-        Self::open_in_use(endpoint)
-    }
-
-    fn count(&self) -> u16 {
-        self.vectors.count()
-    }
-
-    /// A source for each vector, no two of the same tag; needs `Gate::Unsafe`.
-    fn distinct(&self) -> Vec<Source> {
-        (1..=u32::from(self.count())).map(literal).collect()
-    }
-
-    /// Programs them, in the extended namespace if the tags need it.
-    fn fill(&self) -> Vec<u16> {
-        let tags: Vec<u16> = (1..=self.count()).collect();
-        self.device
-            .program_extended(0, &self.distinct())
-            .expect("TPH_ST of all vectors");
-        assert_eq!(self.endpoint.entries(), tags);
-        tags
-    }
-
-    /// The tag of a CPU for each vector.
-    fn fill_standard(&self) {
-        fill(&self.endpoint, &self.device);
-    }
-
-    /// Allocates them again.
-    #[track_caller]
-    fn allocate_again(&self) {
-        let events = self.vectors.descriptors();
-        self.device.set_msix(0, &events).expect("SET_IRQS of all");
-    }
-
-    /// TPH is off, and then all of it works.
-    #[track_caller]
-    fn assert_off_and_works(&self, what: &str) {
-        bed::assert_off_and_works(&self.endpoint, &self.device, Some(&self.vectors), what);
-    }
-
-    /// All of it works.
-    #[track_caller]
-    fn works(&self) {
-        bed::works(&self.endpoint, &self.device, Some(&self.vectors));
-    }
-
-    /// Has the device raise each vector; each must arrive, and no other one.
-    #[track_caller]
-    fn raise_all(&self, when: &str) {
-        raise_all(&self.device, &self.vectors, when);
-    }
-
-    /// Has the kernel mask and unmask all vectors.
-    #[track_caller]
-    fn mask_and_unmask(&self) {
-        mask_and_unmask(&self.endpoint, &self.device, &self.vectors);
-    }
-
-    fn masked(&self) -> Vec<bool> {
-        let msix = self.endpoint.state().msix.expect("MSI-X");
-        msix.entries.iter().map(|entry| entry.masked).collect()
-    }
+fn masked(bed: &Bed) -> Vec<bool> {
+    let msix = bed.endpoint.state().msix.expect("MSI-X");
+    msix.entries.iter().map(|entry| entry.masked).collect()
 }
 
 fn main() -> ExitCode {

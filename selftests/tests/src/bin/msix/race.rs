@@ -2,20 +2,19 @@
 
 //! All that changes tags and vectors at once, from many threads.
 
-use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use tph_selftests::bench::Bench;
 use tph_selftests::module::Gate;
+use tph_selftests::monitor::meanwhile;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, Device};
 use tph_selftests::{kernel, kstate, Errno};
 use tph_tests::{st, CPU, OTHER_CPU};
 
-use super::Bed;
+use super::enabled;
 
 const ROUNDS: usize = 150;
 const RESETS: usize = 8;
@@ -59,10 +58,10 @@ fn reset(device: &Device) {
 }
 
 pub fn r43_many_threads(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let bed = enabled(bench, Gate::Safe, Requester::Extended);
     bed.device.free_msix();
     let device = &bed.device;
-    let events = bed.vectors.descriptors();
+    let events = bed.msix().descriptors();
     thread::scope(|scope| {
         scope.spawn(|| program(device, CPU));
         scope.spawn(|| program(device, OTHER_CPU));
@@ -81,7 +80,7 @@ pub fn r43_many_threads(bench: &mut Bench) {
 
 /// A batch is whole whenever somebody looks: with vectors that stay.
 pub fn r43_no_half_batch(bench: &mut Bench) {
-    let bed = Bed::new(bench, Gate::Safe, Requester::Extended);
+    let bed = enabled(bench, Gate::Safe, Requester::Extended);
     let device = &bed.device;
     // A thread that comes late finds the requester disabled, and programs nothing.
     device.program(0, &[cpu(CPU); BATCH]).expect("TPH_ST");
@@ -98,32 +97,19 @@ pub fn r43_no_half_batch(bench: &mut Bench) {
     bed.works();
 }
 
-/// Is over when this is dropped.
-struct Until<'a>(&'a AtomicBool);
-
-impl Drop for Until<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// The kernel has no lock for the bits of a device: who writes one beside another one's loses
 /// either. Without a patch of ours tph_enabled is such a bit, and a batch leaves it alone; with it,
 /// it is none.
 pub fn r88_bits_beside_tph_enabled(bench: &mut Bench) {
     const ROUNDS: usize = 20;
     const AT_ONCE: Duration = Duration::from_millis(100);
-    let bed = Bed::new(bench, Gate::Safe, Requester::Standard);
+    let bed = enabled(bench, Gate::Safe, Requester::Standard);
     let (device, endpoint, bdf) = (&bed.device, &bed.endpoint, &bed.endpoint.bdf);
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let until = Until(&over);
-        let other = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                kstate::toggle_neighbour(bdf, AT_ONCE)?;
-            }
-            Ok::<_, io::Error>(())
-        });
+    let toggle = || {
+        let toggled = kstate::toggle_neighbour(bdf, AT_ONCE);
+        toggled.expect("the bit beside it is what was written last");
+    };
+    meanwhile(toggle, || {
         for _ in 0..ROUNDS {
             device
                 .program(0, &[cpu(CPU), cpu(OTHER_CPU)])
@@ -136,9 +122,6 @@ pub fn r88_bits_beside_tph_enabled(bench: &mut Bench) {
                 }
             }
         }
-        drop(until);
-        let toggled = other.join().expect("a thread");
-        toggled.expect("the bit beside it is what was written last");
     });
     bed.works();
 }

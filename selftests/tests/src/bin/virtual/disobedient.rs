@@ -2,8 +2,6 @@
 
 //! Devices that do not do what they are told.
 
-use std::sync::Arc;
-
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
@@ -13,7 +11,6 @@ use tph_selftests::tph::control;
 use tph_selftests::vfio::cpu;
 use tph_tests::each_table;
 
-use super::reach::sleeps;
 use super::{counter, map, take, Bed, EXTENDED, STANDARD};
 
 /// A device that stops answering: TPH off, entries and map as before.
@@ -35,11 +32,7 @@ pub fn r94_a_device_that_stops_answering(bench: &mut Bench) {
 /// A table that takes nothing when a vector comes: SET_IRQS is as under vfio-pci, TPH is off.
 pub fn r94_a_table_that_takes_nothing(bench: &mut Bench) {
     let endpoint = take(bench, &Want::MSIX, Gate::Safe);
-    let bed = Bed {
-        device: Arc::new(endpoint.open()),
-        endpoint,
-        vectors: None,
-    };
+    let bed = Bed::open(endpoint, false);
     bed.device.set_map(&map()).expect("TPH_MAP");
     bed.write(0, &[1, 2]);
     bed.enable(EXTENDED);
@@ -77,7 +70,7 @@ pub fn r94_r77_the_other_namespace(bench: &mut Bench) {
         bed.enable(EXTENDED);
         bed.assert_means(&[1, 2], true, "enabled");
         bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-        wait_until(|| sleeps(&bed));
+        wait_until(|| bed.endpoint.bdf.is_suspended());
         bed.endpoint.reset_itself(Lost::Tph);
         bed.endpoint.fault(becomes);
         bed.device.exit_low_power().expect("LOW_POWER_EXIT");

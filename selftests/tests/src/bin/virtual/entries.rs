@@ -12,7 +12,7 @@ use tph_selftests::vcpus;
 use tph_selftests::vfio::cpu;
 use tph_tests::{each_table, each_table_and_gate, st};
 
-use super::{counter, map, meaning, Bed, ENTRIES, EXTENDED, STANDARD};
+use super::{counter, map, meaning, vcpus_gone, Bed, ENTRIES, EXTENDED, STANDARD};
 
 /// One byte, a word, a dword, and more than that, at each place.
 pub fn r94_every_width(bench: &mut Bench) {
@@ -179,9 +179,7 @@ pub fn r94_all_at_once(bench: &mut Bench) {
             });
         });
         bed.assert_holds(&[st(1); 3], "in the end");
-        let bdf = bed.endpoint.bdf.clone();
-        drop(bed);
-        vcpus::write(&bdf, "").expect("empty");
+        vcpus_gone(bed);
     });
 }
 

@@ -3,22 +3,21 @@
 //! What a guest must neither learn nor choose: a tag of the host.
 
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use nix::sys::eventfd::EventFd;
+use tph_selftests::assert_errno;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::memory::page_size;
 use tph_selftests::module::Gate;
+use tph_selftests::monitor::meanwhile;
 use tph_selftests::msix::Traits;
 use tph_selftests::tph::{control, entry_offset};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, cpu_persistent, none, Source};
-use tph_selftests::{assert_errno, vcpus};
 use tph_tests::{each_table, st, xst};
 use vfio_bindings::bindings::vfio::VFIO_PCI_BAR0_REGION_INDEX;
 
-use super::{Bed, ENTRIES, EXTENDED, STANDARD};
+use super::{vcpus_gone, Bed, ENTRIES, EXTENDED, STANDARD};
 
 /// Whether an enable is taken while memory is not decoded does not tell one tag from another:
 /// CPU 2 has tags, and they are 0.
@@ -133,9 +132,7 @@ pub fn r97_no_tag_is_seen(bench: &mut Bench) {
                 }
             }
             if by_admin {
-                let bdf = bed.endpoint.bdf.clone();
-                drop(bed);
-                vcpus::write(&bdf, "").expect("empty");
+                vcpus_gone(bed);
             }
         });
     });
@@ -228,19 +225,14 @@ pub fn r97_reset_in_the_middle(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let bed = Bed::new(bench, want, Gate::Safe);
         let device = &bed.device;
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let over = &over;
-            scope.spawn(move || {
-                let at = entry_offset(device.tph_offset(), 0);
-                let on = control(STANDARD.0, STANDARD.1);
-                while !over.load(Ordering::Relaxed) {
-                    device.set_control(on);
-                    for entry in 0..4u16 {
-                        device.set_config(at + 2 * entry, &(1 + entry % 2).to_le_bytes());
-                    }
-                }
-            });
+        let at = entry_offset(device.tph_offset(), 0);
+        let write = || {
+            device.set_control(control(STANDARD.0, STANDARD.1));
+            for entry in 0..4u16 {
+                device.set_config(at + 2 * entry, &(1 + entry % 2).to_le_bytes());
+            }
+        };
+        meanwhile(write, || {
             for _ in 0..10 {
                 device.reset().expect("VFIO_DEVICE_RESET");
                 let entries = bed.endpoint.entries();
@@ -252,7 +244,6 @@ pub fn r97_reset_in_the_middle(bench: &mut Bench) {
                     );
                 }
             }
-            over.store(true, Ordering::Relaxed);
         });
         device.reset().expect("VFIO_DEVICE_RESET");
         bed.endpoint.assert_off("a reset");

@@ -9,12 +9,12 @@ mod maps;
 mod placement;
 mod reach;
 
-use std::fs;
+use std::ops::Deref;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tph_selftests::bench::{Bench, Want};
+use tph_selftests::debugfs;
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::policy::Policy;
@@ -22,7 +22,7 @@ use tph_selftests::tph::{control, entry_offset, Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, cpu_persistent, none, Device, Op, Source, Vectors};
 use tph_selftests::{harness, policy, tests, vcpus, Errno};
-use tph_tests::{st, xst};
+use tph_tests::{bed, st, xst};
 
 use disobedient::*;
 use entries::*;
@@ -56,10 +56,14 @@ const EXTENDED: (StMode, Requester) = (StMode::InterruptVector, Requester::Exten
 const ENTRIES: u16 = 8;
 
 /// A guest's device.
-struct Bed {
-    endpoint: Rc<Endpoint>,
-    device: Arc<Device>,
-    vectors: Option<Vectors>,
+struct Bed(bed::Bed);
+
+impl Deref for Bed {
+    type Target = bed::Bed;
+
+    fn deref(&self) -> &bed::Bed {
+        &self.0
+    }
 }
 
 /// A device that is bound, with the policy that a gate gives it, and no CPUs of an administrator's.
@@ -78,15 +82,11 @@ impl Bed {
     }
 
     fn open(endpoint: Rc<Endpoint>, in_msix: bool) -> Self {
-        let device = Arc::new(endpoint.open());
+        let device = endpoint.open();
         let vectors = in_msix.then(|| {
             Vectors::allocate(&device, u32::from(ENTRIES)).expect("SET_IRQS of some vectors")
         });
-        Self {
-            endpoint,
-            device,
-            vectors,
-        }
+        Self(bed::Bed::with(endpoint, device, vectors))
     }
 
     /// The same, with the map.
@@ -171,12 +171,7 @@ fn vcpus_gone(bed: Bed) {
 
 /// A number in debugfs.
 fn counter(endpoint: &Endpoint, name: &str) -> u64 {
-    let path = format!("/sys/kernel/debug/vfio_tph/{}/counters", endpoint.bdf);
-    let counters = fs::read_to_string(&path).expect("counters in debugfs");
-    counters
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-        .unwrap_or_else(|| panic!("no {name} in {counters}"))
+    debugfs::counter(&endpoint.bdf, name)
 }
 
 fn main() -> ExitCode {

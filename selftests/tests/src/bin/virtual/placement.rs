@@ -2,14 +2,12 @@
 
 //! Where the table is shown: in place, moved, shortened.
 
-use std::fs;
-
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
 use tph_selftests::protocol::{Position, Table, TphShape};
 use tph_selftests::tph::{claimed_entries, control, Link};
 use tph_selftests::uapi::pci_regs::*;
-use tph_selftests::{assert_errno, bench, vcpus};
+use tph_selftests::{assert_errno, bench, debugfs, vcpus};
 
 use super::{map, probe_map, Bed, EXTENDED, STANDARD};
 
@@ -34,8 +32,7 @@ pub fn r95_moved(bench: &mut Bench) {
     drop(bed);
 
     vcpus::write(&endpoint.bdf, FULL).expect("tph_vcpus");
-    let why = format!("/sys/kernel/debug/vfio_tph/{}/why", endpoint.bdf);
-    let why = fs::read_to_string(why).expect("why");
+    let why = debugfs::show(&endpoint.bdf, "why");
     assert!(why.contains("\ntph_vcpus yes\n"), "{why}");
     let bed = Bed::open(endpoint.clone(), true);
     let at = bed.device.tph_offset();

@@ -2,9 +2,6 @@
 
 //! Entries that hardware cannot have yet: without a vector, without memory, asleep, reset.
 
-use std::fs;
-use std::sync::Arc;
-
 use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::hold::{Call, Stuck};
@@ -22,12 +19,7 @@ use super::{map, take, vcpus_gone, Bed, EXTENDED, STANDARD};
 
 pub fn r94_vectors_that_come_later(bench: &mut Bench) {
     let endpoint = take(bench, &Want::MSIX, Gate::Safe);
-    let device = Arc::new(endpoint.open());
-    let mut bed = Bed {
-        endpoint,
-        device,
-        vectors: None,
-    };
+    let bed = Bed::open(endpoint, false);
     bed.device.set_map(&map()).expect("TPH_MAP");
     bed.write(0, &[1, 2, 4, 5]);
     bed.enable(EXTENDED);
@@ -47,7 +39,6 @@ pub fn r94_vectors_that_come_later(bench: &mut Bench) {
     let vectors = Vectors::allocate(&bed.device, 4).expect("SET_IRQS");
     bed.assert_means(&[1, 1, 4, 5], true, "again");
     raise_all(&bed.device, &vectors, "again");
-    bed.vectors = Some(vectors);
     // In the guest's way, off: written at the enable.
     bed.device.set_control(1);
     bed.write(3, &[2]);
@@ -101,7 +92,7 @@ pub fn r94_memory_not_decoded(bench: &mut Bench) {
     assert_eq!(memory, 0, "as the user has it");
     device.decode_memory(true);
     bed.assert_holds(&[st(1), st(0)], "moved");
-    raise_all(device, bed.vectors.as_ref().expect("vectors"), "decoded");
+    bed.raise_all("decoded");
 }
 
 /// A guest's kernel restores Control and entries before Command.
@@ -161,7 +152,7 @@ pub fn r93_moved_in_d3hot(bench: &mut Bench) {
         device.set_power_state(3);
         vcpus::write(bdf, "1,0").expect("tph_vcpus");
         device.enter_low_power().expect("LOW_POWER_ENTRY");
-        wait_until(|| sleeps(&bed));
+        wait_until(|| bdf.is_suspended());
         device.exit_low_power().expect("LOW_POWER_EXIT");
         assert_eq!(bed.endpoint.state().power_state, 0);
         bed.assert_holds(&[xst(1), xst(0)], "awake");
@@ -169,12 +160,6 @@ pub fn r93_moved_in_d3hot(bench: &mut Bench) {
         assert_eq!(device.control(), control(EXTENDED.0, EXTENDED.1));
         vcpus_gone(bed);
     });
-}
-
-/// Whether runtime PM has suspended it.
-pub fn sleeps(bed: &Bed) -> bool {
-    let status = bed.endpoint.bdf.path("power/runtime_status");
-    fs::read_to_string(status).is_ok_and(|text| text.trim() == "suspended")
 }
 
 /// Woken up by somebody else than its user, the device has the tags of the new map at once.
@@ -190,7 +175,7 @@ pub fn r93_moved_until_it_wakes_up(bench: &mut Bench) {
         bed.device
             .enter_low_power_with_wakeup(&event)
             .expect("LOW_POWER_ENTRY_WITH_WAKEUP");
-        wait_until(|| sleeps(&bed));
+        wait_until(|| bdf.is_suspended());
         let runtime = bdf.path("power/control");
         pci::write(&runtime, "on").expect("runtime PM off");
         event.read().expect("an event");
@@ -253,12 +238,8 @@ pub fn r94_closed_and_opened(bench: &mut Bench) {
         let bed = Bed::new(bench, want, Gate::Safe);
         bed.write(0, &[1, 2]);
         bed.enable(STANDARD);
-        let Bed {
-            endpoint,
-            device,
-            vectors,
-        } = bed;
-        drop((device, vectors));
+        let endpoint = bed.endpoint.clone();
+        drop(bed);
         endpoint.assert_off("close");
         let bed = Bed::open(endpoint, want.in_msix);
         let flags = bed.device.tph().expect("GET").flags;
