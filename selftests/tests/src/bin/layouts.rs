@@ -35,6 +35,9 @@ const RESOLVE: u32 = VFIO_TPH_FLAG_RESOLVE_ST;
 const BY_DMABUF: u32 = VFIO_TPH_FLAG_ST_DMABUF;
 const LITERAL: u32 = VFIO_TPH_FLAG_LITERAL;
 const EXTENDED: u32 = VFIO_TPH_FLAG_EXTENDED;
+/// What a user has who sees tags, with a table in the capability and in MSI-X.
+const DS_CAP: u32 = ST_CAP | RESOLVE | BY_DMABUF;
+const DS_MSIX: u32 = ST_MSIX | RESOLVE | BY_DMABUF;
 const COMPLETER: u32 = VFIO_TPH_FLAG_COMPLETER;
 
 const NO_TABLE: &str = "No steering table available";
@@ -43,6 +46,8 @@ const TABLE_IN_MSIX: &str = "Steering table in MSI-X table";
 const DS_MODE: &str = "Device specific mode supported";
 const IV_MODE: &str = "Interrupt vector mode supported";
 const XST: &str = "Extended requester support";
+const DS_HERE: &[&str] = &[DS_MODE, TABLE_HERE];
+const BOTH_IN_MSIX: &[&str] = &[IV_MODE, DS_MODE, TABLE_IN_MSIX];
 
 /// A device.
 struct Layout {
@@ -88,18 +93,8 @@ const ACCELERATOR: Layout = Layout {
     seen: [
         seen(0x0000_0001, 0, 0, &[NO_TABLE]),
         seen(0x0000_0001, 0, 0, &[NO_TABLE]),
-        seen(
-            0x0001_0205,
-            ST_CAP | RESOLVE | BY_DMABUF,
-            2,
-            &[DS_MODE, TABLE_HERE],
-        ),
-        seen(
-            0x0001_0205,
-            ST_CAP | RESOLVE | BY_DMABUF | LITERAL,
-            2,
-            &[DS_MODE, TABLE_HERE],
-        ),
+        seen(0x0001_0205, DS_CAP, 2, DS_HERE),
+        seen(0x0001_0205, DS_CAP | LITERAL, 2, DS_HERE),
     ],
 };
 
@@ -128,18 +123,8 @@ const GIGABIT: Layout = Layout {
     seen: [
         seen(0x0000_0001, 0, 0, &[NO_TABLE]),
         seen(0x0000_0001, 0, 0, &[NO_TABLE]),
-        seen(
-            0x0007_0205,
-            ST_CAP | RESOLVE | BY_DMABUF,
-            8,
-            &[DS_MODE, TABLE_HERE],
-        ),
-        seen(
-            0x0007_0205,
-            ST_CAP | RESOLVE | BY_DMABUF | LITERAL,
-            8,
-            &[DS_MODE, TABLE_HERE],
-        ),
+        seen(0x0007_0205, DS_CAP, 8, DS_HERE),
+        seen(0x0007_0205, DS_CAP | LITERAL, 8, DS_HERE),
     ],
 };
 
@@ -153,18 +138,8 @@ const STORAGE: Layout = Layout {
     seen: [
         seen(0x0000_0000, 0, 0, &[NO_TABLE]),
         seen(0x0000_0402, ST_MSIX, 129, &[IV_MODE, TABLE_IN_MSIX]),
-        seen(
-            0x0000_0406,
-            ST_MSIX | RESOLVE | BY_DMABUF,
-            129,
-            &[IV_MODE, DS_MODE, TABLE_IN_MSIX],
-        ),
-        seen(
-            0x0000_0406,
-            ST_MSIX | RESOLVE | BY_DMABUF | LITERAL,
-            129,
-            &[IV_MODE, DS_MODE, TABLE_IN_MSIX],
-        ),
+        seen(0x0000_0406, DS_MSIX, 129, BOTH_IN_MSIX),
+        seen(0x0000_0406, DS_MSIX | LITERAL, 129, BOTH_IN_MSIX),
     ],
 };
 
