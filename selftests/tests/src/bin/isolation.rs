@@ -64,6 +64,13 @@ enum Driver {
 }
 
 impl Driver {
+    /// Stock vfio-pci, and vfio_tph at every policy.
+    fn all() -> impl Iterator<Item = Self> {
+        [Self::VfioPci]
+            .into_iter()
+            .chain(Policy::ALL.map(Self::VfioTph))
+    }
+
     /// Whether the user must be kept away from tags.
     fn isolates(self) -> bool {
         matches!(self, Driver::VfioTph(policy) if !policy.discloses())
@@ -126,7 +133,8 @@ fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
     let front = Policy::ALL.map(|policy| (false, Driver::VfioTph(policy)));
     let middle = [Policy::IvSt, Policy::DsSt].map(|policy| (true, Driver::VfioTph(policy)));
     let stock = [false, true].map(|in_the_middle| (in_the_middle, Driver::VfioPci));
-    for (in_the_middle, driver) in stock.into_iter().chain(front).chain(middle) {
+    let all = stock.into_iter().chain(front).chain(middle);
+    bench.each(all, |bench, (in_the_middle, driver)| {
         let endpoint = pick_placed(bench, in_the_middle);
         bind(&endpoint, driver);
         let device = endpoint.open();
@@ -141,8 +149,7 @@ fn everywhere(bench: &mut Bench, attack: impl Fn(&Target)) {
             table: pages_of(&bytes),
             start: bytes.start,
         });
-        bench.next_round();
-    }
+    });
 }
 
 impl Target {
@@ -277,10 +284,7 @@ fn only_areas(capabilities: &[RegionCapability], areas: &[Range<u64>]) {
 fn r14_region_info_is_that_of_vfio_pci(bench: &mut Bench) {
     let endpoint = pick(bench);
     let mut infos = Vec::new();
-    for driver in [Driver::VfioPci]
-        .into_iter()
-        .chain(Policy::ALL.map(Driver::VfioTph))
-    {
+    for driver in Driver::all() {
         bind(&endpoint, driver);
         let device = endpoint.open();
         let regions = (0..=8).map(|index| device.region_bytes(index));
@@ -299,7 +303,7 @@ fn r14_region_info_is_that_of_vfio_pci(bench: &mut Bench) {
 /// At every policy: the pages of this table are out of reach unless tags are disclosed, all others
 /// are there.
 fn only_the_pages_of_the_table(bench: &mut Bench, what: &str, fits: impl Fn(&Traits) -> bool) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let endpoint = pick_with(bench, what, |traits| {
             traits.in_msix && traits.bar == PAGES * page() && fits(traits)
         });
@@ -320,9 +324,7 @@ fn only_the_pages_of_the_table(bench: &mut Bench, what: &str, fits: impl Fn(&Tra
             let capabilities = device.region_capabilities(BAR);
             only_areas(&capabilities, &beside(&table, traits.bar));
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// A table that is larger than a page, and ends in the middle of its second one.
@@ -359,8 +361,7 @@ fn r21_large_table(bench: &mut Bench) {
 /// A BAR that is one page, which the table is on: where it is out of reach, nothing is left.
 fn r21_bar_of_one_page(bench: &mut Bench) {
     let one = 0..page();
-    let drivers = Policy::ALL.map(Driver::VfioTph);
-    for driver in [Driver::VfioPci].into_iter().chain(drivers) {
+    bench.each(Driver::all(), |bench, driver| {
         let what = "an ST table in MSI-X, in a BAR of one page";
         let endpoint = pick_with(bench, what, |traits| traits.in_msix && traits.bar == page());
         bind(&endpoint, driver);
@@ -384,9 +385,7 @@ fn r21_bar_of_one_page(bench: &mut Bench) {
                 assert_errno!(exported, EPERM, "{driver:?}");
             }
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// A mapping of what lies beside the table, made to be another one.
@@ -558,8 +557,7 @@ fn r14_read_and_write(bench: &mut Bench) {
 
 /// Tags that are in the hardware, but in a table in the capability.
 fn r14_config_reads(bench: &mut Bench) {
-    let drivers = Policy::ALL.map(Driver::VfioTph);
-    for driver in [Driver::VfioPci].into_iter().chain(drivers) {
+    bench.each(Driver::all(), |bench, driver| {
         let endpoint = bench.pick(&Want::TABLE);
         bind(&endpoint, driver);
         let device = endpoint.open();
@@ -585,13 +583,11 @@ fn r14_config_reads(bench: &mut Bench) {
         if driver == Driver::VfioTph(Policy::NoSt) {
             endpoint.poke(entry_offset(capability, 0), 2, 0);
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 fn r14_resolve(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let endpoint = bench.pick(&Want::TABLE);
         policy::bind(&endpoint, policy);
         let device = endpoint.open();
@@ -604,14 +600,12 @@ fn r14_resolve(bench: &mut Bench) {
             let tag = if extended { xst(CPU) } else { st(CPU) };
             assert_eq!(found.expect("TPH_RESOLVE")[0].st, tag, "{policy:?}");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// A user that tries literal tags must not find out which one is right.
 fn r14_no_errno_depends_on_a_tag(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let endpoint = pick(bench);
         policy::bind(&endpoint, policy);
         let device = endpoint.open();
@@ -633,9 +627,7 @@ fn r14_no_errno_depends_on_a_tag(bench: &mut Bench) {
             let result = device.program_extended(0, &[literal(tag.into())]);
             assert_eq!(result, expected, "{policy:?}: extended {tag:#x}");
         }
-        drop(device);
-        bench.next_round();
-    }
+    });
 }
 
 /// What the module does when it is loaded without a word about tags.
