@@ -10,7 +10,7 @@ use std::fs;
 use std::process::Command;
 use std::rc::Rc;
 
-use tph_selftests::bench::{in_test_vm, Bench, Want};
+use tph_selftests::bench::{self, in_test_vm, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::Engine;
 use tph_selftests::firmware::{Tags, CPUS};
@@ -85,6 +85,14 @@ pub fn open_with_vectors(endpoint: &Endpoint) -> Device {
         Vectors::allocate(&device, count).expect("SET_IRQS of all vectors");
     }
     device
+}
+
+/// A device that is bound anew: the policy that an earlier test chose is gone.
+pub fn bound_anew(bench: &mut Bench, gate: Gate, want: &Want) -> Rc<Endpoint> {
+    let endpoint = bench.pick(want);
+    endpoint.bdf.unbind();
+    bench::bind(&endpoint, gate);
+    endpoint
 }
 
 /// A device, opened, with all that its table takes.

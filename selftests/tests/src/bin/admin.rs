@@ -25,7 +25,7 @@ use tph_selftests::process::Process;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::cpu;
 use tph_selftests::{harness, kstate, root_port, skip, tests};
-use tph_tests::{needs_known_firmware, needs_tph, st, xst, CPU, OTHER_CPU};
+use tph_tests::{bound_anew, needs_known_firmware, needs_tph, st, xst, CPU, OTHER_CPU};
 
 const NOBODY: u32 = 65534;
 
@@ -77,9 +77,15 @@ fn json(words: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Fails the test unless it ends with `status` and one line, which has `words` in it.
+/// Fails the test unless it ends with `status` and one line, which says why.
 #[track_caller]
-fn refused(command: &mut Command, status: i32, words: &str) {
+fn refused(words: &[&str], status: i32, why: &str) {
+    refuses(&mut tphctl(words), status, why);
+}
+
+/// The same, run by whomever.
+#[track_caller]
+fn refuses(command: &mut Command, status: i32, why: &str) {
     let outcome = run(command);
     assert_eq!(outcome.status, status, "{command:?}: {outcome:?}");
     assert_eq!(
@@ -87,15 +93,13 @@ fn refused(command: &mut Command, status: i32, words: &str) {
         1,
         "{command:?}: {outcome:?}"
     );
-    assert!(outcome.stderr.contains(words), "{words}: {outcome:?}");
+    assert!(outcome.stderr.contains(why), "{why}: {outcome:?}");
     assert_eq!(outcome.stdout, "", "{command:?}");
 }
 
 /// A device that vfio_tph has anew, with the policy of the gate.
 fn bound(bench: &mut Bench, gate: Gate) -> (Rc<Endpoint>, String) {
-    let endpoint = bench.pick(&Want::TABLE);
-    endpoint.bdf.unbind();
-    bench::bind(&endpoint, gate);
+    let endpoint = bound_anew(bench, gate, &Want::TABLE);
     let address = endpoint.bdf.to_string();
     (endpoint, address)
 }
@@ -207,7 +211,7 @@ fn binds_all_or_nothing(bench: &mut Bench) {
     let bdf = &endpoint.bdf;
     bdf.bind("vfio-pci").expect("vfio-pci");
     refused(
-        &mut tphctl(&["bind", &address, "--policy", "ds_st", "--persist"]),
+        &["bind", &address, "--policy", "ds_st", "--persist"],
         4,
         "all is as it was: policy ds_st lets users see tags: load vfio_tph with enable_unsafe_tph=Y",
     );
@@ -227,7 +231,7 @@ fn binds_all_or_nothing(bench: &mut Bench) {
     // The same of a device that has vfio_tph: it keeps its policy.
     bench::bind(&endpoint, Gate::Safe);
     refused(
-        &mut tphctl(&["bind", &address, "-p", "literal"]),
+        &["bind", &address, "-p", "literal"],
         4,
         "enable_unsafe_tph=Y",
     );
@@ -260,13 +264,9 @@ fn leaves_open_devices_alone(bench: &mut Bench) {
         &["policy", &address, "no_st"],
         &["bind", &address, "--policy", "no_st"],
     ] {
-        refused(&mut tphctl(words), 7, "somebody has the device open");
+        refused(words, 7, "somebody has the device open");
     }
-    refused(
-        &mut tphctl(&["hold", &address, "-e", "0=cpu0"]),
-        7,
-        "somebody else",
-    );
+    refused(&["hold", &address, "-e", "0=cpu0"], 7, "somebody else");
     assert_eq!(endpoint.bdf.driver().as_deref(), Some(VFIO_TPH));
     assert_eq!(policy::shown(&endpoint.bdf), "iv_st\n");
     drop(device);
@@ -310,7 +310,7 @@ fn maps_cpus_to_tags(bench: &mut Bench) {
 
     policy::write(&endpoint.bdf, b"iv_st").expect("tph_policy");
     refused(
-        &mut tphctl(&["map", &address]),
+        &["map", &address],
         4,
         &format!("policy iv_st shows no tags: tphctl policy {address} ds_st"),
     );
@@ -464,23 +464,15 @@ fn bad_input(bench: &mut Bench) {
         &["watch"],
     ];
     for command in commands {
-        let with = |device: &'static str| tphctl(&[command, &[device]].concat());
-        refused(
-            &mut with("ffff:ff:1f.7"),
-            3,
-            "no such device: 'tphctl list'",
-        );
-        refused(&mut with("0000:01:00.*"), 2, "without wildcards");
-        refused(&mut with("eth0"), 2, "looks like 0000:01:00.0");
-        refused(&mut with("../../../etc"), 2, "looks like 0000:01:00.0");
+        let with = |device: &'static str| [command, &[device]].concat();
+        refused(&with("ffff:ff:1f.7"), 3, "no such device: 'tphctl list'");
+        refused(&with("0000:01:00.*"), 2, "without wildcards");
+        refused(&with("eth0"), 2, "looks like 0000:01:00.0");
+        refused(&with("../../../etc"), 2, "looks like 0000:01:00.0");
     }
+    refused(&["hold", &address, "-e", "64=cpu0"], 2, "entries 0 to 63");
     refused(
-        &mut tphctl(&["hold", &address, "-e", "64=cpu0"]),
-        2,
-        "entries 0 to 63",
-    );
-    refused(
-        &mut tphctl(&["hold", &address, "-e", "0=cpu4000"]),
+        &["hold", &address, "-e", "0=cpu4000"],
         1,
         "there is no such CPU (source 0, CPU 4000)",
     );
@@ -493,12 +485,12 @@ fn bad_input(bench: &mut Bench) {
     ] {
         let mut command = tphctl(words);
         command.uid(NOBODY).gid(NOBODY);
-        refused(&mut command, 4, "needs root");
+        refuses(&mut command, 4, "needs root");
     }
     for words in [&["list"][..], &["why", &address]] {
         let mut command = tphctl(words);
         command.uid(NOBODY).gid(NOBODY);
-        refused(&mut command, 4, "try sudo tphctl");
+        refuses(&mut command, 4, "try sudo tphctl");
     }
     assert_eq!(bdf.driver().as_deref(), Some(VFIO_TPH));
     assert_eq!(policy::shown(bdf), "iv_st\n");
@@ -509,32 +501,21 @@ fn bad_input(bench: &mut Bench) {
         &["policy", &address],
         &["watch", &address],
     ] {
-        refused(&mut tphctl(words), 5, &format!("tphctl bind {address}"));
+        refused(words, 5, &format!("tphctl bind {address}"));
     }
     for words in [&["map", &address][..], &["hold", &address, "-e", "0=cpu0"]] {
-        refused(&mut tphctl(words), 5, "is not vfio_tph");
+        refused(words, 5, "is not vfio_tph");
     }
     assert_eq!(bdf.driver().as_deref(), Some("vfio-pci"));
 }
 
 fn module_that_is_not_loaded(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
-    for other in bench.all() {
-        if other.bdf.driver().as_deref() == Some(VFIO_TPH) {
-            other.bdf.unbind();
-        }
-    }
-    if module::loaded(VFIO_TPH) {
-        module::unload(VFIO_TPH).expect("rmmod");
-    }
+    module::remove(VFIO_TPH);
     endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
     let address = endpoint.bdf.to_string();
     let override_before = fs::read_to_string(endpoint.bdf.path("driver_override"));
-    refused(
-        &mut tphctl(&["bind", &address]),
-        5,
-        "vfio_tph is not loaded",
-    );
+    refused(&["bind", &address], 5, "vfio_tph is not loaded");
     assert_eq!(endpoint.bdf.driver().as_deref(), Some("vfio-pci"));
     assert_eq!(
         fs::read_to_string(endpoint.bdf.path("driver_override")).expect("driver_override"),

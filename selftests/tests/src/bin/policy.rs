@@ -21,16 +21,12 @@ use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, literal, Device, Op, OpenBy, Vectors};
 use tph_selftests::{assert_errno, harness, tests, Errno};
-use tph_tests::{st, xst, CPU, OTHER_CPU};
+use tph_tests::{bound_anew, st, xst, CPU, OTHER_CPU};
 
 const NOBODY: u32 = 65534;
 
 fn bound(bench: &mut Bench, gate: Gate) -> Rc<Endpoint> {
-    let endpoint = bench.pick(&Want::TABLE);
-    // Anew: what an earlier test chose is gone.
-    endpoint.bdf.unbind();
-    bench::bind(&endpoint, gate);
-    endpoint
+    bound_anew(bench, gate, &Want::TABLE)
 }
 
 fn choose(bdf: &Bdf, policy: Policy) -> Result<(), Errno> {
@@ -67,7 +63,7 @@ fn r20_device_without_tph(bench: &mut Bench) {
 
 /// From each policy to each other one: down, up, and not beyond the gate.
 fn r20_order(bench: &mut Bench) {
-    for gate in Gate::BOTH {
+    bench.each(Gate::BOTH, |bench, gate| {
         let endpoint = bound(bench, gate);
         let bdf = &endpoint.bdf;
         for from in Policy::ALL {
@@ -87,8 +83,7 @@ fn r20_order(bench: &mut Bench) {
                 }
             }
         }
-        bench.next_round();
-    }
+    });
 }
 
 fn r20_garbage(bench: &mut Bench) {
@@ -193,9 +188,7 @@ const PARAMETER: &str = "tph_policy";
 
 /// Loads the module anew.
 fn load(parameters: &str) -> Result<(), Errno> {
-    if module::loaded(VFIO_TPH) {
-        module::unload(VFIO_TPH).expect("rmmod");
-    }
+    module::remove(VFIO_TPH);
     module::load(VFIO_TPH, parameters)
 }
 
@@ -458,11 +451,8 @@ fn r18_device_specific_mode_end_to_end(bench: &mut Bench) {
             }
 
             let sources = [cpu(OTHER_CPU), cpu(CPU)];
-            match extended {
-                false => device.program(1, &sources),
-                true => device.program_extended(1, &sources),
-            }
-            .expect("TPH_ST");
+            let programmed = device.program_in(extended, 1, &sources);
+            programmed.expect("TPH_ST");
             for (index, tag) in [(1, expected[1]), (2, expected[0])] {
                 let hint = engine.write(IOVA, 5, 3, TagFrom::Entry(index));
                 assert_eq!(hint.expect("a hint").tag, Some(wire(tag)), "entry {index}");

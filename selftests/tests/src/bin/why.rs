@@ -2,9 +2,7 @@
 
 //! debugfs `why`: what stands in the way of TPH, and which tags firmware has (contract, section 7).
 
-use std::fs;
 use std::process::ExitCode;
-use std::rc::Rc;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
@@ -14,16 +12,15 @@ use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::TphShape;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, cpu_persistent};
-use tph_selftests::{assert_errno, harness, kstate, root_port, skip, tests, vcpus};
-use tph_tests::{booted_with_notph, kernel_has_tph, needs_known_firmware, needs_tph};
+use tph_selftests::{assert_errno, debugfs, harness, kstate, root_port, skip, tests, vcpus};
+use tph_tests::{booted_with_notph, bound_anew, kernel_has_tph, needs_known_firmware, needs_tph};
 
 /// What the file says, each line by its first word.
 struct Why(String);
 
 impl Why {
     fn of(endpoint: &Endpoint) -> Self {
-        let path = format!("/sys/kernel/debug/vfio_tph/{}/why", endpoint.bdf);
-        Self(fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")))
+        Self(debugfs::show(&endpoint.bdf, "why"))
     }
 
     #[track_caller]
@@ -45,14 +42,6 @@ impl Why {
     }
 }
 
-/// Bound anew, under the policy of the gate.
-fn bound(bench: &mut Bench, gate: Gate, want: &Want) -> Rc<Endpoint> {
-    let endpoint = bench.pick(want);
-    endpoint.bdf.unbind();
-    bench::bind(&endpoint, gate);
-    endpoint
-}
-
 /// Bound, and looked at again when it is opened: both say the same.
 #[track_caller]
 fn at_bind_and_open(endpoint: &Endpoint, check: impl Fn(&Why)) {
@@ -65,7 +54,7 @@ fn at_bind_and_open(endpoint: &Endpoint, check: impl Fn(&Why)) {
 
 fn r104_usable(bench: &mut Bench) {
     needs_tph();
-    let endpoint = bound(bench, Gate::Safe, &Want::TABLE);
+    let endpoint = bound_anew(bench, Gate::Safe, &Want::TABLE);
     let port = endpoint.bdf.root_port().expect("a root port");
     at_bind_and_open(&endpoint, |why| {
         for line in [
@@ -100,7 +89,7 @@ fn r104_usable(bench: &mut Bench) {
 
 fn r104_in_the_root_complex(bench: &mut Bench) {
     needs_tph();
-    let endpoint = bound(bench, Gate::Unsafe, &Want::RCIEP);
+    let endpoint = bound_anew(bench, Gate::Unsafe, &Want::RCIEP);
     at_bind_and_open(&endpoint, |why| {
         why.assert("usable yes");
         why.assert("extended yes");
@@ -111,7 +100,7 @@ fn r104_in_the_root_complex(bench: &mut Bench) {
 }
 
 fn r104_no_capability(bench: &mut Bench) {
-    let endpoint = bound(bench, Gate::Safe, &Want::NO_TPH);
+    let endpoint = bound_anew(bench, Gate::Safe, &Want::NO_TPH);
     at_bind_and_open(&endpoint, |why| {
         why.assert("usable no: the device has no TPH Requester capability");
         why.assert_none("interrupt_vector");
@@ -169,7 +158,7 @@ fn r104_root_port(bench: &mut Bench) {
 /// The root port is looked at again at each open.
 fn r104_root_port_at_open(bench: &mut Bench) {
     needs_tph();
-    let endpoint = bound(bench, Gate::Safe, &Want::TABLE);
+    let endpoint = bound_anew(bench, Gate::Safe, &Want::TABLE);
     endpoint.set_root_port(root_port::NONE);
     Why::of(&endpoint).assert("usable yes");
     drop(endpoint.open());
@@ -233,7 +222,7 @@ fn r104_notph(bench: &mut Bench) {
     if !booted_with_notph() {
         skip!("the kernel was booted without pci=notph");
     }
-    let endpoint = bound(bench, Gate::Safe, &Want::TABLE);
+    let endpoint = bound_anew(bench, Gate::Safe, &Want::TABLE);
     at_bind_and_open(&endpoint, |why| {
         why.assert("usable no: hidden by the kernel, which was booted with pci=notph");
     });
@@ -248,7 +237,7 @@ fn r104_kernel_without_tph(bench: &mut Bench) {
     if kernel_has_tph() {
         skip!("the kernel has CONFIG_PCIE_TPH");
     }
-    let endpoint = bound(bench, Gate::Safe, &Want::TABLE);
+    let endpoint = bound_anew(bench, Gate::Safe, &Want::TABLE);
     at_bind_and_open(&endpoint, |why| {
         why.assert("usable no: hidden by the kernel, which was built without CONFIG_PCIE_TPH");
     });
@@ -260,14 +249,7 @@ fn r104_validity_of_cpus(bench: &mut Bench) {
     needs_known_firmware();
     let endpoint = bench.pick(&Want::TABLE);
     // The answers are the module's.
-    for other in bench.all() {
-        if other.bdf.driver().as_deref() == Some(VFIO_TPH) {
-            other.bdf.unbind();
-        }
-    }
-    if module::loaded(VFIO_TPH) {
-        module::unload(VFIO_TPH).expect("rmmod");
-    }
+    module::remove(VFIO_TPH);
     bench::bind(&endpoint, Gate::Safe);
     Why::of(&endpoint).assert("firmware was not asked yet");
 
@@ -291,7 +273,7 @@ fn r104_validity_of_cpus(bench: &mut Bench) {
 
 fn r104_firmware_without_tags(bench: &mut Bench) {
     needs_tph();
-    let endpoint = bound(bench, Gate::Safe, &Want::TABLE);
+    let endpoint = bound_anew(bench, Gate::Safe, &Want::TABLE);
     let device = endpoint.open();
     device.enable(StMode::InterruptVector, Requester::Standard);
     if device.program(0, &[cpu(0)]).is_ok() {
