@@ -19,7 +19,7 @@ use tph_selftests::bench::{Bench, Want};
 use tph_selftests::cgroup::{self, Cgroup};
 use tph_selftests::crowd::{self, Call, Crowd};
 use tph_selftests::endpoint::Endpoint;
-use tph_selftests::module::Gate;
+use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::monitor::wait_until;
 use tph_selftests::pci::Bdf;
 use tph_selftests::policy::{self, Policy};
@@ -127,10 +127,7 @@ fn fresh(bench: &mut Bench, policy: Policy) -> (Rc<Endpoint>, Device) {
     needs_cpus();
     let endpoint = bench.pick(&Want::TABLE);
     // Another load has another cache.
-    match policy.gate() {
-        Gate::Safe => Gate::Unsafe.load(),
-        Gate::Unsafe => Gate::Safe.load(),
-    }
+    module::remove(VFIO_TPH);
     policy::bind(&endpoint, policy);
     let device = endpoint.open();
     device.enable(StMode::InterruptVector, Requester::Extended);
@@ -149,10 +146,7 @@ fn assert_foreign(endpoint: &Endpoint, device: &Device, what: &str) {
         for extended in [false, true] {
             let mut sources = own;
             sources[position] = cpu(FOREIGN);
-            let mut request = StRequest::new(0, &sources);
-            if extended {
-                request = request.extended();
-            }
+            let mut request = StRequest::new(0, &sources).extended_if(extended);
             assert_errno!(device.tph_st(&mut request), EPERM, "{what}");
             assert_eq!(request.fault, position as u32, "{what}");
         }

@@ -8,7 +8,7 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
-use tph_selftests::protocol::{Access, Table, TphShape};
+use tph_selftests::protocol::{Table, TphShape};
 use tph_selftests::root_port;
 use tph_selftests::tests;
 use tph_selftests::tph::{control, entry_offset, Requester, StMode};
@@ -119,23 +119,12 @@ fn judged(current: u32, capability: u32, offset: u16, bytes: &[u8]) -> u32 {
 
 /// All states that Control can be in.
 fn states(capability: u32) -> Vec<u32> {
-    [
-        StMode::NoSt,
-        StMode::InterruptVector,
-        StMode::DeviceSpecific,
-    ]
-    .into_iter()
-    .filter(|&mode| capability & (1 << mode as u32) != 0)
-    .flat_map(|mode| {
-        [
-            Requester::Disabled,
-            Requester::Standard,
-            Requester::Extended,
-        ]
-        .map(|requester| control(mode, requester))
-    })
-    .map(|value| judged(0, capability, 0, &value.to_le_bytes()))
-    .collect()
+    StMode::ALL
+        .into_iter()
+        .filter(|&mode| capability & (1 << mode as u32) != 0)
+        .flat_map(|mode| Requester::ALL.map(|requester| control(mode, requester)))
+        .map(|value| judged(0, capability, 0, &value.to_le_bytes()))
+        .collect()
 }
 
 /// Writes, and compares what is read and what the endpoint holds with what the contract says.
@@ -159,12 +148,9 @@ fn words() -> Vec<u16> {
 }
 
 fn r28_what_is_read_is_in_force(bench: &mut Bench) {
-    for (gate, path) in [
-        (Gate::Safe, root_port::STANDARD),
-        (Gate::Safe, root_port::EXTENDED),
-        (Gate::Unsafe, root_port::STANDARD),
-        (Gate::Unsafe, root_port::EXTENDED),
-    ] {
+    let paths = [root_port::STANDARD, root_port::EXTENDED];
+    let both = Gate::BOTH.map(|gate| paths.map(|path| (gate, path)));
+    bench.each(both.concat(), |bench, (gate, path)| {
         let endpoint = bench.take(gate, &Want::TABLE);
         endpoint.set_root_port(path);
         let device = endpoint.open();
@@ -185,8 +171,7 @@ fn r28_what_is_read_is_in_force(bench: &mut Bench) {
                 }
             }
         }
-        bench.next_round();
-    }
+    });
 }
 
 fn r28_writes_of_other_widths(bench: &mut Bench) {
@@ -263,21 +248,13 @@ fn r28_byte_by_byte(bench: &mut Bench) {
 /// Every write to Control that the endpoint has seen.
 fn control_writes(endpoint: &Endpoint, mark: u64) -> Vec<u32> {
     let at = u64::from(endpoint.tph().offset + CONTROL);
-    let mut held = Vec::new();
-    for entry in endpoint.log_after(mark) {
-        if let Access::ConfigWrite {
-            offset,
-            width,
-            value,
-        } = entry.access
-        {
-            if offset < at + 4 && at < offset + u64::from(width) {
-                assert_eq!((offset, width), (at, 4), "Control is written whole");
-                held.push(value as u32);
-            }
-        }
-    }
-    held
+    let writes = endpoint.config_writes(mark, at..at + 4).into_iter();
+    writes
+        .map(|(offset, width, value)| {
+            assert_eq!((offset, width), (at, 4), "Control is written whole");
+            value as u32
+        })
+        .collect()
 }
 
 fn r27_reserved_enable_never_reaches_hardware(bench: &mut Bench) {

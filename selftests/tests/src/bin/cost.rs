@@ -10,7 +10,7 @@ use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::kernel;
 use tph_selftests::kstate;
-use tph_selftests::module::Gate;
+use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::protocol::Counters;
 use tph_selftests::tests;
 use tph_selftests::tph::{control, Requester, StMode};
@@ -92,8 +92,7 @@ fn cost_of_an_enable(bench: &mut Bench) {
 /// all devices below the same host bridge.
 fn cost_of_a_second_lookup_is_no_firmware_call(bench: &mut Bench) {
     // Another load has another cache.
-    Gate::Unsafe.load();
-    Gate::Safe.load();
+    module::remove(VFIO_TPH);
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Extended);
     let before = kstate::dsm_evaluations();
     let calls = || kstate::dsm_evaluations() - before;

@@ -15,7 +15,7 @@ use tph_selftests::memory::Pages;
 use tph_selftests::module::{self, Gate, VFIO_TPH};
 use tph_selftests::monitor::wait_until;
 use tph_selftests::msix::Traits;
-use tph_selftests::protocol::{Access, Counters};
+use tph_selftests::protocol::Counters;
 use tph_selftests::root_port;
 use tph_selftests::tph::{entry_offset, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
@@ -521,10 +521,8 @@ fn r66_resizable_bar(bench: &mut Bench) {
         let written = device.write_config(at, &[0x02, 0x01]).ok();
         // The endpoint says what it lies, whatever it holds.
         let control = u64::from(at);
-        let reached = endpoint.log_after(mark).into_iter().any(
-            |entry| matches!(entry.access, Access::ConfigWrite { offset, .. } if offset == control),
-        );
-        assert!(!reached, "a user's write has reached the capability");
+        let reached = endpoint.config_writes(mark, control..control + 4);
+        assert_eq!(reached, [], "a user's write has reached the capability");
         let shown = fs::read_to_string(&resize).map_err(errno);
         let resized = fs::write(&resize, "1").map_err(errno);
         (before, written, device.config_space(), shown, resized)

@@ -64,12 +64,8 @@ fn needs(name: &str) {
 fn assert_no_tag(device: &Device, number: u32, what: &str) {
     for source in [cpu(number), cpu_persistent(number)] {
         for extended in [false, true] {
-            let mut request = ResolveRequest::new(&[source]);
-            let mut batch = StRequest::new(1, &[none(), source]);
-            if extended {
-                request = request.extended();
-                batch = batch.extended();
-            }
+            let mut request = ResolveRequest::new(&[source]).extended_if(extended);
+            let mut batch = StRequest::new(1, &[none(), source]).extended_if(extended);
             let asked = request.clone();
             assert_errno!(device.tph_resolve(&mut request), EOPNOTSUPP, "{what}");
             assert_eq!(request.fault, 0, "{what}");

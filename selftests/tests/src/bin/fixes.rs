@@ -11,14 +11,13 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::kmsg::KernelLog;
+use tph_selftests::monitor::meanwhile;
 use tph_selftests::pci::Bdf;
 use tph_selftests::protocol::Access;
 use tph_selftests::tph::{self, StMode};
@@ -140,29 +139,20 @@ fn two_write_bits_of_a_device(bench: &mut Bench) {
     needs_tph();
     let endpoint = bench.pick(&Want::TABLE);
     endpoint.bdf.unbind();
-    let (over, bdf) = (AtomicBool::new(false), &endpoint.bdf);
-    thread::scope(|scope| {
-        let neighbour = scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                kstate::toggle_neighbour(bdf, AT_ONCE)?;
-            }
-            Ok::<_, io::Error>(())
-        });
-        let mut lost = None;
-        for round in 0..ROUNDS {
+    let bdf = &endpoint.bdf;
+    let toggle = || {
+        let toggled = kstate::toggle_neighbour(bdf, AT_ONCE);
+        toggled.expect("the bit beside it is what was written last");
+    };
+    let (_, lost) = meanwhile(toggle, || {
+        (0..ROUNDS).find(|_| {
             let on = kstate::enable(bdf, StMode::InterruptVector as u8);
             let on = on.is_ok_and(|state| state.tph_enabled);
             let off = kstate::disable(bdf).expect("pcie_disable_tph()");
-            if !on || off.tph_enabled {
-                lost = Some(round);
-                break;
-            }
-        }
-        over.store(true, Ordering::Relaxed);
-        let neighbour = neighbour.join().expect("a thread");
-        assert_eq!(lost, None, "tph_enabled is not what was written last");
-        neighbour.expect("the bit beside it is what was written last");
+            !on || off.tph_enabled
+        })
     });
+    assert_eq!(lost, None, "tph_enabled is not what was written last");
 }
 
 /// "PCI/TPH: Take a reserved completer type for none".

@@ -19,9 +19,7 @@ use tph_tests::{enabled, fill, opened, st, xst, CPU};
 const PARAMETER: &str = "enable_unsafe_tph";
 
 fn r15_default_is_n(_bench: &mut Bench) {
-    if module::loaded(VFIO_TPH) {
-        module::unload(VFIO_TPH).expect("rmmod");
-    }
+    module::remove(VFIO_TPH);
     module::load(VFIO_TPH, "").expect("insmod without parameters");
     assert_eq!(module::parameter(VFIO_TPH, PARAMETER), "N");
 }
@@ -51,9 +49,7 @@ fn r15_parameter_cannot_be_written(_bench: &mut Bench) {
 }
 
 fn r15_bad_value_is_refused(_bench: &mut Bench) {
-    if module::loaded(VFIO_TPH) {
-        module::unload(VFIO_TPH).expect("rmmod");
-    }
+    module::remove(VFIO_TPH);
     for value in ["maybe", "2", "-1", ""] {
         assert_errno!(
             module::load(VFIO_TPH, &format!("{PARAMETER}={value}")),
@@ -194,14 +190,11 @@ fn r18_device_specific_mode_cannot_be_selected(bench: &mut Bench) {
         }
     }
     // The register itself, not what is read of it.
-    for entry in endpoint.log_after(mark) {
-        if let tph_selftests::protocol::Access::ConfigWrite { offset, value, .. } = entry.access {
-            let mode = value as u32 & PCI_TPH_CTRL_MODE_SEL_MASK;
-            assert!(
-                offset != u64::from(at) || mode <= StMode::InterruptVector as u32,
-                "{entry:x?}"
-            );
-        }
+    let at = u64::from(at);
+    for write in endpoint.config_writes(mark, at..at + 4) {
+        let mode = write.2 as u32 & PCI_TPH_CTRL_MODE_SEL_MASK;
+        let known = mode <= StMode::InterruptVector as u32;
+        assert!(write.0 == at && known, "{write:x?}");
     }
 }
 

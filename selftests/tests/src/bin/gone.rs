@@ -55,11 +55,7 @@ fn stop_in_the_middle(bench: &mut Bench, want: &Want, sources: &[Source], index:
             continue;
         }
         assert_eq!(result, Err(Errno::EIO), "{what}");
-        let kernel = endpoint.kernel();
-        assert!(
-            !kernel.tph_enabled && kernel.tph_mode == 0 && kernel.tph_req_type == 0,
-            "{what}: {kernel:?}"
-        );
+        endpoint.assert_kernel_has_it_off(&what);
     }
     recover(&endpoint, &device, "the last fault");
 }

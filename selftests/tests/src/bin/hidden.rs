@@ -21,11 +21,8 @@ use tph_tests::{booted_with_notph, kernel_has_tph, lspci, needs_tph};
 /// The bytes of the hardware's capability: header, registers and the table that it claims.
 fn extent(endpoint: &Endpoint) -> (Link, std::ops::Range<usize>) {
     let config = endpoint.bdf.config();
-    let links = tph::chain(|offset| config.dword(offset));
-    let link = *links
-        .iter()
-        .find(|link| u32::from(link.id) == PCI_EXT_CAP_ID_TPH)
-        .expect("hardware with a TPH capability");
+    let link = tph::find(|offset| config.dword(offset));
+    let link = link.expect("hardware with a TPH capability");
     let entries = tph::claimed_entries(config.dword(link.offset + PCI_TPH_CAP as u16));
     let start = usize::from(link.offset);
     let end = start + PCI_TPH_BASE_SIZEOF as usize + 2 * usize::from(entries);

@@ -5,13 +5,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::kernel;
 use tph_selftests::module::{Gate, VFIO_TPH};
+use tph_selftests::monitor::meanwhile;
 use tph_selftests::msix;
 use tph_selftests::protocol::{Access, Fault, Position, Table, TphShape};
 use tph_selftests::root_port;
@@ -27,6 +26,16 @@ const IV_ENABLED: u32 = control(StMode::InterruptVector, Requester::Standard);
 /// A header of an extended capability.
 fn header(id: u32, next: u16) -> u32 {
     id | (1 << 16) | (u32::from(next) << 20)
+}
+
+/// A table of so many entries in the capability, which is in the middle of the chain.
+fn has_table(endpoint: &Endpoint, entries: u16) {
+    endpoint.reshape(TphShape {
+        table: Some(Table::Cap),
+        entries: Some(entries),
+        position: Some(Position::Middle),
+        ..TphShape::default()
+    });
 }
 
 /// The links of a chain, each once, wherever it leads.
@@ -109,12 +118,7 @@ fn r25_chains_that_do_not_end(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
     let _quiet = QuietConsole::new();
     for (what, lies) in CHAINS {
-        endpoint.reshape(TphShape {
-            table: Some(Table::Cap),
-            entries: Some(2),
-            position: Some(Position::Middle),
-            ..TphShape::default()
-        });
+        has_table(&endpoint, 2);
         for &(offset, id, next) in lies {
             endpoint.lie(offset, header(id, next));
         }
@@ -193,12 +197,7 @@ fn r14_capability_inside_the_table(bench: &mut Bench) {
     needs_tph();
     let endpoint = bench.pick(&Want::TABLE);
     for entered in [INSIDE, 0x100] {
-        endpoint.reshape(TphShape {
-            table: Some(Table::Cap),
-            entries: Some(64),
-            position: Some(Position::Middle),
-            ..TphShape::default()
-        });
+        has_table(&endpoint, 64);
         // Met after TPH, or before it.
         if entered == INSIDE {
             endpoint.lie(0x160, header(TPH, INSIDE));
@@ -235,12 +234,7 @@ fn r44_capability_that_changes_between_opens(bench: &mut Bench) {
     if endpoint.state().msix.is_none() {
         skip!("no device with MSI-X and a table in the capability");
     }
-    endpoint.reshape(TphShape {
-        table: Some(Table::Cap),
-        entries: Some(64),
-        position: Some(Position::Middle),
-        ..TphShape::default()
-    });
+    has_table(&endpoint, 64);
     let vectors = endpoint
         .state()
         .msix
@@ -303,12 +297,7 @@ fn r9_capability_registers_that_lie(bench: &mut Bench) {
         .state()
         .msix
         .map_or(0, |msix| msix.entries.len() as u16);
-    endpoint.reshape(TphShape {
-        table: Some(Table::Cap),
-        entries: Some(64),
-        position: Some(Position::Middle),
-        ..TphShape::default()
-    });
+    has_table(&endpoint, 64);
     let at = endpoint.tph().offset + PCI_TPH_CAP as u16;
     for (what, raw, entries) in [
         ("all zeros", 0, Some(0)),
@@ -381,15 +370,6 @@ fn r41_stops_while_it_is_opened(bench: &mut Bench) {
     }
 }
 
-/// Says that it is over, also when a test fails: who does something meanwhile is waited for.
-struct Ends<'a>(&'a AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A table that gets longer while it is in use, on the way to D3hot: the PCI core, which has room
 /// for what the device claimed when it was found, would save as much as the device claims by then.
 /// It must not know that the table is in use, whoever writes Control at the same time.
@@ -406,12 +386,7 @@ fn r48_table_that_grows_before_it_sleeps(bench: &mut Bench) {
         "a table in the capability, and no No_Soft_Reset",
         |traits| !traits.in_msix && !traits.no_soft_reset,
     );
-    endpoint.reshape(TphShape {
-        table: Some(Table::Cap),
-        entries: Some(ENTRIES),
-        position: Some(Position::Middle),
-        ..TphShape::default()
-    });
+    has_table(&endpoint, ENTRIES);
     bench::bind(&endpoint, Gate::Safe);
     let device = endpoint.open();
     device.enable(StMode::InterruptVector, Requester::Standard);
@@ -441,31 +416,19 @@ fn r48_table_that_grows_before_it_sleeps(bench: &mut Bench) {
     // Awake all the time: nothing to put back, and the kernel knows that TPH is on.
     let mark = endpoint.mark();
     device.set_power_state(0);
-    let written = endpoint.log_after(mark).into_iter().find(|entry| {
-        let tph = offset.into()..NEXT;
-        matches!(entry.access, Access::ConfigWrite { offset, .. } if tph.contains(&offset))
-    });
-    assert_eq!(written, None, "D0 in D0");
+    let written = endpoint.config_writes(mark, offset.into()..NEXT);
+    assert_eq!(written, [], "D0 in D0");
     endpoint.assert_kernel_agrees();
 
     let mark = endpoint.mark();
-    let over = AtomicBool::new(false);
-    let writes = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        let _ends = Ends(&over);
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                device.set_control(IV_ENABLED);
-                writes.fetch_add(1, Ordering::Relaxed);
-            }
-        });
+    let write = || device.set_control(IV_ENABLED);
+    let (writes, ()) = meanwhile(write, || {
         for _ in 0..ROUNDS {
             device.set_power_state(3);
             device.set_power_state(0);
         }
-        let writes = writes.load(Ordering::Relaxed);
-        assert!(writes > 0, "Control was not written meanwhile");
     });
+    assert!(writes > 0, "Control was not written meanwhile");
     assert_eq!(read(mark), None, "while Control is written");
     assert_eq!(endpoint.control(), IV_ENABLED, "afterwards");
     endpoint.assert_kernel_agrees();

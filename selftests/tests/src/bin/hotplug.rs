@@ -13,7 +13,6 @@ use tph_selftests::harness;
 use tph_selftests::hotplug::Plug;
 use tph_selftests::kmsg::KernelLog;
 use tph_selftests::module::{self, Gate, VFIO_TPH};
-use tph_selftests::pci::{self, Bdf};
 use tph_selftests::protocol::Fault;
 use tph_selftests::tests;
 use tph_selftests::tph::{Requester, StMode};
@@ -144,24 +143,14 @@ fn r52_torn_out_while_closed(bench: &mut Bench) {
     });
 }
 
-fn remove(bdf: &Bdf) {
-    pci::write(&bdf.path("remove"), "1").unwrap_or_else(|error| panic!("{bdf}: {error}"));
-}
-
-fn rescan(bdf: &Bdf) {
-    let file = std::path::Path::new("/sys/bus/pci/rescan");
-    pci::write(file, "1").unwrap_or_else(|error| panic!("{error}"));
-    assert!(bdf.exists(), "{bdf} has not come back");
-}
-
 /// By its file in sysfs; the hardware stays.
 fn r52_removed_in_sysfs(bench: &mut Bench) {
     each_kind(bench, |endpoint| {
         for task in BUSY {
             let bdf = &endpoint.bdf;
-            leave_while_busy(endpoint, task, || remove(bdf));
+            leave_while_busy(endpoint, task, || bdf.remove());
             assert_left_clean(endpoint);
-            rescan(bdf);
+            bdf.rescan();
             as_new(endpoint);
         }
     });
@@ -172,10 +161,9 @@ fn r52_root_port_removed(bench: &mut Bench) {
     each_kind(bench, |endpoint| {
         let port = endpoint.bdf.root_port().expect("a root port");
         for task in BUSY {
-            leave_while_busy(endpoint, task, || remove(&port));
-            assert!(!port.exists());
+            leave_while_busy(endpoint, task, || port.remove());
             assert_left_clean(endpoint);
-            rescan(&endpoint.bdf);
+            endpoint.bdf.rescan();
             as_new(endpoint);
         }
     });

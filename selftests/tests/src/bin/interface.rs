@@ -14,8 +14,8 @@ use tph_selftests::root_port;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{
-    cpu, cpu_persistent, feature_bytes, literal, none, source, Device, Offer, Op, Source,
-    StRequest, FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
+    call_bytes, cpu, cpu_persistent, literal, none, source, Device, Offer, Op, Source, StRequest,
+    FAULT_UNTOUCHED, FEATURE_HEADER, ST_HEADER,
 };
 use tph_selftests::{assert_errno, tests, Errno};
 use tph_tests::{each_table, enabled, enabled_as, fill, opened, CPU};
@@ -38,18 +38,10 @@ fn r1_each_feature_has_its_operation_alone(bench: &mut Bench) {
         device
             .feature(Op::Get, VFIO_DEVICE_FEATURE_TPH, &mut data)
             .expect("GET of TPH");
-        assert_errno!(
-            device.feature(Op::Set, VFIO_DEVICE_FEATURE_TPH, &mut data),
-            EINVAL
-        );
-        assert_errno!(
-            device.feature(Op::ProbeSet, VFIO_DEVICE_FEATURE_TPH, &mut data),
-            EINVAL
-        );
-        assert_errno!(
-            device.feature(Op::ProbeBoth, VFIO_DEVICE_FEATURE_TPH, &mut data),
-            EINVAL
-        );
+        for op in [Op::Set, Op::ProbeSet, Op::ProbeBoth] {
+            let result = device.feature(op, VFIO_DEVICE_FEATURE_TPH, &mut data);
+            assert_errno!(result, EINVAL, "{op:?}");
+        }
     });
 }
 
@@ -231,9 +223,7 @@ fn r10_bad_pointer_at_every_boundary(bench: &mut Bench) {
     endpoint.reset_counters();
 
     let data = StRequest::new(0, &[cpu(CPU); 8]).bytes();
-    let argsz = (FEATURE_HEADER + data.len()) as u32;
-    let flags = Op::Set.flags() | VFIO_DEVICE_FEATURE_TPH_ST;
-    let bytes = feature_bytes(flags, argsz, &data);
+    let bytes = call_bytes(Op::Set, VFIO_DEVICE_FEATURE_TPH_ST, &data);
     let pages = Pages::new(1);
     for readable in 0..bytes.len() {
         // Only the first bytes are on the page, the others are on the barrier behind it.
@@ -261,9 +251,7 @@ fn r10_bad_pointer_at_every_boundary(bench: &mut Bench) {
 fn r10_argument_across_two_pages(bench: &mut Bench) {
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
     let data = StRequest::new(0, &vec![cpu(CPU); endpoint.entries().len()]).bytes();
-    let argsz = (FEATURE_HEADER + data.len()) as u32;
-    let flags = Op::Set.flags() | VFIO_DEVICE_FEATURE_TPH_ST;
-    let bytes = feature_bytes(flags, argsz, &data);
+    let bytes = call_bytes(Op::Set, VFIO_DEVICE_FEATURE_TPH_ST, &data);
     let pages = Pages::new(2);
     for on_first in (0..=bytes.len()).step_by(4) {
         pages.write(page_size() - on_first, &bytes);
@@ -277,11 +265,9 @@ fn r10_offer_and_fault_that_cannot_be_written(bench: &mut Bench) {
     let (endpoint, device) = enabled(bench, Gate::Safe, Requester::Standard);
     let before = fill(&endpoint, &device);
 
-    let flags = Op::Get.flags() | VFIO_DEVICE_FEATURE_TPH;
-    let size = FEATURE_HEADER + size_of::<Offer>();
-    let bytes = feature_bytes(flags, size as u32, &[0; size_of::<Offer>()]);
+    let bytes = call_bytes(Op::Get, VFIO_DEVICE_FEATURE_TPH, &[0; size_of::<Offer>()]);
     let pages = Pages::new(1);
-    for readable in FEATURE_HEADER..size {
+    for readable in FEATURE_HEADER..bytes.len() {
         pages.write(page_size() - readable, &bytes[..readable]);
         assert_errno!(
             device.feature_raw(pages.at(page_size() - readable)),
@@ -291,12 +277,10 @@ fn r10_offer_and_fault_that_cannot_be_written(bench: &mut Bench) {
     }
 
     // `fault` is written for a refused source only.
-    let flags = Op::Set.flags() | VFIO_DEVICE_FEATURE_TPH_ST;
     let call = |sources: &[Source]| {
         let data = StRequest::new(0, sources).bytes();
-        let size = FEATURE_HEADER + data.len();
         pages.protect(0, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE);
-        pages.write(0, &feature_bytes(flags, size as u32, &data));
+        pages.write(0, &call_bytes(Op::Set, VFIO_DEVICE_FEATURE_TPH_ST, &data));
         pages.protect(0, ProtFlags::PROT_READ);
         device.feature_raw(pages.at(0))
     };
@@ -465,7 +449,7 @@ fn r12_probe_needs_no_memory(bench: &mut Bench) {
         (VFIO_DEVICE_FEATURE_TPH_ST, Op::ProbeSet),
     ] {
         let start = page_size() - FEATURE_HEADER;
-        let bytes = feature_bytes(op.flags() | index, FEATURE_HEADER as u32, &[]);
+        let bytes = call_bytes(op, index, &[]);
         pages.write(start, &bytes);
         device
             .feature_raw(pages.at(start))

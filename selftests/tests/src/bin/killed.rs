@@ -37,23 +37,16 @@ fn r41_killed_in_the_middle_of_a_batch(bench: &mut Bench) {
         programmer.join().expect("TPH_ST")
     });
     println!("# {batches:?} batches before");
-    let off = |when: &str| {
-        let kernel = endpoint.kernel();
-        assert!(
-            !kernel.tph_enabled && kernel.tph_mode == 0 && kernel.tph_req_type == 0,
-            "{when}: {kernel:?}"
-        );
-    };
     assert_eq!(error, Errno::EIO);
-    off("killed");
+    endpoint.assert_kernel_has_it_off("its end");
     assert_eq!(endpoint.bdf.config().dword(0), u32::MAX, "it answers");
 
     let again = device.program(0, &[cpu(CPU); BATCH]);
     assert!(matches!(again, Err(Errno::EIO | Errno::ENXIO)), "{again:?}");
     device.set_control(ENABLED);
-    off("a write to Control");
+    endpoint.assert_kernel_has_it_off("a write to Control");
     drop(device);
-    off("close");
+    endpoint.assert_kernel_has_it_off("close");
     endpoint.bdf.unbind();
     module::unload(VFIO_TPH).expect("rmmod");
 }

@@ -10,7 +10,6 @@ use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::module::Gate;
 use tph_selftests::policy::{self, Policy};
-use tph_selftests::protocol::Access;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::OpenBy;
@@ -69,15 +68,8 @@ impl Passed {
         let at = u64::from(offset) + u64::from(PCI_TPH_CTRL);
         let value = control(mode, requester);
         assert_eq!(self.endpoint.control(), value, "Control");
-        let last = self
-            .endpoint
-            .log_after(mark)
-            .into_iter()
-            .rev()
-            .find_map(|entry| match entry.access {
-                Access::ConfigWrite { offset, value, .. } if offset == at => Some(value),
-                _ => None,
-            });
+        let writes = self.endpoint.config_writes(mark, at..at + 4);
+        let last = writes.last().map(|&(_, _, written)| written);
         assert_eq!(last, Some(value.into()), "the last write of Control");
         self.endpoint.assert_kernel_agrees();
         let seen = self.config(guest, offset + PCI_TPH_CTRL as u16);

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::policy::{self, Policy};
-use tph_selftests::protocol::{Access, Position, Table, TphShape};
+use tph_selftests::protocol::{Position, Table, TphShape};
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::vfio::{cpu, Device};
@@ -28,6 +28,7 @@ const REGISTERS: Range<u16> = TPH..TPH + PCI_TPH_BASE_SIZEOF as u16;
 /// What it claims.
 const ENTRIES: u16 = 64;
 const TABLE: Range<u16> = REGISTERS.end..REGISTERS.end + 2 * ENTRIES;
+const ANYWHERE: Range<u64> = 0..PCI_CFG_SPACE_EXP_SIZE as u64;
 /// In each dword of the other capability behind its header.
 const BODY: u32 = 0xb0d1_e5a5;
 /// In each entry of the table before the device is opened.
@@ -139,14 +140,11 @@ fn foreign(other: &Other) -> Vec<u16> {
 /// Fails the test if a byte of another capability has been written since `mark`.
 #[track_caller]
 fn assert_not_written(endpoint: &Endpoint, mark: u64, other: &Other, what: &str) {
-    for entry in endpoint.log_after(mark) {
-        let Access::ConfigWrite { offset, width, .. } = entry.access else {
-            continue;
-        };
-        let written = offset..offset + u64::from(width);
+    for write in endpoint.config_writes(mark, ANYWHERE) {
+        let written = write.0..write.0 + u64::from(write.1);
         let mut foreign = foreign(other).into_iter();
         let hit = foreign.find(|&at| written.contains(&at.into()));
-        assert_eq!(hit, None, "{other:x?}: {what}: {entry:x?}");
+        assert_eq!(hit, None, "{other:x?}: {what}: {write:x?}");
     }
 }
 
@@ -301,11 +299,10 @@ fn r75_the_registers_are_the_drivers(bench: &mut Bench) {
             for byte in 0..4 {
                 device.set_config(at + byte, &[value.to_le_bytes()[usize::from(byte)]]);
             }
-            for entry in endpoint.log_after(mark) {
-                if let Access::ConfigWrite { offset, value, .. } = entry.access {
-                    let judged = value & !0x307 == 0 && value >> 8 != 2 && value & 7 < 3;
-                    assert!(offset == u64::from(at) && judged, "{other:x?}: {entry:x?}");
-                }
+            for write in endpoint.config_writes(mark, ANYWHERE) {
+                let (offset, _, value) = write;
+                let judged = value & !0x307 == 0 && value >> 8 != 2 && value & 7 < 3;
+                assert!(offset == u64::from(at) && judged, "{other:x?}: {write:x?}");
             }
             let in_force = endpoint.control() & 0x307;
             assert_eq!(device.control(), in_force, "{other:x?}: {value:#x}");
@@ -314,10 +311,8 @@ fn r75_the_registers_are_the_drivers(bench: &mut Bench) {
         // All of it in one write, over the header of whoever reaches in.
         let mark = endpoint.mark();
         device.set_config(TPH, &[0xff; 12]);
-        for entry in endpoint.log_after(mark) {
-            if let Access::ConfigWrite { offset, .. } = entry.access {
-                assert_eq!(offset, u64::from(at), "{other:x?}: {entry:x?}");
-            }
+        for write in endpoint.config_writes(mark, ANYWHERE) {
+            assert_eq!(write.0, u64::from(at), "{other:x?}: {write:x?}");
         }
     }
     back_to_normal(&endpoint);
@@ -375,12 +370,9 @@ fn r75_where_the_chain_does_not_lead(bench: &mut Bench) {
                 assert_eq!(device.config_dword(at), 0, "{lost:?}: {at:#x}");
             }
             device.set_config(TPH, &[0xff; 12]);
-            for entry in endpoint.log_after(mark) {
-                if let Access::ConfigWrite { offset, .. } = entry.access {
-                    let hit = REGISTERS.contains(&(offset as u16));
-                    assert!(!hit, "{lost:?}, {policy:?}: {entry:x?}");
-                }
-            }
+            let registers = REGISTERS.start.into()..REGISTERS.end.into();
+            let hits = endpoint.config_writes(mark, registers);
+            assert_eq!(hits, [], "{lost:?}, {policy:?}");
             assert_eq!(endpoint.control() & 0x307, 0, "{lost:?}, {policy:?}");
             drop(device);
             endpoint.bdf.unbind();

@@ -246,10 +246,6 @@ fn shown(bdf: &Bdf, file: &str) -> String {
     text.trim().to_owned()
 }
 
-fn sleeps(bdf: &Bdf) -> bool {
-    shown(bdf, "power/runtime_status") == "suspended"
-}
-
 /// A device that nobody uses sleeps, or does not.
 fn r89_disable_idle_d3(bench: &mut Bench) {
     let (one, two) = (
@@ -260,10 +256,10 @@ fn r89_disable_idle_d3(bench: &mut Bench) {
     same("", |driver| {
         unbind();
         driver.bind(&one);
-        wait_until(|| sleeps(&one));
+        wait_until(|| one.is_suspended());
         assert_eq!(shown(&one, "power_state"), "D3hot");
         drop(driver.open(&one));
-        wait_until(|| sleeps(&one));
+        wait_until(|| one.is_suspended());
         unbind();
     });
     same("disable_idle_d3=1", |driver| {
@@ -272,11 +268,11 @@ fn r89_disable_idle_d3(bench: &mut Bench) {
         // One that is bound after that is another matter: when it sleeps, the first one would.
         driver.set("disable_idle_d3", "N");
         driver.bind(&two);
-        wait_until(|| sleeps(&two));
+        wait_until(|| two.is_suspended());
         drop(driver.open(&one));
         drop(driver.open(&two));
-        wait_until(|| sleeps(&two));
-        assert!(!sleeps(&one), "{}", driver.name);
+        wait_until(|| two.is_suspended());
+        assert!(!one.is_suspended(), "{}", driver.name);
         assert_eq!(shown(&one, "power_state"), "D0");
         unbind();
     });

@@ -16,7 +16,7 @@ use tph_selftests::kmsg::KernelLog;
 use tph_selftests::module::Gate;
 use tph_selftests::msix::Traits;
 use tph_selftests::path::{Path, Says};
-use tph_selftests::pci::{self, Bdf};
+use tph_selftests::pci::Bdf;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::{Fault, Tag, TphShape};
 use tph_selftests::tests;
@@ -135,12 +135,13 @@ fn r74_switch_without_prefixes(bench: &mut Bench) {
 
 /// On links in flit mode a request has room for an extended tag without a prefix: if all are.
 fn r74_flit_mode(bench: &mut Bench) {
-    for (switch, in_flit_mode, carried) in [
+    let layouts = [
         (false, &[0][..], true),
         (true, &[0, 1, 2], true),
         (true, &[0, 1], false),
         (true, &[2], false),
-    ] {
+    ];
+    bench.each(layouts, |bench, (switch, in_flit_mode, carried)| {
         let endpoint = match switch {
             true => pick_below_a_switch(bench),
             false => pick_below_a_root_port(bench),
@@ -154,9 +155,7 @@ fn r74_flit_mode(bench: &mut Bench) {
         assert_eq!(endpoint.kernel().eetlp_prefix_max, 0);
         let what = format!("below a switch: {switch}, flit mode below {in_flit_mode:?}");
         assert_extended(&endpoint, carried, &what);
-        drop(path);
-        bench.next_round();
-    }
+    });
 }
 
 /// There is no path.
@@ -333,17 +332,14 @@ struct Removed(Bdf);
 
 impl Removed {
     fn new(bdf: &Bdf) -> Self {
-        pci::write(&bdf.path("remove"), "1").unwrap_or_else(|error| panic!("{bdf}: {error}"));
-        assert!(!bdf.exists(), "{bdf} is still there");
+        bdf.remove();
         Self(bdf.clone())
     }
 }
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        let rescan = std::path::Path::new("/sys/bus/pci/rescan");
-        pci::write(rescan, "1").unwrap_or_else(|error| panic!("{error}"));
-        assert!(self.0.exists(), "{} has not come back", self.0);
+        self.0.rescan();
     }
 }
 

@@ -18,7 +18,7 @@ use tph_selftests::root_port;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{
-    cpu, cpu_persistent, feature_bytes, literal, none, source, unresolved, Device, Op, Resolution,
+    call_bytes, cpu, cpu_persistent, literal, none, source, unresolved, Device, Op, Resolution,
     ResolveRequest, Source, FAULT_UNTOUCHED, FEATURE_HEADER, RESOLVE_HEADER,
 };
 use tph_selftests::{assert_errno, harness, skip, tests, Errno};
@@ -358,9 +358,7 @@ fn r10_bad_pointers(bench: &mut Bench) {
     let count = 2 * page_size() / size_of::<Resolution>() + 3;
     let count = count.min(VFIO_TPH_RESOLVE_MAX as usize);
     let request = ResolveRequest::new(&vec![cpu(CPU); count]);
-    let data = request.bytes();
-    let flags = Op::Get.flags() | VFIO_DEVICE_FEATURE_TPH_RESOLVE;
-    let bytes = feature_bytes(flags, (FEATURE_HEADER + data.len()) as u32, &data);
+    let bytes = call_bytes(Op::Get, VFIO_DEVICE_FEATURE_TPH_RESOLVE, &request.bytes());
     // On more than one page, also where a page is larger than all of it.
     let start = page_size() / 2;
     let count = (start + bytes.len()).div_ceil(page_size());

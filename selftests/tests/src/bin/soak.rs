@@ -21,7 +21,7 @@ use tph_selftests::policy::{self, Policy};
 use tph_selftests::slab::InUse;
 use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::vfio::{cpu, Device, Vectors};
-use tph_selftests::{harness, tests, Errno};
+use tph_selftests::{debugfs, harness, tests, Errno};
 use tph_tests::{each_table, CPU, OTHER_CPU};
 use vfio_bindings::bindings::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
@@ -162,8 +162,7 @@ fn administrate(bdf: &Bdf, end: Instant) {
             Err(error) => panic!("tph_policy: {error}"),
         }
         for file in ["state", "counters"] {
-            let path = format!("/sys/kernel/debug/vfio_tph/{bdf}/{file}");
-            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            debugfs::show(bdf, file);
         }
         // Not to starve the others of the locks.
         thread::sleep(Duration::from_millis(10));

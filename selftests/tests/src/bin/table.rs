@@ -238,10 +238,7 @@ fn r36_the_namespaces_are_independent(bench: &mut Bench) {
                 for extended in [false, true] {
                     let what = format!("CPU {number}, {kind}, extended: {extended}");
                     device.program(0, &[cpu(OTHER_CPU)]).expect("a tag");
-                    let mut request = StRequest::new(0, &[source]);
-                    if extended {
-                        request = request.extended();
-                    }
+                    let mut request = StRequest::new(0, &[source]).extended_if(extended);
                     let result = device.tph_st(&mut request);
                     match tag(&tags, extended) {
                         Some(tag) => {
@@ -360,10 +357,7 @@ fn r38_firmware_marks_a_tag_invalid(bench: &mut Bench) {
                     if tag(&tags, extended).is_some() {
                         continue;
                     }
-                    let mut request = StRequest::new(0, &[source]);
-                    if extended {
-                        request = request.extended();
-                    }
+                    let mut request = StRequest::new(0, &[source]).extended_if(extended);
                     assert_errno!(device.tph_st(&mut request), EOPNOTSUPP, "{source:?}");
                     assert_eq!(request.fault, 0);
                     seen += 1;

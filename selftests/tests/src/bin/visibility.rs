@@ -4,10 +4,10 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tph_selftests::bench::{Bench, Want};
+use tph_selftests::debugfs;
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::harness;
 use tph_selftests::module::Gate;
@@ -22,24 +22,12 @@ use tph_tests::CPU;
 const EVENTS: &str = "/sys/kernel/tracing/events/vfio_tph/enable";
 const TRACE: &str = "/sys/kernel/tracing/trace";
 
-fn file(endpoint: &Endpoint, name: &str) -> PathBuf {
-    PathBuf::from(format!(
-        "/sys/kernel/debug/vfio_tph/{}/{name}",
-        endpoint.bdf
-    ))
-}
-
 fn show(endpoint: &Endpoint, name: &str) -> String {
-    let path = file(endpoint, name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    debugfs::show(&endpoint.bdf, name)
 }
 
 fn counter(endpoint: &Endpoint, name: &str) -> u64 {
-    let counters = show(endpoint, "counters");
-    counters
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
-        .unwrap_or_else(|| panic!("no {name} in {counters}"))
+    debugfs::counter(&endpoint.bdf, name)
 }
 
 fn state_shows_what_is_in_force(bench: &mut Bench) {
@@ -98,9 +86,9 @@ fn counters_count(bench: &mut Bench) {
 
 fn directory_goes_with_the_device(bench: &mut Bench) {
     let endpoint = bench.take(Gate::Safe, &Want::TABLE);
-    assert!(file(&endpoint, "state").exists());
+    assert!(debugfs::path(&endpoint.bdf, "state").exists());
     endpoint.bdf.unbind();
-    assert!(!file(&endpoint, "state").exists());
+    assert!(!debugfs::path(&endpoint.bdf, "state").exists());
 }
 
 fn tracepoints_tell(bench: &mut Bench) {

@@ -3,7 +3,6 @@
 //! One of the two devices, and what an operation comes to on it.
 
 use std::cell::Cell;
-use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
@@ -97,21 +96,12 @@ impl Side {
             }
             _ => (),
         }
-        while self.low_power.get() && !self.sleeps() {
+        while self.low_power.get() && !self.endpoint.bdf.is_suspended() {
             if self.wakeup.read().is_ok() {
                 self.low_power.set(false);
             }
         }
         outcome
-    }
-
-    fn sleeps(&self) -> bool {
-        let path = self.endpoint.bdf.path("power/runtime_status");
-        let status = fs::read_to_string(&path);
-        status
-            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-            .trim()
-            == "suspended"
     }
 
     fn apply_at_once(&self, operation: &Operation) -> Outcome {

@@ -17,7 +17,7 @@ use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::TphShape;
 use tph_selftests::root_port;
 use tph_selftests::uapi::vfio_tph::*;
-use tph_selftests::vfio::{dma_buf_tph_bytes, feature_bytes, DmaBufTph, Hints, Op, FEATURE_HEADER};
+use tph_selftests::vfio::{call_bytes, dma_buf_tph_bytes, DmaBufTph, Hints, Op};
 use tph_selftests::{assert_errno, skip, Errno};
 
 use super::{
@@ -230,8 +230,7 @@ pub fn r53_bad_pointers(bench: &mut Bench) {
     exporter.publish(HINTS).expect("SET");
     let pages = Pages::new(1);
     let data = dma_buf_tph_bytes(&OTHER_HINTS.request(exporter.dma_buf.as_raw_fd()));
-    let argsz = (FEATURE_HEADER + data.len()) as u32;
-    let bytes = feature_bytes(Op::Set.flags() | INDEX, argsz, &data);
+    let bytes = call_bytes(Op::Set, INDEX, &data);
     for there in 0..bytes.len() {
         let start = page_size() - there;
         pages.write(start, &bytes[..there]);
@@ -339,14 +338,12 @@ pub fn r55_gate_is_the_completer_field(bench: &mut Bench) {
 }
 
 pub fn r55_policy_plays_no_part(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let exporter = Exporter::at(bench, policy);
         exporter.publish(HINTS).expect("SET");
         let importer = Importer::new(&exporter.dma_buf);
         assert_told(&importer, HINTS, &format!("{policy:?}"));
-        drop(exporter);
-        bench.next_round();
-    }
+    });
 }
 
 /// Descriptors of anything else.

@@ -67,10 +67,7 @@ pub fn r64_namespace_asked_for_or_none(bench: &mut Bench) {
         for extended in [false, true] {
             let what = format!("{hints:?}, extended: {extended}");
             device.program_extended(0, &[cpu(CPU)]).expect("TPH_ST");
-            let programmed = match extended {
-                false => device.program(0, &[source]),
-                true => device.program_extended(0, &[source]),
-            };
+            let programmed = device.program_in(extended, 0, &[source]);
             let found = device.resolve(&[source], extended);
             match expected(hints, extended) {
                 Ok((tag, ph)) => {
@@ -97,7 +94,7 @@ pub fn r64_namespace_asked_for_or_none(bench: &mut Bench) {
 /// What of a peer's hint each policy gives: always the processing hint; a tag, to the user and into
 /// the table, only where tags are disclosed.
 pub fn r64_policies(bench: &mut Bench) {
-    for policy in Policy::ALL {
+    bench.each(Policy::ALL, |bench, policy| {
         let exporter = new(bench);
         exporter.publish(HINTS).expect("SET");
         let requester = Peer::beside(bench, &exporter, policy);
@@ -118,10 +115,7 @@ pub fn r64_policies(bench: &mut Bench) {
             }
             device.set_control(0);
             device.enable(StMode::InterruptVector, Requester::Extended);
-            let mut request = StRequest::new(3, &[source, source]);
-            if extended {
-                request = request.extended();
-            }
+            let mut request = StRequest::new(3, &[source, source]).extended_if(extended);
             if !policy.discloses() {
                 assert_errno!(device.tph_st(&mut request), EPERM, "{what}");
                 continue;
@@ -129,10 +123,7 @@ pub fn r64_policies(bench: &mut Bench) {
             device.tph_st(&mut request).expect("TPH_ST");
             assert_eq!(requester.endpoint.entries()[3..5], [tag; 2], "{what}");
         }
-        drop(requester);
-        drop(exporter);
-        bench.next_round();
-    }
+    });
 }
 
 pub fn r64_table_in_msix(bench: &mut Bench) {
@@ -159,12 +150,8 @@ fn refuses(requester: &Peer, sources: &[Source], errno: Errno, fault: u32) {
     for extended in [false, true] {
         let what = format!("{sources:?}, extended: {extended}");
         let before = requester.endpoint.registers();
-        let mut request = StRequest::new(0, sources);
-        let mut lookup = ResolveRequest::new(sources);
-        if extended {
-            request = request.extended();
-            lookup = lookup.extended();
-        }
+        let mut request = StRequest::new(0, sources).extended_if(extended);
+        let mut lookup = ResolveRequest::new(sources).extended_if(extended);
         let programmed = requester.device.tph_st(&mut request);
         assert_eq!(programmed, Err(errno), "TPH_ST: {what}");
         assert_eq!(request.fault, fault, "TPH_ST: {what}");
@@ -304,10 +291,7 @@ pub fn r71_own_tag_at_the_default_gate(bench: &mut Bench) {
             for position in 0..3 {
                 let mut sources = [cpu(CPU); 3];
                 sources[position] = source;
-                let mut request = StRequest::new(0, &sources);
-                if extended {
-                    request = request.extended();
-                }
+                let mut request = StRequest::new(0, &sources).extended_if(extended);
                 let what = format!("{source:?} at {position}, extended: {extended}");
                 assert_errno!(device.tph_st(&mut request), EPERM, "{what}");
                 assert_eq!(request.fault, position as u32, "{what}");

@@ -64,10 +64,7 @@ fn on_the_wire(bench: &mut Bench, policy: Policy) {
         // What the peer is always allowed to know is the processing hint.
         let found = peer.device.resolve(&[source], extended).expect("a hint");
         assert_eq!(found[0].ph, HINTS.ph);
-        let programmed = match extended {
-            false => peer.device.program(ENTRY, &[source]),
-            true => peer.device.program_extended(ENTRY, &[source]),
-        };
+        let programmed = peer.device.program_in(extended, ENTRY, &[source]);
         let (expected, tag) = match policy.discloses() {
             true => (Ok(()), HINTS.tag(extended).expect("a tag")),
             false => (Err(Errno::EPERM), 0),

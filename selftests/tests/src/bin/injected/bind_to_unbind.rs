@@ -17,7 +17,7 @@ use tph_selftests::pci::{self, Bdf};
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::vfio::{cpu, Device, OpenBy, Unopened};
-use tph_selftests::{errno, Errno};
+use tph_selftests::{debugfs, errno, Errno};
 use tph_tests::bed::{works_again, Bed, Kind};
 use tph_tests::{fill, opened, CPU};
 
@@ -38,7 +38,7 @@ fn write(file: &File, text: &str) -> Result<(), Errno> {
 }
 
 fn debugfs(endpoint: &Endpoint) -> PathBuf {
-    Path::new("/sys/kernel/debug/vfio_tph").join(endpoint.bdf.to_string())
+    debugfs::path(&endpoint.bdf, "")
 }
 
 /// The "bind" file of a driver that may have a device which has none. Writing it, and not
