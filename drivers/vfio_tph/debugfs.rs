@@ -147,7 +147,7 @@ pub(crate) struct Visible {
     pub(crate) counters: Counters,
     #[pin]
     state: Mutex<Option<State>>,
-    known: Known,
+    surroundings: Surroundings,
     #[pin]
     findings: Mutex<(Findings, Policy)>,
     /// The CPUs that the virtual tags of whoever opens the device stand for, as its administrator
@@ -156,27 +156,27 @@ pub(crate) struct Visible {
     pub(crate) vcpus: Mutex<KVec<Option<u32>>>,
 }
 
-/// What does not change while a device is bound.
-pub(crate) struct Known {
-    /// The address of the root port above it.
+/// What is above a device, which does not change while it is bound.
+pub(crate) struct Surroundings {
+    /// The address of the root port.
     pub(crate) root_port: Option<CString>,
     /// What firmware has said of tags; nothing if there is nobody to ask.
-    pub(crate) firmware: Option<Arc<dyn Show>>,
+    pub(crate) firmware: Option<Arc<dyn Describe>>,
 }
 
 /// Something that an administrator may look at. Looking changes nothing, and waits for nobody.
-pub(crate) trait Show: Send + Sync {
+pub(crate) trait Describe: Send + Sync {
     /// Writes lines.
-    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl Visible {
-    fn new(known: Known, findings: Findings, policy: Policy) -> Result<Arc<Self>> {
+    fn new(surroundings: Surroundings, findings: Findings, policy: Policy) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 counters: Counters::new(),
                 state <- new_mutex!(None),
-                known,
+                surroundings,
                 findings <- new_mutex!((findings, policy)),
                 vcpus <- new_mutex!(KVec::new()),
             }),
@@ -281,7 +281,7 @@ impl Visible {
         }
 
         f.write_fmt(fmt!("policy {}\n", policy.name()))?;
-        match (findings.above, &self.known.root_port) {
+        match (findings.above, &self.surroundings.root_port) {
             (Above::RootComplex, _) => {
                 f.write_str("root_port none: the device is in the root complex\n")?
             }
@@ -291,8 +291,8 @@ impl Visible {
             }
             _ => f.write_str("root_port unknown\n")?,
         }
-        match &self.known.firmware {
-            Some(firmware) => firmware.show(f),
+        match &self.surroundings.firmware {
+            Some(firmware) => firmware.describe(f),
             None => f.write_str("firmware does not describe the host bridge\n"),
         }
     }
@@ -335,11 +335,11 @@ impl Files {
     pub(crate) fn new(
         root: &Dir,
         name: &CStr,
-        known: Known,
+        surroundings: Surroundings,
         findings: Findings,
         policy: Policy,
     ) -> Result<Self> {
-        let visible = Visible::new(known, findings, policy)?;
+        let visible = Visible::new(surroundings, findings, policy)?;
         let scope = root.scope::<_, Error, _>(Ok(visible.clone()), name, |visible, dir| {
             dir.read_callback_file(c"why", visible, &|visible: &Arc<Visible>, f| {
                 visible.show_why(f)

@@ -5,9 +5,9 @@
 use crate::{
     config,
     debugfs::{
+        Describe,
         Files,
-        Known,
-        Show, //
+        Surroundings, //
     },
     denylist,
     device::{
@@ -159,20 +159,20 @@ impl Driver for VfioTph {
             .map(|node| shared.host_bridges.get(node))
             .transpose()?;
         let allowed = bus::tph::allowed(pdev);
-        let known = Known {
+        let surroundings = Surroundings {
             root_port: bus::root_port(pdev)
                 .map(|port| CString::try_from(port.as_ref().name()))
                 .transpose()?,
             firmware: host_bridge
                 .clone()
-                .map(|host_bridge| -> Arc<dyn Show> { host_bridge }),
+                .map(|host_bridge| -> Arc<dyn Describe> { host_bridge }),
         };
         let name = pdev.as_ref().name();
         let findings = open::findings_at_bind(pdev, allowed);
         Ok(Self::new(
             shared.gate,
             shared.policy,
-            Files::new(&shared.debugfs, name, known, findings, shared.policy)?,
+            Files::new(&shared.debugfs, name, surroundings, findings, shared.policy)?,
             host_bridge,
             allowed,
         ))

@@ -13,7 +13,7 @@ use crate::{
     debugfs::{
         Count,
         Counters,
-        Show, //
+        Describe, //
     },
     failure::Failure,
     rules::{
@@ -103,7 +103,7 @@ impl Failed {
 }
 
 /// What firmware said of one CPU.
-struct Known {
+struct CpuRecord {
     tags: SetOnce<CpuTags>,
     failed: Failed,
 }
@@ -114,7 +114,7 @@ pub(crate) struct HostBridge {
     handle: Handle,
     /// The moment from which failures are counted.
     since: Instant<Monotonic>,
-    cpus: KVVec<Known>,
+    cpus: KVVec<CpuRecord>,
     /// When firmware last had no function to ask for tags.
     absent: Failed,
     /// Whether firmware has said that it can be asked. Whoever asks it holds the lock.
@@ -127,7 +127,7 @@ impl HostBridge {
         let mut cpus = KVVec::with_capacity(cpu::count(), GFP_KERNEL)?;
         for _ in 0..cpu::count() {
             cpus.push(
-                Known {
+                CpuRecord {
                     tags: SetOnce::new(),
                     failed: Failed::new(),
                 },
@@ -166,7 +166,7 @@ impl HostBridge {
 
     /// What is kept of a CPU.
     fn answer(&self, cpu: PresentCpu) -> Answer {
-        let kept = self.cpus.get(cpu.number()).map(|known| self.kept(known));
+        let kept = self.cpus.get(cpu.number()).map(|record| self.kept(record));
         match kept.unwrap_or(Some(Err(EINVAL))) {
             None => Answer::Unknown,
             Some(Ok(tags)) => Answer::Tags(tags),
@@ -176,15 +176,15 @@ impl HostBridge {
 
     /// What firmware says of `cpu`, or has said.
     fn tags(&self, cpu: PresentCpu, counters: &Counters) -> Result<CpuTags> {
-        let known = self.cpus.get(cpu.number()).ok_or(EINVAL)?;
-        let kept = match self.kept(known) {
+        let record = self.cpus.get(cpu.number()).ok_or(EINVAL)?;
+        let kept = match self.kept(record) {
             Some(kept) => kept,
             None => {
                 let mut answers = self.answers.lock();
                 // Whoever held the lock before may have asked the same.
-                match self.kept(known) {
+                match self.kept(record) {
                     Some(kept) => kept,
-                    None => return self.ask(cpu, known, &mut answers),
+                    None => return self.ask(cpu, record, &mut answers),
                 }
             }
         };
@@ -194,16 +194,16 @@ impl HostBridge {
 
     /// What is kept, if anything is: tags, or that there are none for now.
     #[inline(never)]
-    fn kept(&self, known: &Known) -> Option<Result<CpuTags>> {
-        if let Some(tags) = known.tags.copy() {
+    fn kept(&self, record: &CpuRecord) -> Option<Result<CpuTags>> {
+        if let Some(tags) = record.tags.copy() {
             return Some(Ok(tags));
         }
         let now = self.since.elapsed();
-        (known.failed.lately(now) || self.absent.lately(now)).then_some(Err(ENODEV))
+        (record.failed.lately(now) || self.absent.lately(now)).then_some(Err(ENODEV))
     }
 
     /// Asks firmware, and keeps what comes of it.
-    fn ask(&self, cpu: PresentCpu, known: &Known, answers: &mut bool) -> Result<CpuTags> {
+    fn ask(&self, cpu: PresentCpu, record: &CpuRecord, answers: &mut bool) -> Result<CpuTags> {
         if !*answers {
             self.keeping(&self.absent, || {
                 if PCI_FIRMWARE.has(self.handle, QUERY_CACHE_LOCALITY)? {
@@ -214,14 +214,14 @@ impl HostBridge {
             })?;
             *answers = true;
         }
-        let tags = self.keeping(&known.failed, || {
+        let tags = self.keeping(&record.failed, || {
             // Feature 0 (processor cache), the CPU, no properties.
             let arguments = [0, cpu.acpi_uid()?.into(), 0];
             let answer = PCI_FIRMWARE.evaluate(self.handle, QUERY_CACHE_LOCALITY, arguments)?;
             let bytes = answer.as_buffer().and_then(|bytes| bytes.first_chunk());
             Ok(CpuTags::from_raw(u64::from_le_bytes(*bytes.ok_or(EINVAL)?)))
         })?;
-        known.tags.populate(tags);
+        record.tags.populate(tags);
         Ok(tags)
     }
 
@@ -236,14 +236,14 @@ impl HostBridge {
 }
 
 /// What firmware has answered so far, a line for each CPU that was looked up. Asks it nothing.
-impl Show for HostBridge {
-    fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Describe for HostBridge {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut asked = false;
-        for (number, known) in self.cpus.iter().enumerate() {
-            if let Some(tags) = known.tags.copy() {
+        for (number, record) in self.cpus.iter().enumerate() {
+            if let Some(tags) = record.tags.copy() {
                 asked = true;
                 writeln!(f, "cpu {number} {tags}")?;
-            } else if known.failed.ever() {
+            } else if record.failed.ever() {
                 asked = true;
                 writeln!(f, "cpu {number} no answer")?;
             }

@@ -16,12 +16,12 @@ use core::marker::PhantomData;
 use kernel::prelude::*;
 
 /// The tables that the driver core wants for attributes.
-pub(super) struct Table<T: Hooks>(PhantomData<T>);
+pub(super) struct AttributeGroups<T: Hooks>(PhantomData<T>);
 
 /// As many attributes as a driver can have.
 const MOST: usize = 2;
 
-impl<T: Hooks> Table<T> {
+impl<T: Hooks> AttributeGroups<T> {
     const FILES: &'static [bindings::device_attribute; MOST] = &{
         assert!(T::ATTRIBUTES.len() <= MOST);
         let mut files = [const { pin_init::zeroed::<bindings::device_attribute>() }; MOST];

@@ -3,7 +3,7 @@
 //! Registration of a variant driver with the PCI bus.
 
 use super::{
-    attribute::Table,
+    attribute::AttributeGroups,
     device::Device,
     driver::Hooks,
     ids,
@@ -67,7 +67,7 @@ unsafe impl<T: Hooks> driver::RegistrationOps for Adapter<T> {
             (*pci).sriov_configure = Some(Self::sriov_configure_callback);
             (*pci).err_handler = Self::ERROR_HANDLERS;
             Power::<T>::set(pci);
-            (*pci).dev_groups = Table::<T>::groups();
+            (*pci).dev_groups = AttributeGroups::<T>::groups();
             (*pci).driver_managed_dma = true;
             bindings::__pci_register_driver(pci, module.as_ptr(), name.as_char_ptr())
         };
