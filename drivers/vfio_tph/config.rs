@@ -20,7 +20,8 @@ use crate::{
     rules::{
         capability::MAX_CAPABILITY_ENTRIES,
         control,
-        guest, //
+        guest,
+        regs::CONTROL, //
     },
     rust::{
         nospec,
@@ -32,8 +33,7 @@ use crate::{
             Access,
             Handle, //
         },
-    },
-    uapi, //
+    }, //
 };
 use core::ops::Range;
 use kernel::{
@@ -210,7 +210,7 @@ struct GuestBytes {
 /// What a write of `count` bytes at `offset` has for a guest; `None` if there is none.
 fn guest_bytes(terms: &Terms, offset: usize, count: usize) -> Option<GuestBytes> {
     let guest = terms.guest.as_ref().filter(|_| terms.has_guest())?;
-    let control = usize::from(guest.shown.offset) + uapi::PCI_TPH_CTRL as usize;
+    let control = usize::from(guest.shown.offset) + usize::from(CONTROL);
     let start = offset.max(control);
     let end = offset.saturating_add(count).min(guest.table().end.into());
     if start >= end {

@@ -34,7 +34,9 @@ use crate::{
         regs::{
             Capability,
             Completer,
-            TableLocation, //
+            TableLocation,
+            BASE_SIZE,
+            CAPABILITY, //
         },
         why::{
             Above,
@@ -209,8 +211,8 @@ fn terms(device: &VfioTph, vdev: &OpenDevice, looked: &Looked, shown: Shown) -> 
         .filter(|offered| offered.offer.policy.discloses_tags())
         .zip(tph)
         .map_or(0..0, |(offered, tph)| {
-            let start = offered.offset + uapi::PCI_TPH_BASE_SIZEOF as u16;
-            // CAST: at most 64 entries.
+            // CAST: a small number, and at most 64 entries.
+            let start = offered.offset + BASE_SIZE as u16;
             start..start + 2 * tph.shown().len() as u16
         });
     // A write that takes the device to D3hot and back concerns us if the device loses its state
@@ -280,7 +282,7 @@ fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Request
     }
     let past = requester.is_none_or(|requester| {
         capability::reaches_past(
-            Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)),
+            Capability::from_raw(requester.read_dword(CAPABILITY)),
             offset,
             Config::new(vdev.pci()).size(),
         )
@@ -322,7 +324,7 @@ fn read_hardware(
     owners: &Owners,
 ) -> Hardware {
     let offset = requester.offset();
-    let capability = Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16));
+    let capability = Capability::from_raw(requester.read_dword(CAPABILITY));
     Hardware {
         capability,
         root_port: above.completer(),
@@ -360,7 +362,7 @@ fn tph_of(found: &Hardware, owners: &Owners, offset: u16) -> Result<Tph> {
 pub(crate) fn findings_at_bind(pdev: &pci::Device<Bound>, allowed: bool) -> Findings {
     let above = above(pdev);
     let hardware = Requester::new(pdev).map(|requester| Hardware {
-        capability: Capability::from_raw(requester.read_dword(uapi::PCI_TPH_CAP as u16)),
+        capability: Capability::from_raw(requester.read_dword(CAPABILITY)),
         root_port: above.completer(),
         path_carries_extended: bus::carries_extended_tags(pdev),
         completer: Completer::None,
@@ -395,7 +397,7 @@ fn findings_of(allowed: bool) -> Findings {
 /// ends inside the registers.
 fn tph_out_of_use(pdev: &pci::Device<Bound>) -> Option<Found> {
     let offset = bus::tph::offset_in_config_space(pdev)?;
-    let register = usize::from(offset) + uapi::PCI_TPH_CAP as usize;
+    let register = usize::from(offset) + usize::from(CAPABILITY);
     let raw = Config::new(pdev).read_u32(register).unwrap_or(0);
     Some(Found {
         offset,

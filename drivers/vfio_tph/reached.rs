@@ -9,7 +9,10 @@ use crate::{
             Place,
             Reach, //
         },
-        regs::Control, //
+        regs::{
+            Control,
+            CONTROL, //
+        },
     },
     rust::{
         pci::{
@@ -25,15 +28,12 @@ use crate::{
             OpenDevice, //
         },
     },
-    uapi, //
 };
 use kernel::{
     device::Bound,
     pci,
     prelude::*, //
 };
-
-const CONTROL: u16 = uapi::PCI_TPH_CTRL as u16;
 
 /// What can be reached of a device while an event is seen to.
 pub(crate) struct Reached<'a> {

@@ -15,14 +15,13 @@ use super::{
         Modes,
         RequesterEnable,
         StMode,
-        TableLocation, //
+        TableLocation,
+        BASE_SIZE,
+        ENTRY_SIZE, //
     },
 };
 use crate::uapi;
 use core::ops::Range;
-
-const BASE: usize = uapi::PCI_TPH_BASE_SIZEOF as usize;
-const ENTRY: usize = 2;
 
 /// ST entries that a capability can hold, PCIe r6.2 7.9.13.2.
 pub(crate) const MAX_CAPABILITY_ENTRIES: u16 = 64;
@@ -241,11 +240,14 @@ impl Offer {
 /// The ST entries that fit into a capability at `offset`: up to 64, the end of config space, or
 /// the first byte that another capability owns, whichever comes first.
 pub(crate) fn room(owners: &Owners, offset: u16) -> u16 {
-    let start = usize::from(offset).saturating_add(BASE).min(owners.size());
-    let table = start..(start + ENTRY * usize::from(MAX_CAPABILITY_ENTRIES)).min(owners.size());
+    let start = usize::from(offset)
+        .saturating_add(BASE_SIZE)
+        .min(owners.size());
+    let table =
+        start..(start + ENTRY_SIZE * usize::from(MAX_CAPABILITY_ENTRIES)).min(owners.size());
     let end = owners.first_in(table.clone()).unwrap_or(table.end);
     // CAST: at most 64.
-    ((end - table.start) / ENTRY) as u16
+    ((end - table.start) / ENTRY_SIZE) as u16
 }
 
 /// Whether another capability owns some of the ST table that a capability at `offset` claims.
@@ -257,7 +259,7 @@ pub(crate) fn is_overlapped(capability: Capability, owners: &Owners, offset: u16
 /// Whether a capability at `offset` claims to reach past the end of a config space of `size` bytes.
 pub(crate) fn reaches_past(capability: Capability, offset: u16, size: usize) -> bool {
     let len = capability.table_bytes();
-    len != 0 && usize::from(offset) + BASE + len > size
+    len != 0 && usize::from(offset) + BASE_SIZE + len > size
 }
 
 /// What a capability at `offset` claims for its ST table behind the first `entries` entries, which
@@ -270,7 +272,7 @@ pub(crate) fn unused(
     entries: u16,
 ) -> impl Iterator<Item = Range<u16>> + '_ {
     let table = claimed_table(capability, offset.into(), owners.size());
-    let mut at = table.start + ENTRY * usize::from(entries);
+    let mut at = table.start + ENTRY_SIZE * usize::from(entries);
     core::iter::from_fn(move || {
         let start = (at..table.end).find(|&at| !owners.own(at))?;
         at = owners.first_in(start..table.end).unwrap_or(table.end);

@@ -15,9 +15,14 @@ use super::{
         next_pointer,
         ByteSet,
         Owners,
-        EXTENDED_SPACE, //
+        EXTENDED_SPACE,
+        HEADER, //
     },
-    regs::Capability,
+    regs::{
+        Capability,
+        BASE_SIZE,
+        CAPABILITY, //
+    },
 };
 use crate::uapi;
 use core::ops::Range;
@@ -27,8 +32,6 @@ pub(crate) const MAP_VIRTUAL: u8 = 0xfe;
 /// In the map: the byte is no capability's, and hardware's, for reads and for writes.
 pub(crate) const MAP_UNASSIGNED: u8 = 0xff;
 
-const BASE: usize = uapi::PCI_TPH_BASE_SIZEOF as usize;
-const HEADER: usize = size_of::<u32>();
 // CAST: ids of vfio-pci-core's map, which has a byte for each.
 pub(super) const TPH: u8 = uapi::PCI_EXT_CAP_ID_TPH as u8;
 const VENDOR: u8 = uapi::PCI_EXT_CAP_ID_VNDR as u8;
@@ -146,7 +149,7 @@ pub(crate) fn arrange(
         .filter(|&at| at >= EXTENDED_SPACE);
     let (beyond, keep) = match at {
         Some(at) if is_tph_of_chain(space, at) => {
-            let fits = at + BASE <= space.len();
+            let fits = at + BASE_SIZE <= space.len();
             (None, offer.filter(|_| fits).map(|_| at))
         }
         at => (at, None),
@@ -157,7 +160,7 @@ pub(crate) fn arrange(
     for offset in in_chain.map(|(offset, _)| offset).chain(beyond) {
         let now = found.filter(|_| at == Some(offset));
         let claimed = claimed(map, space, offset, now.map(|found| found.capability));
-        bytes.insert(offset..(offset + BASE).min(space.len()));
+        bytes.insert(offset..(offset + BASE_SIZE).min(space.len()));
         for at in claimed.filter(|&at| !owners.others_own(at)) {
             bytes.insert(at..at + 1);
         }
@@ -185,7 +188,7 @@ pub(crate) fn arrange(
     }
     if let (Some(offer), Some(offset), Some(header)) = (offer, keep, header) {
         write_dword(space, offset, header);
-        let register = offset + uapi::PCI_TPH_CAP as usize;
+        let register = offset + usize::from(CAPABILITY);
         write_dword(space, register, offer.capability.raw());
     }
     unassign(map, space, &bytes, kept);
@@ -200,11 +203,11 @@ fn claimed(map: &[u8], space: &[u8], offset: usize, now: Option<Capability>) -> 
     // Where it found none there, it has not looked.
     let then = read_header(space, offset)
         .filter(|&header| is_tph(header))
-        .and_then(|_| read_dword(space, offset + uapi::PCI_TPH_CAP as usize))
+        .and_then(|_| read_dword(space, offset + usize::from(CAPABILITY)))
         .map(Capability::from_raw);
     let end =
         |claim: Option<Capability>| claim.map_or(0, |claim| claimed_table(claim, offset, size).end);
-    let start = (offset + BASE).min(size);
+    let start = (offset + BASE_SIZE).min(size);
     let marked = map[start..].iter().take_while(|&&id| id == TPH).count();
     let end = (start + marked).max(end(now)).max(end(then));
     start..end.next_multiple_of(HEADER).min(size)
@@ -214,7 +217,7 @@ fn claimed(map: &[u8], space: &[u8], offset: usize, now: Option<Capability>) -> 
 /// [`arrange`] if it is on offer.
 pub(crate) fn leads_to(space: &[u8], found: Found) -> bool {
     let at = usize::from(found.offset);
-    at >= EXTENDED_SPACE && at + BASE <= space.len() && is_tph_of_chain(space, at)
+    at >= EXTENDED_SPACE && at + BASE_SIZE <= space.len() && is_tph_of_chain(space, at)
 }
 
 /// The header of a capability in the user's chain.
@@ -247,11 +250,7 @@ pub(crate) fn insert(
     add_table(map, space, at..table.end, kept);
     let first = read_header(space, EXTENDED_SPACE).unwrap_or(0);
     write_dword(space, at, with_next_pointer(header, next_pointer(first)));
-    write_dword(
-        space,
-        at + uapi::PCI_TPH_CAP as usize,
-        offer.capability.raw(),
-    );
+    write_dword(space, at + usize::from(CAPABILITY), offer.capability.raw());
     write_dword(space, EXTENDED_SPACE, with_next_pointer(first, at));
 }
 

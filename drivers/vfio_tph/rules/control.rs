@@ -7,10 +7,10 @@ use super::{
     guest::used,
     regs::{
         Control,
-        RequesterEnable, //
+        RequesterEnable,
+        CONTROL, //
     },
 };
-use crate::uapi;
 use core::ops::Range;
 
 /// What a write of `bytes` at `offset` of the Control register makes of `current`; `None` if the
@@ -57,7 +57,7 @@ pub(crate) fn may_stay(
 ///
 /// All else in the capability ignores writes.
 pub(crate) fn overlap(offset: usize, count: usize) -> Option<(Range<usize>, Range<usize>)> {
-    let register = uapi::PCI_TPH_CTRL as usize;
+    let register = usize::from(CONTROL);
     let start = offset.max(register);
     let end = offset
         .saturating_add(count)

@@ -5,7 +5,10 @@
 //! Hardware's chain has more in it than the one that users see: vfio-pci-core hides what it does
 //! not know. And what is in it need not keep clear of each other.
 
-use super::regs::Capability;
+use super::regs::{
+    Capability,
+    BASE_SIZE, //
+};
 use crate::uapi::*;
 use core::ops::Range;
 
@@ -14,7 +17,8 @@ pub(crate) const EXTENDED_SPACE: usize = 256;
 
 /// What config space has at most.
 const MOST: usize = 4096;
-const HEADER: usize = size_of::<u32>();
+/// The bytes of the header of an extended capability.
+pub(super) const HEADER: usize = size_of::<u32>();
 /// Advanced Error Reporting with its log of prefixes.
 const ERR_SIZE: usize = PCI_ERR_PREFIX_LOG as usize + 16;
 
@@ -162,9 +166,7 @@ pub(crate) const fn next_pointer(header: u32) -> usize {
 /// `size` bytes claims.
 #[inline(never)]
 pub(crate) fn claimed_table(capability: Capability, offset: usize, size: usize) -> Range<usize> {
-    let start = offset
-        .saturating_add(PCI_TPH_BASE_SIZEOF as usize)
-        .min(size);
+    let start = offset.saturating_add(BASE_SIZE).min(size);
     start..(start + capability.table_bytes()).min(size)
 }
 
@@ -196,7 +198,7 @@ fn length(id: u32, read: &dyn Fn(u32) -> u32) -> usize {
         }
         PCI_EXT_CAP_ID_TPH => {
             let capability = Capability::from_raw(read(PCI_TPH_CAP));
-            return PCI_TPH_BASE_SIZEOF as usize + capability.table_bytes();
+            return BASE_SIZE + capability.table_bytes();
         }
         PCI_EXT_CAP_ID_LTR => PCI_EXT_CAP_LTR_SIZEOF,
         PCI_EXT_CAP_ID_DVSEC => (read(PCI_DVSEC_HEADER1) >> 20) & 0xfff,

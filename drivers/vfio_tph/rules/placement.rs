@@ -24,13 +24,14 @@ use super::{
         Owners,
         EXTENDED_SPACE, //
     },
+    regs::{
+        BASE_SIZE,
+        ENTRY_SIZE, //
+    },
 };
-use crate::uapi;
 use core::ops::Range;
 
-const BASE: usize = uapi::PCI_TPH_BASE_SIZEOF as usize;
 const DWORD: usize = size_of::<u32>();
-const ENTRY: usize = 2;
 
 /// Where a capability with virtual entries is, and how many there are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,7 +45,7 @@ pub(crate) struct Placement {
 impl Placement {
     /// The bytes of its table, whole dwords.
     pub(crate) fn table(&self) -> Range<usize> {
-        let start = usize::from(self.offset) + BASE;
+        let start = usize::from(self.offset) + BASE_SIZE;
         start..start + table_bytes(self.entries)
     }
 }
@@ -130,7 +131,7 @@ impl Placed {
 
 /// The bytes that so many entries take, whole dwords.
 fn table_bytes(entries: u16) -> usize {
-    (ENTRY * usize::from(entries)).next_multiple_of(DWORD)
+    (ENTRY_SIZE * usize::from(entries)).next_multiple_of(DWORD)
 }
 
 /// As many of `entries` as fit behind the registers at `offset`: nothing else may be there, in
@@ -141,7 +142,7 @@ pub(crate) fn in_place(
     offset: u16,
     entries: u16,
 ) -> Option<Placement> {
-    let start = usize::from(offset) + BASE;
+    let start = usize::from(offset) + BASE_SIZE;
     let is_free = |at: usize| {
         let id = map.get(at).copied();
         matches!(id, Some(MAP_UNASSIGNED | MAP_VIRTUAL | TPH)) && !owners.own(at)
@@ -151,7 +152,7 @@ pub(crate) fn in_place(
         .count();
     // Of a dword both halves are needed.
     // CAST: at most 128 bytes.
-    let fit = (room / DWORD * (DWORD / ENTRY)) as u16;
+    let fit = (room / DWORD * (DWORD / ENTRY_SIZE)) as u16;
     let entries = entries.min(fit);
     (entries != 0).then_some(Placement { offset, entries })
 }
@@ -161,7 +162,7 @@ pub(crate) fn in_place(
 ///
 /// Nobody knows where a capability of unknown length ends, and so what follows it is no hole.
 pub(crate) fn hole(map: &[u8], owners: &Owners, entries: u16) -> Option<Placement> {
-    let need = BASE + table_bytes(entries);
+    let need = BASE_SIZE + table_bytes(entries);
     let mut behind_unknown = false;
     let mut start = EXTENDED_SPACE;
     let mut at = EXTENDED_SPACE;

@@ -5,6 +5,16 @@
 
 use crate::uapi;
 
+/// Where the Capability register is in the capability, in bytes.
+// CAST: a small number, as those below.
+pub(crate) const CAPABILITY: u16 = uapi::PCI_TPH_CAP as u16;
+/// Where the Control register is, likewise.
+pub(crate) const CONTROL: u16 = uapi::PCI_TPH_CTRL as u16;
+/// The bytes of the header and the registers. A table in the capability is behind them.
+pub(crate) const BASE_SIZE: usize = uapi::PCI_TPH_BASE_SIZEOF as usize;
+/// The bytes of an ST entry.
+pub(crate) const ENTRY_SIZE: usize = size_of::<u16>();
+
 /// ST Mode Select: how a requester finds the tag of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]

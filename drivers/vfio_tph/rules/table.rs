@@ -2,7 +2,10 @@
 
 //! How a range of ST entries is written to a table in the capability.
 
-use crate::uapi;
+use super::regs::{
+    BASE_SIZE,
+    ENTRY_SIZE, //
+};
 use core::ops::Range;
 
 /// One config space write.
@@ -53,8 +56,8 @@ pub(crate) struct Writes<'a> {
 impl<'a> Writes<'a> {
     /// The offset of an entry in the capability, in bytes.
     pub(crate) const fn offset(index: u16) -> u16 {
-        // CAST: 0xc.
-        index * 2 + uapi::PCI_TPH_BASE_SIZEOF as u16
+        // CAST: small numbers.
+        index * ENTRY_SIZE as u16 + BASE_SIZE as u16
     }
 
     /// Plans the writes; `index + tags.len()` is within the table.
