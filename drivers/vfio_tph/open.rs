@@ -47,8 +47,7 @@ use crate::{
         pci::{
             self as bus,
             config::Config,
-            tph::Requester,
-            Upstream, //
+            tph::Requester, //
         },
         ratelimit::{
             self,
@@ -301,11 +300,12 @@ fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Request
 }
 
 fn above(pdev: &pci::Device<Bound>) -> Above {
-    match bus::upstream(pdev) {
-        Upstream::RootComplex => Above::RootComplex,
-        Upstream::RootPort(devcap2) => Above::RootPort(devcap2),
-        Upstream::Unknown => Above::Unknown,
+    if bus::is_in_root_complex(pdev) {
+        return Above::RootComplex;
     }
+    bus::root_port(pdev)
+        .and_then(|root_port| bus::device_capabilities_2(root_port).ok())
+        .map_or(Above::Unknown, Above::RootPort)
 }
 
 fn completer(pdev: &pci::Device<Bound>) -> Completer {

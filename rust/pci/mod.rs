@@ -125,27 +125,12 @@ pub(crate) fn bar_is_in_place(pdev: &pci::Device<Bound>, bar: u32) -> bool {
     unsafe { bindings::tph_helper_bar_in_place(as_raw(pdev), bar) }
 }
 
-/// What is above a device.
-pub(crate) enum Upstream {
-    /// A root port, with its Device Capabilities 2.
-    RootPort(u32),
-    /// The root complex itself: the device is a root complex integrated endpoint.
-    RootComplex,
-    /// Nothing that we know of.
-    Unknown,
-}
-
-/// Looks up what is above a device.
-pub(crate) fn upstream(pdev: &pci::Device<Bound>) -> Upstream {
+/// Whether a device is in the root complex itself: a root complex integrated endpoint.
+pub(crate) fn is_in_root_complex(pdev: &pci::Device<Bound>) -> bool {
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
-    if unsafe { bindings::tph_helper_pcie_type(as_raw(pdev)) }
-        == bindings::PCI_EXP_TYPE_RC_END as i32
-    {
-        return Upstream::RootComplex;
-    }
-    root_port(pdev)
-        .and_then(|root_port| device_capabilities_2(root_port).ok())
-        .map_or(Upstream::Unknown, Upstream::RootPort)
+    let pcie_type = unsafe { bindings::tph_helper_pcie_type(as_raw(pdev)) };
+    // CAST: a small number.
+    pcie_type == bindings::PCI_EXP_TYPE_RC_END as i32
 }
 
 /// The root port above a device, if there is one.
