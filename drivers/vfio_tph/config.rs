@@ -31,9 +31,11 @@ use crate::{
         },
         vfio::pci::{
             Access,
-            Handle, //
+            Handle,
+            Watch, //
         },
-    }, //
+    },
+    spans::Spans, //
 };
 use core::ops::Range;
 use kernel::{
@@ -54,13 +56,10 @@ pub(crate) fn read(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<us
 
 /// Writes config space, with some of a TPH capability or of the power state in it.
 pub(crate) fn write(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
-    let capability = handle
-        .terms()
-        .spans
-        .writes
-        .meets(access.position(), access.count);
     match access.config_offset() {
-        Some(offset) if capability => write_parts(handle, access, offset),
+        Some(offset) if meets(handle, &access, |spans| &spans.writes) => {
+            write_parts(handle, access, offset)
+        }
         Some(_) => write_others(handle, access),
         None => handle.vdev().write(access),
     }
@@ -126,21 +125,20 @@ fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -
     Ok(done)
 }
 
+/// Whether an access meets the bytes that `watch` is on.
+fn meets(
+    handle: Handle<'_, VfioTph>,
+    access: &Access<'_>,
+    watch: impl FnOnce(&Spans) -> &Watch,
+) -> bool {
+    watch(&handle.terms().spans).meets(access.position(), access.count)
+}
+
 /// Lets vfio-pci-core write what is not of a TPH capability.
 fn write_others(handle: Handle<'_, VfioTph>, access: Access<'_>) -> Result<usize> {
-    if handle
-        .terms()
-        .spans
-        .power
-        .meets(access.position(), access.count)
-    {
+    if meets(handle, &access, |spans| &spans.power) {
         events::write_power_state(handle, access)
-    } else if handle
-        .terms()
-        .spans
-        .command
-        .meets(access.position(), access.count)
-    {
+    } else if meets(handle, &access, |spans| &spans.command) {
         events::write_command(handle, access)
     } else {
         handle.vdev().write(access)
@@ -184,11 +182,9 @@ fn read_table(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) ->
 
 /// How the write goes on at `at`: whether in a TPH capability, and for how many of `left` bytes.
 fn next_part(terms: &Terms, at: usize, left: usize) -> (bool, usize) {
-    let ours = |at: usize| terms.is_ours(at);
-
-    let first = ours(at);
+    let first = terms.is_ours(at);
     let len = (1..left)
-        .take_while(|&more| ours(at + more) == first)
+        .take_while(|&more| terms.is_ours(at + more) == first)
         .count()
         + 1;
     (first, len)
@@ -228,13 +224,11 @@ fn write_guest(handle: Handle<'_, VfioTph>, guest: &GuestBytes, bytes: &[u8]) ->
     let control = size_of::<u32>().saturating_sub(start).min(bytes.len());
     let (control, entries) = bytes.split_at_checked(control).ok_or(EINVAL)?;
 
-    // EIO is what vfio-pci-core answers if the device does not wake up.
-    let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
     let write = GuestWrite {
         control: (!control.is_empty()).then_some((start, control)),
         entries: (!entries.is_empty()).then_some((start.saturating_sub(size_of::<u32>()), entries)),
     };
-    events::write(handle, &write)
+    write_awake(handle, &write)
 }
 
 /// Writes to a TPH capability. Only Control takes anything; the write is in force on return, or
@@ -249,13 +243,17 @@ fn write_capability(handle: Handle<'_, VfioTph>, at: usize, buf: UserPtr, count:
         .reader()
         .read_slice(bytes)?;
 
-    // EIO is what vfio-pci-core answers if the device does not wake up.
-    let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
     let write = GuestWrite {
         control: Some((register.start, bytes)),
         entries: None,
     };
-    events::write(handle, &write)
+    write_awake(handle, &write)
+}
+
+/// Keeps the device awake for a write. EIO, as vfio-pci-core answers, if it does not wake up.
+fn write_awake(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -> Result {
+    let _awake = Awake::new(handle.vdev().pci()).map_err(|_| EIO)?;
+    events::write(handle, write)
 }
 
 /// The bytes of the Control register that a write of `count` bytes at `at` in config space touches,
