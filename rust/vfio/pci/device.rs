@@ -15,11 +15,11 @@ use super::{
     session::{
         Handle,
         InReset,
-        IrqChange,
         MaybeOpen,
         Open,
         Opening,
-        Session, //
+        SessionLock,
+        Turn, //
     },
 };
 use crate::rust::{
@@ -65,7 +65,7 @@ const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 pub(super) struct Device<T: Hooks> {
     pub(super) vdev: CoreDevice,
     #[pin]
-    pub(super) session: Session<T>,
+    pub(super) session: SessionLock<T>,
     #[pin]
     pub(super) data: T,
 }
@@ -211,7 +211,7 @@ impl<T: Hooks> Device<T> {
     #[inline(always)]
     pub(super) unsafe fn handle(&self) -> Handle<'_, T> {
         // SAFETY: By the safety requirement: vfio-pci-core has enabled the device at open, and
-        // disables it at close, and so there is what `Session::open` has set.
+        // disables it at close, and so there is what `SessionLock::open` has set.
         unsafe { Handle::new(self.vdev.as_open(), &self.session) }
     }
 
@@ -494,7 +494,7 @@ impl<T: Hooks> Device<T> {
 
             // SAFETY: The memory is ours until this returns, and does not move.
             unsafe {
-                pin_init::raw_init(&raw mut (*this).session, Session::new());
+                pin_init::raw_init(&raw mut (*this).session, SessionLock::new());
             }
             // SAFETY: The memory is ours until this returns, and does not move.
             let data =
@@ -652,8 +652,8 @@ impl<T: Hooks> Device<T> {
         if !T::tracks_interrupts(handle.terms()) {
             return handle.vdev().ioctl(SET_IRQS, arg);
         }
-        let _change = match IrqChange::begin(handle) {
-            Ok(change) => change,
+        let _turn = match Turn::begin(handle) {
+            Ok(turn) => turn,
             // CAST: widens.
             Err(error) => return error.to_errno() as c_long,
         };

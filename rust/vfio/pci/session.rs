@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What a driver keeps of a device between open and close, and the locks that protect it.
+//!
+//! What it keeps is an [`OpenState`]: *terms*, which do not change, and a *session*, behind a
+//! [`SessionLock`]. A callback of an open device gets a [`Handle`], and from that a lock:
+//! [`Handle::lock_records`] to look at the session, [`Handle::lock_hardware`] to change the device
+//! as well. Either is a [`SessionGuard`], which lends the session as [`Open`]. Whoever changes the
+//! device for longer than a lock may be held has a [`Turn`]; others wait for its end.
 
 use super::{
     core_device::{
@@ -138,10 +144,10 @@ impl<'a> Opening<'a> {
 /// # Invariants
 ///
 /// There are terms whenever there is a session in `locked`, and both whenever a [`Handle`] exists.
-/// They are made by [`Session::open`] and go with [`Session::close`], which are called when there
-/// is no handle.
+/// They are made by [`SessionLock::open`] and go with [`SessionLock::close`], which are called when
+/// there is no handle.
 #[pin_data]
-pub(crate) struct Session<T: OpenState> {
+pub(crate) struct SessionLock<T: OpenState> {
     terms: UnsafeCell<Option<T::Terms>>,
     #[pin]
     pub(super) locked: Mutex<Locked<T>>,
@@ -152,34 +158,19 @@ pub(crate) struct Session<T: OpenState> {
 
 // SAFETY: By the invariant nobody reads the terms while they change, and by the bound of
 // `OpenState::Terms` several threads may read them. The rest is a mutex and a condition variable.
-unsafe impl<T: OpenState> Sync for Session<T> {}
+unsafe impl<T: OpenState> Sync for SessionLock<T> {}
 
 /// What one user at a time does to a device, while vfio-pci-core reads memory of theirs: they
 /// decide how long it takes. So whoever waits for it can be interrupted, and no lock is held
 /// meanwhile.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Change {
-    /// No user does any of the others.
+    /// Nobody does.
     None,
-    /// A user allocates or frees interrupt vectors.
-    Irqs,
-    /// A user changes what else can be reached of the device.
+    /// A user allocates or frees interrupt vectors, or changes what can be reached of the device.
     Reach,
-    /// A user is about to change the power state, or has changed it.
+    /// A user changes the power state: the device may lose what it has.
     Power,
-    /// A user changes the power state.
-    PowerUnderWay,
-}
-
-/// Why the hardware of a device must be left alone: it may be about to lose its state.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Transit {
-    /// It need not: hardware can be changed.
-    None,
-    /// A user changes the power state.
-    Power,
-    /// A reset is under way.
-    Reset,
 }
 
 /// Whether a device is open.
@@ -211,14 +202,9 @@ pub(super) struct Locked<T: OpenState> {
 }
 
 impl<T: OpenState> Locked<T> {
-    fn transit(&self) -> Transit {
-        if self.reset {
-            Transit::Reset
-        } else if self.change == Change::PowerUnderWay {
-            Transit::Power
-        } else {
-            Transit::None
-        }
+    /// Whether hardware must be left alone: it may be about to lose its state.
+    fn is_in_transit(&self) -> bool {
+        self.reset || self.change == Change::Power
     }
 
     fn session(&mut self) -> Option<&mut T::Session> {
@@ -245,7 +231,7 @@ impl<T: OpenState> Locked<T> {
     }
 }
 
-impl<T: OpenState> Session<T> {
+impl<T: OpenState> SessionLock<T> {
     pub(super) fn new() -> impl PinInit<Self> {
         // INVARIANT: There is no session, and no handle.
         pin_init!(Self {
@@ -348,28 +334,14 @@ impl<T: OpenState> Session<T> {
     /// user changes the power state, which may take them as long as they like; a reset ends by
     /// itself.
     fn wait_for_transit(&self, guard: &mut MutexGuard<'_, Locked<T>>) -> Result {
-        loop {
-            match guard.transit() {
-                Transit::None => return Ok(()),
-                Transit::Reset => self.over.wait(guard),
-                Transit::Power if self.over.wait_interruptible(guard) => return Err(ERESTARTSYS),
-                Transit::Power => (),
-            }
-        }
-    }
-
-    /// Waits until nobody else changes interrupt vectors or the power state, and says that the
-    /// caller does. ERESTARTSYS if a signal comes first.
-    fn begin(&self, change: Change) -> Result<Turn<'_, T>> {
-        let mut guard = self.lock();
-        while guard.change != Change::None {
-            if self.over.wait_interruptible(&mut guard) {
+        while guard.is_in_transit() {
+            if guard.reset {
+                self.over.wait(guard);
+            } else if self.over.wait_interruptible(guard) {
                 return Err(ERESTARTSYS);
             }
         }
-        // INVARIANT: Nobody else sets it until it is `None` again.
-        guard.change = change;
-        Ok(Turn { session: self })
+        Ok(())
     }
 
     #[inline(never)]
@@ -422,7 +394,7 @@ impl<T: OpenState> Session<T> {
     }
 }
 
-impl<T: OpenState> Session<T> {
+impl<T: OpenState> SessionLock<T> {
     /// As [`Self::locked_with_open`], where the device was woken up, with its memory unless a reset
     /// or a change of the power state is under way.
     pub(super) fn woken_up(
@@ -434,7 +406,7 @@ impl<T: OpenState> Session<T> {
         // waits for us.
         let _memory = vdev.memory_lock();
         let mut guard = self.lock();
-        let hold = (guard.transit() == Transit::None).then_some(Hold::Shared);
+        let hold = (!guard.is_in_transit()).then_some(Hold::Shared);
         self.locked_with_open(&mut guard, vdev, |open| {
             // SAFETY: As for `SessionGuard::open_with_memory`: both locks are held, with nothing
             // under way if there is a hold.
@@ -447,7 +419,7 @@ impl<T: OpenState> Session<T> {
 /// A device that is bound, open or not.
 pub(crate) struct MaybeOpen<'a, T: OpenState> {
     pub(super) vdev: &'a CoreDevice,
-    pub(super) session: &'a Session<T>,
+    pub(super) session: &'a SessionLock<T>,
 }
 
 impl<'a, T: OpenState> MaybeOpen<'a, T> {
@@ -469,8 +441,8 @@ impl<'a, T: OpenState> MaybeOpen<'a, T> {
             return None;
         }
         guard.visits += 1;
-        // INVARIANT: Whoever closes the device waits for us, from `Session::end_visits` on, and has
-        // not got there.
+        // INVARIANT: Whoever closes the device waits for us, from `SessionLock::end_visits` on, and
+        // has not got there.
         Some(Visit {
             // SAFETY: There is a session: vfio-pci-core has enabled the device, and does not
             // disable it before it is closed.
@@ -508,10 +480,11 @@ impl<T: OpenState> Drop for Visit<'_, T> {
 ///
 /// # Invariants
 ///
-/// For `'a` the device is open: [`Session::open`] was called, and [`Session::close`] is not.
+/// For `'a` the device is open: [`SessionLock::open`] was called, and [`SessionLock::close`] is
+/// not.
 pub(crate) struct Handle<'a, T: OpenState> {
     vdev: &'a OpenDevice,
-    session: &'a Session<T>,
+    session: &'a SessionLock<T>,
 }
 
 impl<T: OpenState> Clone for Handle<'_, T> {
@@ -525,9 +498,10 @@ impl<T: OpenState> Copy for Handle<'_, T> {}
 impl<'a, T: OpenState> Handle<'a, T> {
     /// # Safety
     ///
-    /// For `'a` the device is open: [`Session::open`] was called, and [`Session::close`] is not.
+    /// For `'a` the device is open: [`SessionLock::open`] was called, and [`SessionLock::close`] is
+    /// not.
     #[inline]
-    pub(super) unsafe fn new(vdev: &'a OpenDevice, session: &'a Session<T>) -> Self {
+    pub(super) unsafe fn new(vdev: &'a OpenDevice, session: &'a SessionLock<T>) -> Self {
         // INVARIANT: By the safety requirement.
         Self { vdev, session }
     }
@@ -574,7 +548,7 @@ impl<'a, T: OpenState> Handle<'a, T> {
                 false => MemoryLock::Shared(self.vdev.memory_lock()),
             };
             let mut guard = self.session.lock();
-            if guard.transit() == Transit::None && (wanted || !alone(&mut guard)) {
+            if !guard.is_in_transit() && (wanted || !alone(&mut guard)) {
                 return Ok(self.guard(guard, lock));
             }
         }
@@ -589,33 +563,36 @@ impl<'a, T: OpenState> Handle<'a, T> {
     }
 }
 
-/// Proof that nobody else changes the interrupt vectors or the power state.
+/// A user's turn to change interrupt vectors, whether memory is decoded, or the power state: nobody
+/// else does meanwhile.
 ///
 /// # Invariants
 ///
 /// The session's `change` is not [`Change::None`], and becomes that only when this is dropped.
-struct Turn<'a, T: OpenState> {
-    session: &'a Session<T>,
+#[must_use = "others go on when it is dropped"]
+pub(super) struct Turn<'a, T: OpenState> {
+    session: &'a SessionLock<T>,
+}
+
+impl<'a, T: OpenState> Turn<'a, T> {
+    /// Waits for others. ERESTARTSYS if a signal comes first.
+    pub(super) fn begin(handle: Handle<'a, T>) -> Result<Self> {
+        let session = handle.session;
+        let mut guard = session.lock();
+        while guard.change != Change::None {
+            if session.over.wait_interruptible(&mut guard) {
+                return Err(ERESTARTSYS);
+            }
+        }
+        // INVARIANT: Nobody else sets it until it is `None` again.
+        guard.change = Change::Reach;
+        Ok(Self { session })
+    }
 }
 
 impl<T: OpenState> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         self.session.set_change(Change::None);
-    }
-}
-
-/// A user's change of interrupt vectors, while nobody else changes them or the power state.
-#[must_use = "others go on when it is dropped"]
-pub(super) struct IrqChange<'a, T: OpenState> {
-    _held: Turn<'a, T>,
-}
-
-impl<'a, T: OpenState> IrqChange<'a, T> {
-    /// Waits for others. ERESTARTSYS if a signal comes first.
-    pub(super) fn begin(handle: Handle<'a, T>) -> Result<Self> {
-        Ok(Self {
-            _held: handle.session.begin(Change::Irqs)?,
-        })
     }
 }
 
@@ -630,7 +607,7 @@ impl<'a, T: OpenState> ReachChange<'a, T> {
     /// Waits for others. ERESTARTSYS if a signal comes first.
     pub(crate) fn begin(handle: Handle<'a, T>) -> Result<Self> {
         Ok(Self {
-            _held: handle.session.begin(Change::Reach)?,
+            _held: Turn::begin(handle)?,
         })
     }
 }
@@ -649,10 +626,10 @@ impl<'a, T: OpenState> PowerChange<'a, T> {
         handle: Handle<'a, T>,
         before: impl FnOnce(&mut Open<'_, T>),
     ) -> Result<Self> {
-        let turn = handle.session.begin(Change::Power)?;
+        let turn = Turn::begin(handle)?;
         let _memory = handle.vdev.memory_lock();
         let mut guard = handle.session.lock();
-        guard.change = Change::PowerUnderWay;
+        guard.change = Change::Power;
         handle
             .session
             .locked_with_open(&mut guard, handle.vdev, before);
@@ -662,7 +639,7 @@ impl<'a, T: OpenState> PowerChange<'a, T> {
     /// The power state has been changed, or not: hardware is not left alone any more. Other users
     /// who change the same wait until this is dropped.
     pub(crate) fn finish(&self) {
-        self.0.session.set_change(Change::Power);
+        self.0.session.set_change(Change::Reach);
     }
 }
 
@@ -677,7 +654,7 @@ pub(crate) struct SessionGuard<'a, T: OpenState, M = ()> {
 impl<T: OpenState, M> SessionGuard<'_, T, M> {
     /// The session.
     pub(crate) fn open(&mut self) -> Open<'_, T> {
-        // SAFETY: There is a session while a handle exists, by the invariant of `Session`.
+        // SAFETY: There is a session while a handle exists, by the invariant of `SessionLock`.
         let session = unsafe { self.guard.session().unwrap_unchecked() };
         Open {
             session,
