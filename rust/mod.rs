@@ -12,6 +12,5 @@ pub(crate) mod nospec;
 pub(crate) mod pci;
 pub(crate) mod ratelimit;
 pub(crate) mod trace;
-#[path = "bindings/uapi.rs"]
-pub(crate) mod uapi;
+pub(crate) mod transmute;
 pub(crate) mod vfio;

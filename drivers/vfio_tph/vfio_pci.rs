@@ -22,8 +22,7 @@ mod rust;
 mod spans;
 mod sysfs;
 mod table;
-
-pub(crate) use rust::uapi;
+mod uapi;
 
 use driver::Module;
 use kernel::{

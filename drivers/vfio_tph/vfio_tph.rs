@@ -33,8 +33,7 @@ mod rust;
 mod spans;
 mod sysfs;
 mod table;
-
-pub(crate) use rust::uapi;
+mod uapi;
 
 use driver::Module;
 use kernel::prelude::*;

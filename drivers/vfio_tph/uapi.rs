@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The numbers and structs that the rules in `drivers/vfio_tph/rules/` are written in: our user
-//! ABI, PCI registers and errnos. And how the structs travel to and from user memory.
+//! The numbers and structs that the rules are written in: our user ABI, PCI registers and errnos.
+//! The structs travel to and from user memory as they are.
 
-pub(crate) use super::bindings::{
+pub(crate) use crate::rust::bindings::{
     vfio_device_feature_dma_buf_tph,
     vfio_device_feature_tph,
     vfio_device_feature_tph_map,
@@ -136,29 +136,20 @@ pub(crate) use super::bindings::{
     VFIO_TPH_SOURCE_NONE, //
 };
 
-use kernel::transmute::{
-    AsBytes,
-    FromBytes, //
-};
+use crate::rust::transmute::plain_structs;
 
-// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
-unsafe impl FromBytes for vfio_tph_source {}
-// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`);
-// the flexible array at the end has no size.
-unsafe impl FromBytes for vfio_device_feature_tph_st {}
-// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
-unsafe impl FromBytes for vfio_tph_resolution {}
-// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`);
-// the flexible array at the end has no size.
-unsafe impl FromBytes for vfio_device_feature_tph_resolve {}
-// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`).
-unsafe impl FromBytes for vfio_device_feature_dma_buf_tph {}
-// SAFETY: Every bit pattern is a value, and there is no padding (asserted in `layout.h`);
-// the flexible array at the end has no size.
-unsafe impl FromBytes for vfio_device_feature_tph_map {}
-// SAFETY: No padding (asserted in `layout.h`), no interior mutability.
-unsafe impl AsBytes for vfio_device_feature_tph {}
-// SAFETY: No padding (asserted in `layout.h`), no interior mutability.
-unsafe impl AsBytes for vfio_tph_source {}
-// SAFETY: No padding (asserted in `layout.h`), no interior mutability.
-unsafe impl AsBytes for vfio_tph_resolution {}
+plain_structs! {
+    vfio_tph_source { type_: u8, flags: u8, reserved: u16, value: u32 }
+    vfio_device_feature_tph { flags: u32, st_entries: u16, modes: u8, policy: u8 }
+    vfio_device_feature_tph_st { flags: u32, index: u16, count: u16, fault: u32, reserved: u32 }
+    vfio_tph_resolution { source: vfio_tph_source, st: u16, ph: u8, flags: u8, reserved: u32 }
+    vfio_device_feature_tph_resolve { flags: u32, count: u32, fault: u32, reserved: u32 }
+    vfio_device_feature_dma_buf_tph {
+        dmabuf_fd: i32,
+        flags: u32,
+        steering_tag_ext: u16,
+        steering_tag: u8,
+        ph: u8,
+    }
+    vfio_device_feature_tph_map { flags: u32, count: u32, fault: u32, reserved: u32 }
+}
