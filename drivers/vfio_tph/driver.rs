@@ -20,6 +20,7 @@ use crate::{
     events,
     feature,
     lookup::HostBridges,
+    module_param,
     open,
     rules::policy::{
         Misfit,
@@ -28,7 +29,6 @@ use crate::{
     rust::{
         bindings::PCI_BASE_CLASS_DISPLAY,
         dma_buf::Tph as DmaBufTph,
-        module_param,
         pci::{
             self as bus,
             tph::Requester, //
@@ -120,7 +120,7 @@ impl Driver for VfioTph {
     }
 
     fn ids() -> &'static CStr {
-        module_param::ids()
+        module_param::ids().unwrap_or_default()
     }
 
     fn settings() -> Settings {

@@ -46,7 +46,6 @@ use crate::{
             tph::Requester,
             Awake, //
         },
-        trace,
         vfio::{
             feature::Call,
             pci::{
@@ -63,6 +62,7 @@ use crate::{
             },
         },
     },
+    trace,
     uapi, //
 };
 use core::ops::Range;

@@ -35,7 +35,7 @@ use crate::{
             CallersCpus,
             PresentCpu, //
         },
-        nospec, trace,
+        nospec,
         vfio::{
             feature::{
                 Call,
@@ -47,6 +47,7 @@ use crate::{
             },
         },
     },
+    trace,
     uapi, //
 };
 use core::mem::offset_of;

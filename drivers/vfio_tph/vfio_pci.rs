@@ -14,6 +14,7 @@ mod failure;
 mod feature;
 mod hardware;
 mod lookup;
+mod module_param;
 mod open;
 mod reached;
 mod rules;
@@ -22,6 +23,7 @@ mod rust;
 mod spans;
 mod sysfs;
 mod table;
+mod trace;
 mod uapi;
 
 use driver::Module;

@@ -25,6 +25,7 @@ mod failure;
 mod feature;
 mod hardware;
 mod lookup;
+mod module_param;
 mod open;
 mod reached;
 mod rules;
@@ -33,6 +34,7 @@ mod rust;
 mod spans;
 mod sysfs;
 mod table;
+mod trace;
 mod uapi;
 
 use driver::Module;

@@ -15,5 +15,4 @@
 #include <linux/vfio_pci_core.h>
 #include <linux/vfio_tph.h>
 
-#include "param.h"
 #include "shim.h"

@@ -78,13 +78,4 @@ acpi_handle tph_helper_acpi_handle(struct device *dev);
 void tph_helper_acpi_free(void *object);
 bool tph_helper_acpi_no_memory(acpi_status status);
 
-void tph_helper_trace_enable(struct pci_dev *pdev, u8 st_mode,
-			     u8 requester_enable);
-void tph_helper_trace_disable(struct pci_dev *pdev);
-void tph_helper_trace_table_write(struct pci_dev *pdev, u16 index, u16 count,
-				  bool extended);
-void tph_helper_trace_resolve(struct pci_dev *pdev, u32 count, bool extended);
-void tph_helper_trace_refusal(struct pci_dev *pdev, u32 feature, int error,
-			      int position);
-
 #endif /* VFIO_TPH_SHIM_H */

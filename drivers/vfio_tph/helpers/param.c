@@ -5,7 +5,7 @@
  */
 #include <linux/moduleparam.h>
 
-#include "param.h"
+#include "helpers.h"
 
 static bool enable_unsafe_tph;
 module_param(enable_unsafe_tph, bool, 0444);
@@ -61,43 +61,43 @@ module_param(disable_denylist, bool, 0444);
 MODULE_PARM_DESC(disable_denylist,
 		 "Take devices with errata that an untrusted user could exploit. (default: N)");
 
-const char *tph_helper_ids(void)
+const char *safe_helper_ids(void)
 {
 	return ids;
 }
 
-bool tph_helper_nointxmask(void)
+bool safe_helper_nointxmask(void)
 {
 	return nointxmask;
 }
 
-bool tph_helper_disable_idle_d3(void)
+bool safe_helper_disable_idle_d3(void)
 {
 	return disable_idle_d3;
 }
 
-bool tph_helper_disable_vga(void)
+bool safe_helper_disable_vga(void)
 {
 	return disable_vga;
 }
 
-bool tph_helper_sriov(void)
+bool safe_helper_enable_sriov(void)
 {
 	return enable_sriov;
 }
 
-bool tph_helper_disable_denylist(void)
+bool safe_helper_disable_denylist(void)
 {
 	return disable_denylist;
 }
 
-bool tph_helper_gate(void)
+bool safe_helper_enable_unsafe_tph(void)
 {
 	return enable_unsafe_tph;
 }
 
 /* The name of the policy that devices start with, or NULL. */
-const char *tph_helper_policy(void)
+const char *safe_helper_tph_policy(void)
 {
 	return tph_policy == no_policy ? NULL : tph_policy;
 }
