@@ -10,6 +10,5 @@ pub(crate) mod helper;
 pub(crate) mod iommu;
 pub(crate) mod nospec;
 pub(crate) mod pci;
-pub(crate) mod ratelimit;
 pub(crate) mod transmute;
 pub(crate) mod vfio;

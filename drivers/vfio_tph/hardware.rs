@@ -11,6 +11,10 @@
 pub(crate) mod guest;
 
 use crate::{
+    ratelimit::{
+        self,
+        Message, //
+    },
     reached::{
         Gone,
         Reached, //
@@ -38,10 +42,6 @@ use crate::{
     },
     rust::{
         pci as bus,
-        ratelimit::{
-            self,
-            Message, //
-        },
         vfio::pci::{
             CoreDevice,
             HeldVectors,

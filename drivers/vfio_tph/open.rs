@@ -13,6 +13,10 @@ use crate::{
     },
     events,
     hardware::Tph,
+    ratelimit::{
+        self,
+        Message, //
+    },
     rules::{
         capability::{
             self,
@@ -48,10 +52,6 @@ use crate::{
             self as bus,
             config::Config,
             tph::Requester, //
-        },
-        ratelimit::{
-            self,
-            Message, //
         },
         vfio::pci::{
             CoreDevice,

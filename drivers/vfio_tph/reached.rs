@@ -3,6 +3,10 @@
 //! What can be reached of a device: it may be asleep, gone, or decode no memory.
 
 use crate::{
+    ratelimit::{
+        self,
+        Message, //
+    },
     rules::{
         capability::Offer,
         reconcile::{
@@ -18,10 +22,6 @@ use crate::{
         pci::{
             self as bus,
             tph::Requester, //
-        },
-        ratelimit::{
-            self,
-            Message, //
         },
         vfio::pci::{
             MsixTable,

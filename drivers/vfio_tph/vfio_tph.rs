@@ -27,6 +27,7 @@ mod hardware;
 mod lookup;
 mod module_param;
 mod open;
+mod ratelimit;
 mod reached;
 mod rules;
 #[path = "../../rust/mod.rs"]

@@ -13,7 +13,6 @@
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
 #include <linux/pm_runtime.h>
-#include <linux/ratelimit.h>
 #include <linux/rtmutex.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
@@ -229,17 +228,6 @@ u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector)
 	return desc ? FIELD_GET(PCI_MSIX_ENTRY_CTRL_ST, desc->pci.msix_ctrl) : 0;
 }
 #endif /* VFIO_TPH_MSIX_TAG */
-
-bool tph_helper_ratelimit(enum tph_message message)
-{
-	static struct ratelimit_state states[] = {
-		[0 ... TPH_MESSAGES - 1] =
-			RATELIMIT_STATE_INIT(states, DEFAULT_RATELIMIT_INTERVAL,
-					     DEFAULT_RATELIMIT_BURST),
-	};
-
-	return __ratelimit(&states[message]);
-}
 
 int tph_helper_pm_get(struct device *dev)
 {

@@ -56,16 +56,6 @@ bool tph_helper_vector_allocated(struct pci_dev *pdev, unsigned int vector);
 u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector);
 #endif
 
-/* What is limited: one message does not keep another one out. */
-enum tph_message {
-	TPH_MESSAGE_PAST_THE_END,
-	TPH_MESSAGE_CONTROL,
-	TPH_MESSAGE_NOT_ALONE,
-	TPH_MESSAGES,
-};
-
-bool tph_helper_ratelimit(enum tph_message message);
-
 int tph_helper_pm_get(struct device *dev);
 void tph_helper_pm_put(struct device *dev);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What vfio_tph has of its own in C, for Rust: module parameters and tracepoints.
+ * What vfio_tph has of its own in C, for Rust: module parameters, tracepoints, and limits
+ * for messages.
  *
  * Each of these functions can be called whenever its caller may sleep, with numbers of
  * any value and with any bound device. A string that one returns stays as it is as long
@@ -29,5 +30,15 @@ void safe_helper_trace_table_write(struct pci_dev *pdev, u16 index, u16 count,
 void safe_helper_trace_resolve(struct pci_dev *pdev, u32 count, bool extended);
 void safe_helper_trace_refusal(struct pci_dev *pdev, u32 feature, int error,
 			       int position);
+
+/* What is limited: one message does not keep another one out. */
+enum tph_message {
+	TPH_MESSAGE_PAST_THE_END,
+	TPH_MESSAGE_CONTROL,
+	TPH_MESSAGE_NOT_ALONE,
+	TPH_MESSAGES,
+};
+
+bool safe_helper_ratelimit(u32 message);
 
 #endif /* VFIO_TPH_HELPERS_H */

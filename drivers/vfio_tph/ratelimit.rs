@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! A limit for messages that a user or a device can cause as often as they like.
-//!
-//! C header: [`include/linux/ratelimit.h`](srctree/include/linux/ratelimit.h)
+//! A limit for messages that a user or a device can cause as often as they like, which
+//! `helpers/ratelimit.c` keeps.
 
-use super::bindings;
+use crate::rust::{
+    bindings,
+    helper::safe_helpers, //
+};
 
 /// Messages, each of which has a limit of its own: what one user causes keeps no other message
 /// out. As with `dev_err_ratelimited()`, all devices share it.
@@ -19,9 +21,12 @@ pub(crate) enum Message {
     NotAlone = bindings::tph_message_TPH_MESSAGE_NOT_ALONE,
 }
 
+safe_helpers! {
+    fn allows_number(message: u32) -> bool = ratelimit;
+}
+
 /// Whether a message may be printed now, by the kernel's default limit. The kernel counts those
 /// that are left out.
 pub(crate) fn allows(message: Message) -> bool {
-    // SAFETY: The function can be called in any context, and there is such a message.
-    unsafe { bindings::tph_helper_ratelimit(message as u32) }
+    allows_number(message as u32)
 }
