@@ -324,7 +324,7 @@ impl Tph {
     pub(crate) fn report(&self, at: &mut Reached<'_>) {
         let control = self.held.in_force().unwrap_or(Control::RESET);
         at.requester()
-            .set_core_state(control.st_mode as u8, control.requester_enable as u8);
+            .set_saved_state(control.st_mode as u8, control.requester_enable as u8);
     }
 
     /// Turns TPH off on a device that did not do what it was told, if it can still be reached.

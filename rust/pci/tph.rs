@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The TPH Requester capability of a device in hardware, and the PCI core's idea of it.
+//! The TPH Requester capability of a device in hardware, and what the PCI core has recorded of it.
 //!
 //! C header: [`include/linux/pci-tph.h`](srctree/include/linux/pci-tph.h)
 
@@ -80,22 +80,22 @@ impl<'a> Requester<'a> {
         usize::from(self.offset) + usize::from(register)
     }
 
-    /// Tells the PCI core what is in force, so that it saves and restores that.
+    /// Tells pci_save_state() and pci_restore_state() what is in force: they go by that.
     ///
     /// `st_mode` and `requester_enable` are raw register fields. The caller keeps others out who
     /// tell it something else: by the lock of the session. While the device is awake they also keep
     /// out those who change its state: by `memory_lock` of vfio-pci-core, by the device lock, or as
     /// a runtime PM callback, which does not run while others keep the device awake to change it.
     #[cfg(VFIO_TPH_SET_STATE)]
-    pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
+    pub(crate) fn set_saved_state(&self, st_mode: u8, requester_enable: u8) {
         // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
         unsafe { bindings::pcie_tph_set_state(as_raw(self.pdev), st_mode, requester_enable) };
     }
 
     /// As above, on a kernel that cannot be told.
     #[cfg(not(VFIO_TPH_SET_STATE))]
-    pub(crate) fn set_core_state(&self, st_mode: u8, requester_enable: u8) {
-        set_core_state(self.pdev, requester_enable != 0, st_mode, requester_enable);
+    pub(crate) fn set_saved_state(&self, st_mode: u8, requester_enable: u8) {
+        set_pdev_state(self.pdev, requester_enable != 0, st_mode, requester_enable);
     }
 
     /// Disables TPH, in hardware and in the PCI core's record, if the PCI core thinks that it is
@@ -152,7 +152,7 @@ pub(crate) fn allowed(pdev: &pci::Device<Bound>) -> bool {
 /// copy of the vectors' control words in step. The requester is disabled. The PCI core has to be
 /// told again afterwards what is in force.
 ///
-/// See [`Requester::set_core_state`] for the lock.
+/// See [`Requester::set_saved_state`] for the lock.
 ///
 /// # Safety
 ///
@@ -194,7 +194,7 @@ pub(in crate::rust) unsafe fn write_msix_tags(
     // in no other way.
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     let was_enabled = unsafe { bindings::tph_helper_enabled(as_raw(pdev)) };
-    set_core_state(pdev, true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
+    set_pdev_state(pdev, true, bindings::PCI_TPH_ST_IV_MODE as u8, 0);
     let written = (u32::from(first)..)
         .zip(tags)
         .try_for_each(|(vector, &tag)| {
@@ -203,13 +203,13 @@ pub(in crate::rust) unsafe fn write_msix_tags(
             to_result(unsafe { bindings::tph_helper_set_entry(as_raw(pdev), vector, tag) })
         });
     if !was_enabled {
-        set_core_state(pdev, false, 0, 0);
+        set_pdev_state(pdev, false, 0, 0);
     }
     written
 }
 
 #[cfg(not(VFIO_TPH_SET_STATE))]
-fn set_core_state(pdev: &pci::Device<Bound>, enabled: bool, st_mode: u8, requester_enable: u8) {
+fn set_pdev_state(pdev: &pci::Device<Bound>, enabled: bool, st_mode: u8, requester_enable: u8) {
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
     unsafe { bindings::tph_helper_set_state(as_raw(pdev), enabled, st_mode, requester_enable) };
 }
