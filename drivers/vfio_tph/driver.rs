@@ -41,6 +41,7 @@ use crate::{
             pci::{
                 Access,
                 Attribute,
+                CallbackMemory,
                 CoreDevice,
                 DeviceId,
                 Driver,
@@ -48,7 +49,6 @@ use crate::{
                 HeldVectors,
                 Hooks,
                 IdTable,
-                InReset,
                 Open,
                 Opening,
                 Registration,
@@ -223,8 +223,8 @@ impl Driver for VfioTph {
         terms.unmappable.as_ref()
     }
 
-    fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        events::shutdown(open, reset);
+    fn shutdown(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        events::shutdown(open, memory);
     }
 
     fn is_shut_down(&self) {
@@ -235,36 +235,41 @@ impl Driver for VfioTph {
         events::sleep(open);
     }
 
-    fn resume(&self, open: &mut Open<'_, Self>, woken: &mut InReset<'_>) {
-        events::wake(open, woken);
+    fn resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        events::wake(open, memory);
     }
 
     fn system_suspend(&self, open: &mut Open<'_, Self>) {
         events::system_sleep(open);
     }
 
-    fn system_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        events::system_wake(open, reset);
+    fn system_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        events::system_wake(open, memory);
     }
 
-    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        events::before_reset(open, reset);
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        events::before_reset(open, memory);
     }
 
-    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        events::after_reset(open, reset);
+    fn reset_done(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        events::after_reset(open, memory);
     }
 
-    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &mut InReset<'_>) {
+    fn error_detected(
+        &self,
+        open: &mut Open<'_, Self>,
+        accessible: bool,
+        memory: &mut CallbackMemory<'_>,
+    ) {
         if accessible {
-            events::doubt(open, reset);
+            events::doubt(open, memory);
         } else {
             events::lose(open);
         }
     }
 
-    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        events::settle(open, reset);
+    fn error_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        events::settle(open, memory);
     }
 }
 

@@ -50,9 +50,9 @@ use crate::{
             feature::Call,
             pci::{
                 Access,
+                CallbackMemory,
                 Handle,
                 HeldVectors,
-                InReset,
                 Memory,
                 MsixTable,
                 Open,
@@ -574,10 +574,10 @@ pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The device is awake again.
-pub(crate) fn wake(open: &mut Open<'_, VfioTph>, woken: &mut InReset<'_>) {
+pub(crate) fn wake(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     let msix = match &open.tph {
         Some(tph) if tph.needs_memory() || tph.place() == Place::Msix && tph.owes_guest() => {
-            woken.msix_table()
+            memory.msix_table()
         }
         _ => None,
     };
@@ -619,10 +619,10 @@ pub(crate) fn system_sleep(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The system is awake again.
-pub(crate) fn system_wake(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
+pub(crate) fn system_wake(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     // Recovery from an error may have looked at it too early.
     system_sleep(open);
-    let msix = table_for_tags(open, reset);
+    let msix = table_for_tags(open, memory);
     wake_up(open, msix, true);
 }
 
@@ -727,8 +727,8 @@ pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, held: HeldVectors<'_>
 
 /// The device will be reset: what the PCI core saves, and puts back, has no tags. The table in the
 /// capability is left to the reset.
-pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
-    let msix = table_for_tags(open, reset);
+pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+    let msix = table_for_tags(open, memory);
     let changed = with_tph(open, msix, |tph, at| tph.before_reset(at));
     if changed == Some(true) {
         show_all(open);
@@ -736,14 +736,14 @@ pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>
 }
 
 /// The device has been reset, and may hold anything.
-pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
+pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     forget(open);
-    settle(open, reset);
+    settle(open, memory);
 }
 
 /// The kernel is about to end: the next one finds TPH off, and no tag.
-pub(crate) fn shutdown(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
-    after_reset(open, reset);
+pub(crate) fn shutdown(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+    after_reset(open, memory);
     if let Some(tph) = &mut open.tph {
         tph.retire();
     }
@@ -756,17 +756,17 @@ pub(crate) fn lose(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The device reports an error, and can be reached: what it still has stays in force.
-pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
+pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     if let Some(tph) = &mut open.tph {
         tph.doubt();
     }
-    settle(open, reset);
+    settle(open, memory);
 }
 
 /// Brings hardware to what is wanted, in a callback of a reset or of recovery from an error.
 #[inline(never)]
-pub(crate) fn settle(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
-    let msix = table_for_tags(open, reset);
+pub(crate) fn settle(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+    let msix = table_for_tags(open, memory);
     with_tph(open, msix, |tph, at| {
         // If the device is gone, everything stays pending.
         let _ = tph.sync(at, false);
@@ -777,10 +777,10 @@ pub(crate) fn settle(open: &mut Open<'_, VfioTph>, reset: &mut InReset<'_>) {
 #[inline(never)]
 fn table_for_tags<'a>(
     open: &Open<'_, VfioTph>,
-    reset: &'a mut InReset<'_>,
+    memory: &'a mut CallbackMemory<'_>,
 ) -> Option<MsixTable<'a>> {
     if open.tph.as_ref()?.reset_needs_memory() {
-        reset.msix_table()
+        memory.msix_table()
     } else {
         None
     }

@@ -13,8 +13,8 @@ use super::{
     msix::HeldVectors,
     pci_driver,
     session::{
+        CallbackMemory,
         Handle,
-        InReset,
         MaybeOpen,
         Open,
         Opening,
@@ -226,7 +226,7 @@ impl<T: Hooks> Device<T> {
     /// reset is under way from then on; `None` leaves that as it is.
     fn in_reset(
         &self,
-        f: &dyn Fn(&T, &mut Open<'_, T>, &mut InReset<'_>),
+        f: &dyn Fn(&T, &mut Open<'_, T>, &mut CallbackMemory<'_>),
         under_way: Option<bool>,
     ) {
         self.vdev.in_reset(|stable| {
@@ -235,8 +235,8 @@ impl<T: Hooks> Device<T> {
             // Others who reset the device come later, or say so first.
             unsafe {
                 self.session
-                    .locked_in_reset(&mut guard, &self.vdev, stable, |open, reset| {
-                        f(&self.data, open, reset)
+                    .locked_in_reset(&mut guard, &self.vdev, stable, |open, memory| {
+                        f(&self.data, open, memory)
                     });
             }
             if let Some(under_way) = under_way {
@@ -362,7 +362,7 @@ impl<T: Hooks> Device<T> {
         // below, and one who opens it afterwards finds this.
         self.data.is_shut_down();
         // SAFETY: The caller holds the device lock.
-        unsafe { self.with_memory(|open, reset| self.data.shutdown(open, reset)) };
+        unsafe { self.with_memory(|open, memory| self.data.shutdown(open, memory)) };
     }
 
     /// Runs `f` on the device if it is open, with its memory.
@@ -370,7 +370,7 @@ impl<T: Hooks> Device<T> {
     /// # Safety
     ///
     /// The caller holds the device lock.
-    unsafe fn with_memory(&self, f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>)) {
+    unsafe fn with_memory(&self, f: impl FnOnce(&mut Open<'_, T>, &mut CallbackMemory<'_>)) {
         // Whoever holds `memory_lock` for writing only tries the device lock, which our caller
         // holds: nobody waits for us.
         let _memory = self.vdev.memory_lock();
@@ -403,8 +403,8 @@ impl<T: Hooks> Device<T> {
     pub(super) unsafe fn resume(dev: *mut bindings::device) {
         // SAFETY: `dev` is bound to this driver, by the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
-        this.session.woken_up(&this.vdev, |open, woken| {
-            this.data.resume(open, woken);
+        this.session.woken_up(&this.vdev, |open, memory| {
+            this.data.resume(open, memory);
         });
     }
 

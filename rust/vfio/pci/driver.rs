@@ -10,8 +10,8 @@ use super::{
     id::IdTable,
     msix::HeldVectors,
     session::{
+        CallbackMemory,
         Handle,
-        InReset,
         MaybeOpen,
         Open,
         OpenState,
@@ -145,8 +145,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// The system is about to be switched off or restarted, or another kernel takes over, which
     /// finds the device, which is open, as it is left here. Users go on.
-    fn shutdown(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        let _ = (open, reset);
+    fn shutdown(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        let _ = (open, memory);
     }
 
     /// The system is about to be switched off, as for [`Driver::shutdown`], and the device is
@@ -159,8 +159,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     }
 
     /// The device has been resumed by runtime PM. Its memory is as its user has it.
-    fn resume(&self, open: &mut Open<'_, Self>, woken: &mut InReset<'_>) {
-        let _ = (open, woken);
+    fn resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        let _ = (open, memory);
     }
 
     /// The system is about to sleep, or to be written to an image, with the device open. Users are
@@ -172,30 +172,35 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// The system is awake again, and the PCI core has restored what it had saved of the device,
     /// which is in D0 unless it does not wake up. Users are still frozen.
-    fn system_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        let _ = (open, reset);
+    fn system_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        let _ = (open, memory);
     }
 
     /// The device, which is open, will be reset. From here to [`Driver::reset_done`] sessions
     /// cannot be locked by [`Handle::lock_hardware`].
-    fn reset_prepare(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        let _ = (open, reset);
+    fn reset_prepare(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        let _ = (open, memory);
     }
 
     /// The device, which is open, has been reset.
-    fn reset_done(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        let _ = (open, reset);
+    fn reset_done(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        let _ = (open, memory);
     }
 
     /// An error was reported; the device, which is open, will be reset, or has been disturbed.
     /// Unless `accessible`, it cannot be reached.
-    fn error_detected(&self, open: &mut Open<'_, Self>, accessible: bool, reset: &mut InReset<'_>) {
-        let _ = (open, accessible, reset);
+    fn error_detected(
+        &self,
+        open: &mut Open<'_, Self>,
+        accessible: bool,
+        memory: &mut CallbackMemory<'_>,
+    ) {
+        let _ = (open, accessible, memory);
     }
 
     /// Recovery from an error is over; the device, which is open, may have lost its state.
-    fn error_resume(&self, open: &mut Open<'_, Self>, reset: &mut InReset<'_>) {
-        let _ = (open, reset);
+    fn error_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+        let _ = (open, memory);
     }
 }
 

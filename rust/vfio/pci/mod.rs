@@ -49,8 +49,8 @@ pub(crate) use self::{
     },
     registration::Registration,
     session::{
+        CallbackMemory,
         Handle,
-        InReset,
         MaybeOpen,
         Open,
         OpenState,

@@ -50,13 +50,14 @@ pub(crate) trait OpenState: Sized + 'static {
     type Session: Send + Unpin;
 }
 
-/// What can be reached of a device in a callback before or after a reset, or when it was woken up.
-pub(crate) struct InReset<'a> {
+/// The memory of a device in a callback that is not its user's: before or after a reset, when it was
+/// woken up, or when the kernel is about to end.
+pub(crate) struct CallbackMemory<'a> {
     /// `None` while somebody else is about to change whether the device decodes it.
     memory: Option<Memory<'a>>,
 }
 
-impl<'a> InReset<'a> {
+impl<'a> CallbackMemory<'a> {
     /// # Safety
     ///
     /// If there is a `hold`, nobody else changes for `'a` whether the device decodes memory, its
@@ -378,18 +379,19 @@ impl<T: OpenState> SessionLock<T> {
     ///
     /// # Safety
     ///
-    /// As for [`InReset::new`], while this runs.
+    /// As for [`CallbackMemory::new`], while this runs.
     pub(super) unsafe fn locked_in_reset(
         &self,
         guard: &mut MutexGuard<'_, Locked<T>>,
         vdev: &CoreDevice,
         stable: bool,
-        f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>),
+        f: impl FnOnce(&mut Open<'_, T>, &mut CallbackMemory<'_>),
     ) {
         self.locked_with_open(guard, vdev, |open| {
-            // SAFETY: As `InReset::new` wants it, by the safety requirement.
-            let mut reset = unsafe { InReset::new(open.vdev, stable.then_some(Hold::Reset)) };
-            f(open, &mut reset);
+            // SAFETY: As `CallbackMemory::new` wants it, by the safety requirement.
+            let mut memory =
+                unsafe { CallbackMemory::new(open.vdev, stable.then_some(Hold::Reset)) };
+            f(open, &mut memory);
         });
     }
 }
@@ -400,7 +402,7 @@ impl<T: OpenState> SessionLock<T> {
     pub(super) fn woken_up(
         &self,
         vdev: &CoreDevice,
-        f: impl FnOnce(&mut Open<'_, T>, &mut InReset<'_>),
+        f: impl FnOnce(&mut Open<'_, T>, &mut CallbackMemory<'_>),
     ) {
         // vfio-pci-core takes `memory_lock` for writing in its own callback: nobody who holds it
         // waits for us.
@@ -410,8 +412,8 @@ impl<T: OpenState> SessionLock<T> {
         self.locked_with_open(&mut guard, vdev, |open| {
             // SAFETY: As for `SessionGuard::open_with_memory`: both locks are held, with nothing
             // under way if there is a hold.
-            let mut woken = unsafe { InReset::new(open.vdev, hold) };
-            f(open, &mut woken);
+            let mut memory = unsafe { CallbackMemory::new(open.vdev, hold) };
+            f(open, &mut memory);
         });
     }
 }
