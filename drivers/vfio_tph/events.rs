@@ -58,7 +58,7 @@ use crate::{
                 Open,
                 Opening,
                 PowerChange,
-                ReachChange, //
+                Turn, //
             },
         },
     },
@@ -655,7 +655,7 @@ pub(crate) fn write_command(handle: Handle<'_, VfioTph>, access: Access<'_>) -> 
     let vdev = handle.vdev();
     let _awake = Awake::new(vdev.pci()).map_err(|_| EIO)?;
     // Before anything is written: what is written must not be written again.
-    let _change = ReachChange::begin(handle)?;
+    let _turn = Turn::begin(handle)?;
     let written = vdev.write(access);
     // Also if not all of it was written. It waits for nobody who could keep it waiting, and fails
     // only if it does.
@@ -667,7 +667,7 @@ pub(crate) fn write_command(handle: Handle<'_, VfioTph>, access: Access<'_>) -> 
 /// be written meanwhile is, before the call returns.
 pub(crate) fn exit_low_power(handle: Handle<'_, VfioTph>, call: Call) -> Result<i32> {
     // As for Command.
-    let _change = ReachChange::begin(handle)?;
+    let _turn = Turn::begin(handle)?;
     let done = handle.vdev().feature(call)?;
     let _ = power_changed(handle);
     Ok(done)

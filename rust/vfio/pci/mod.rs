@@ -56,7 +56,7 @@ pub(crate) use self::{
         OpenState,
         Opening,
         PowerChange,
-        ReachChange, //
+        Turn, //
     },
     watch::{
         Unmappable,

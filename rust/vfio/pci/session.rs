@@ -566,19 +566,19 @@ impl<'a, T: OpenState> Handle<'a, T> {
 }
 
 /// A user's turn to change interrupt vectors, whether memory is decoded, or the power state: nobody
-/// else does meanwhile.
+/// else does meanwhile, and [`Handle::lock_hardware`] does not fail.
 ///
 /// # Invariants
 ///
 /// The session's `change` is not [`Change::None`], and becomes that only when this is dropped.
 #[must_use = "others go on when it is dropped"]
-pub(super) struct Turn<'a, T: OpenState> {
+pub(crate) struct Turn<'a, T: OpenState> {
     session: &'a SessionLock<T>,
 }
 
 impl<'a, T: OpenState> Turn<'a, T> {
     /// Waits for others. ERESTARTSYS if a signal comes first.
-    pub(super) fn begin(handle: Handle<'a, T>) -> Result<Self> {
+    pub(crate) fn begin(handle: Handle<'a, T>) -> Result<Self> {
         let session = handle.session;
         let mut guard = session.lock();
         while guard.change != Change::None {
@@ -595,22 +595,6 @@ impl<'a, T: OpenState> Turn<'a, T> {
 impl<T: OpenState> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         self.session.set_change(Change::None);
-    }
-}
-
-/// A user's change of whether memory is decoded, or of low power, while nobody else changes the
-/// power state or interrupt vectors: [`Handle::lock_hardware`] does not fail meanwhile.
-#[must_use = "others go on when it is dropped"]
-pub(crate) struct ReachChange<'a, T: OpenState> {
-    _held: Turn<'a, T>,
-}
-
-impl<'a, T: OpenState> ReachChange<'a, T> {
-    /// Waits for others. ERESTARTSYS if a signal comes first.
-    pub(crate) fn begin(handle: Handle<'a, T>) -> Result<Self> {
-        Ok(Self {
-            _held: Turn::begin(handle)?,
-        })
     }
 }
 
