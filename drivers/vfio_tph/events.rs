@@ -16,8 +16,8 @@ use crate::{
             GuestWrite,
             Missing, //
         },
+        Outcome, //
         Tph,
-        Written, //
     },
     reached::Reached,
     rules::{
@@ -231,7 +231,7 @@ trait Errand {
         open: &mut Open<'_, VfioTph>,
         memory: &mut Memory<'_>,
         missing: Missing<'_>,
-    ) -> Result<Written, Failure>;
+    ) -> Result<Outcome, Failure>;
 }
 
 /// Runs an errand, again and again until nothing is missing, and shows what came of it. Firmware is
@@ -253,12 +253,12 @@ fn run(handle: Handle<'_, VfioTph>, errand: &mut dyn Errand) -> Result<(), Failu
         };
         let done = errand.run(&mut open, &mut memory, missing);
         match done {
-            Ok(Written::NeedsTags) => {
+            Ok(Outcome::NeedsTags) => {
                 drop(guard);
                 ask(handle, errand);
                 asked += 1;
             }
-            Ok(Written::NeedsMemory) => last_memory = true,
+            Ok(Outcome::NeedsMemory) => last_memory = true,
             done => {
                 guest_changed(&mut open, errand.writes());
                 return done.map(|_| ());
@@ -316,11 +316,11 @@ impl Errand for Writing<'_> {
         open: &mut Open<'_, VfioTph>,
         memory: &mut Memory<'_>,
         missing: Missing<'_>,
-    ) -> Result<Written, Failure> {
+    ) -> Result<Outcome, Failure> {
         let terms = open.terms();
         let write = self.0;
         let (Some(shown), Some(tph)) = (terms.shown(), &mut open.tph) else {
-            return Ok(Written::Dropped);
+            return Ok(Outcome::Dropped);
         };
         let offer = &shown.offer;
         // The map may have come, or gone, since the user began.
@@ -332,15 +332,15 @@ impl Errand for Writing<'_> {
         let written = with_tph(open, msix, |tph, at| match write.control {
             _ if is_guest => tph.write_guest(at, write, missing),
             Some((offset, bytes)) => tph.write_control(at, offset, bytes, missing.last_memory),
-            None => Written::InForce,
+            None => Outcome::InForce,
         });
-        let written = written.unwrap_or(Written::Dropped);
+        let written = written.unwrap_or(Outcome::Dropped);
         let counters = &terms.visible.counters;
         match written {
-            Written::NeedsTags | Written::NeedsMemory => return Ok(written),
-            Written::InForce if write.control.is_some() => counters.count(Count::ConfigWrites),
-            Written::InForce => (),
-            Written::Dropped => counters.count(Count::DroppedWrites),
+            Outcome::NeedsTags | Outcome::NeedsMemory => return Ok(written),
+            Outcome::InForce if write.control.is_some() => counters.count(Count::ConfigWrites),
+            Outcome::InForce => (),
+            Outcome::Dropped => counters.count(Count::DroppedWrites),
         }
         if is_guest && write.entries.is_some() {
             counters.count(Count::GuestWrites);
@@ -377,10 +377,10 @@ impl Errand for Settling {
         open: &mut Open<'_, VfioTph>,
         memory: &mut Memory<'_>,
         missing: Missing<'_>,
-    ) -> Result<Written, Failure> {
+    ) -> Result<Outcome, Failure> {
         let msix = match &open.tph {
             Some(tph) if tph.owes_guest() => tph.msix_table(memory),
-            _ => return Ok(Written::InForce),
+            _ => return Ok(Outcome::InForce),
         };
         let terms = open.terms();
         let written = with_tph(open, msix, |tph, at| {
@@ -389,7 +389,7 @@ impl Errand for Settling {
             count_lost(terms, written, awake);
             written
         });
-        Ok(written.unwrap_or(Written::InForce))
+        Ok(written.unwrap_or(Outcome::InForce))
     }
 }
 
@@ -472,7 +472,7 @@ impl Errand for Mapping<'_> {
         open: &mut Open<'_, VfioTph>,
         memory: &mut Memory<'_>,
         missing: Missing<'_>,
-    ) -> Result<Written, Failure> {
+    ) -> Result<Outcome, Failure> {
         let (Some(guest), Some(tph)) = (&open.terms().guest, &open.tph) else {
             return Err(Refusal::Unsupported.into());
         };
@@ -483,7 +483,7 @@ impl Errand for Mapping<'_> {
             tph.set_map(at, &mut self.map, self.by_admin, entries, missing)
         });
         let set = set.unwrap_or(Err(Refusal::Unsupported.into()))?;
-        if set == Written::InForce {
+        if set == Outcome::InForce {
             show_picture(open);
             (self.done)();
         }
@@ -603,8 +603,8 @@ fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: b
 }
 
 /// Counts that TPH went off because a guest's tags could not be written.
-fn count_lost(terms: &Terms, written: Written, awake: bool) {
-    if awake && written == Written::Dropped {
+fn count_lost(terms: &Terms, written: Outcome, awake: bool) {
+    if awake && written == Outcome::Dropped {
         terms.visible.counters.count(Count::LostTags);
     }
 }

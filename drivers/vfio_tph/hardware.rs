@@ -87,9 +87,9 @@ pub(crate) struct Guest {
     by_admin: bool,
 }
 
-/// What came of a write to Control.
+/// What came of a write to Control, or of another errand.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) enum Written {
+pub(crate) enum Outcome {
     /// It is in force.
     InForce,
     /// It was dropped.
@@ -354,27 +354,27 @@ impl Tph {
         offset: usize,
         bytes: &[u8],
         last: bool,
-    ) -> Written {
+    ) -> Outcome {
         if !self.is_reachable(at) {
-            return Written::Dropped;
+            return Outcome::Dropped;
         }
         self.held.doubt(Doubt::Behind);
         if self.sync(at, false).is_err() {
-            return Written::Dropped;
+            return Outcome::Dropped;
         }
         if self.lacks_memory(at) && !last {
-            return Written::NeedsMemory;
+            return Outcome::NeedsMemory;
         }
 
         match self.judge(at, offset, bytes) {
             Some(next) => self.put_in_force(at, next, false),
-            None => Written::Dropped,
+            None => Outcome::Dropped,
         }
     }
 
     /// Puts `next` in force, with all entries that are due. `new_entries`: entries were changed for
     /// it, which hardware must not use with what was in force before.
-    fn put_in_force(&mut self, at: &mut Reached<'_>, next: Control, new_entries: bool) -> Written {
+    fn put_in_force(&mut self, at: &mut Reached<'_>, next: Control, new_entries: bool) -> Outcome {
         let before = self.wanted;
         if next.enabled() {
             self.held.before_enable(self.table.has_witness());
@@ -384,7 +384,7 @@ impl Tph {
         if done.is_ok() && !(next.enabled() && self.is_pending()) {
             // The device may have made something else of the write: that is in force now.
             self.wanted = self.held.control.unwrap_or(next);
-            return Written::InForce;
+            return Outcome::InForce;
         }
         self.go_back();
         if new_entries || done == Err(Failed::Misfit) {
@@ -397,7 +397,7 @@ impl Tph {
                 let _ = self.sync(at, false);
             }
         }
-        Written::Dropped
+        Outcome::Dropped
     }
 
     /// What a write of `bytes` at `offset` of Control makes of it; `None` if it is dropped.

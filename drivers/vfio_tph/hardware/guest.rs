@@ -10,8 +10,8 @@
 
 use super::{
     Guest,
+    Outcome, //
     Tph,
-    Written, //
 };
 use crate::{
     failure::Failure,
@@ -169,12 +169,12 @@ impl Tph {
         at: &mut Reached<'_>,
         write: &GuestWrite<'_>,
         missing: Missing<'_>,
-    ) -> Written {
+    ) -> Outcome {
         if !self.is_reachable(at) {
-            return Written::Dropped;
+            return Outcome::Dropped;
         }
         let Some(guest) = self.guest.as_deref_mut() else {
-            return Written::Dropped;
+            return Outcome::Dropped;
         };
         let Some((offset, bytes)) = write.control else {
             guest.begin();
@@ -185,10 +185,10 @@ impl Tph {
 
         self.held.doubt(Doubt::Behind);
         if self.sync(at, false).is_err() {
-            return Written::Dropped;
+            return Outcome::Dropped;
         }
         if self.lacks_memory(at) && !missing.last_memory {
-            return Written::NeedsMemory;
+            return Outcome::NeedsMemory;
         }
         let Some(next) = self.judge(at, offset, bytes) else {
             let entries = GuestWrite {
@@ -196,7 +196,7 @@ impl Tph {
                 ..*write
             };
             return match self.write_guest(at, &entries, missing) {
-                Written::InForce => Written::Dropped,
+                Outcome::InForce => Outcome::Dropped,
                 written => written,
             };
         };
@@ -210,9 +210,9 @@ impl Tph {
         next: Control,
         write: &GuestWrite<'_>,
         missing: Missing<'_>,
-    ) -> Written {
+    ) -> Outcome {
         let Some(guest) = self.guest.as_deref_mut() else {
-            return Written::Dropped;
+            return Outcome::Dropped;
         };
         guest.begin();
         guest.write(write.entries);
@@ -225,11 +225,11 @@ impl Tph {
         if reached {
             if self.put(at, aim, missing.firmware).unknown {
                 self.go_back();
-                return Written::NeedsTags;
+                return Outcome::NeedsTags;
             }
         } else if used(next).is_some() && !self.can_wait(at, aim) {
             // Entries are recorded.
-            return Written::Dropped;
+            return Outcome::Dropped;
         }
 
         let new_entries = self.is_pending();
@@ -238,12 +238,12 @@ impl Tph {
 
     /// Gives hardware what it has to get and does not have yet, if it can be reached; if not, that
     /// stays open. If hardware does not take it TPH is off afterwards, and entries are as before.
-    pub(crate) fn settle_guest(&mut self, at: &mut Reached<'_>, missing: Missing<'_>) -> Written {
+    pub(crate) fn settle_guest(&mut self, at: &mut Reached<'_>, missing: Missing<'_>) -> Outcome {
         if !self.is_reachable(at) {
-            return Written::Dropped;
+            return Outcome::Dropped;
         }
         let Some(guest) = self.guest.as_deref_mut() else {
-            return Written::InForce;
+            return Outcome::InForce;
         };
         guest.begin();
         let reached = at.is_table_users(self.place());
@@ -257,38 +257,38 @@ impl Tph {
         at: &mut Reached<'_>,
         missing: Missing<'_>,
         reached: bool,
-    ) -> Written {
+    ) -> Outcome {
         if !self.owes_guest() || !reached {
-            return Written::InForce;
+            return Outcome::InForce;
         }
         let aim = self.aim(missing.last_tags);
         if self.put(at, aim, missing.firmware).unknown {
             self.go_back();
-            return Written::NeedsTags;
+            return Outcome::NeedsTags;
         }
         if !self.is_pending() {
-            return Written::InForce;
+            return Outcome::InForce;
         }
         self.held.doubt(Doubt::Behind);
         let done = self.sync(at, true);
         if done.is_ok() && !self.is_pending() && self.held.control == Some(self.wanted) {
-            return Written::InForce;
+            return Outcome::InForce;
         }
         self.go_back();
         self.give_up(at);
-        Written::Dropped
+        Outcome::Dropped
     }
 
     /// Looks whether a device whose entries cannot be reached answers. If it does not, TPH is off.
-    fn look_for_guest(&mut self, at: &mut Reached<'_>) -> Written {
+    fn look_for_guest(&mut self, at: &mut Reached<'_>) -> Outcome {
         if self.owes_guest() {
             self.held.doubt(Doubt::Behind);
             if self.sync(at, true).is_err() {
                 self.give_up(at);
-                return Written::Dropped;
+                return Outcome::Dropped;
             }
         }
-        Written::InForce
+        Outcome::InForce
     }
 
     /// Says what hardware's entries are to have for `aim`: those that change are due then.
@@ -402,11 +402,11 @@ impl Tph {
         by_admin: bool,
         entries: u16,
         missing: Missing<'_>,
-    ) -> Result<Written, Failure> {
+    ) -> Result<Outcome, Failure> {
         match (&self.guest, &mut *map) {
-            (None, None) => Ok(Written::InForce),
+            (None, None) => Ok(Outcome::InForce),
             (Some(_), Some(map)) => match self.replace_map(at, map, missing) {
-                Written::Dropped => Err(Refusal::DeviceGone.into()),
+                Outcome::Dropped => Err(Refusal::DeviceGone.into()),
                 written => Ok(written),
             },
             (_, map) => self.start_or_end(at, map, by_admin, entries),
@@ -420,9 +420,9 @@ impl Tph {
         at: &mut Reached<'_>,
         map: &mut KBox<Map>,
         missing: Missing<'_>,
-    ) -> Written {
+    ) -> Outcome {
         let Some(guest) = self.guest.as_deref_mut() else {
-            return Written::Dropped;
+            return Outcome::Dropped;
         };
         guest.begin();
         guest.table.moved(&guest.map, map, self.table.wanted());
@@ -431,13 +431,13 @@ impl Tph {
             // Of a device that sleeps what differs is written when it wakes up.
             Reach::Nothing => {
                 self.drop_stale(at);
-                Written::InForce
+                Outcome::InForce
             }
             // Also if its user does not have it decode memory: it may go on sending.
             reach if reach >= self.place().reach() => self.settle_begun(at, missing, true),
             _ => self.look_for_guest(at),
         };
-        if matches!(written, Written::NeedsTags | Written::Dropped) {
+        if matches!(written, Outcome::NeedsTags | Outcome::Dropped) {
             self.go_back();
             if let Some(guest) = &mut self.guest {
                 core::mem::swap(&mut guest.map, map);
@@ -453,7 +453,7 @@ impl Tph {
         map: &mut Option<KBox<Map>>,
         by_admin: bool,
         entries: u16,
-    ) -> Result<Written, Failure> {
+    ) -> Result<Outcome, Failure> {
         // Also if there is nothing to clear: the caller is not to learn that.
         if at.reach() < self.place().reach() {
             return Err(Refusal::DeviceGone.into());
@@ -483,6 +483,6 @@ impl Tph {
         let new = map.take().zip(place);
         self.guest = new.map(|(map, place)| KBox::write(place, Guest::new(map, entries, by_admin)));
         *map = old.map(|guest| KBox::into_inner(guest).map);
-        Ok(Written::InForce)
+        Ok(Outcome::InForce)
     }
 }
