@@ -32,7 +32,7 @@ pub(crate) enum Doubt {
     Behind,
     /// Control is as recorded, and is so after a reset, too. An entry that is recorded as not 0
     /// tells: a reset clears them all.
-    Entries,
+    Entry,
 }
 
 /// Where the ST table is.
@@ -93,7 +93,7 @@ pub(crate) enum Step {
     /// Write Control: [`Held::wrote`].
     Control(Control),
     /// Write the entries that are due: [`Held::stuck`] if the table does not take them.
-    Entries,
+    WriteDue,
 }
 
 impl Held {
@@ -114,7 +114,7 @@ impl Held {
 
     /// The device may have lost what it had. What is in doubt already stays so for its own reason.
     pub(crate) fn doubt(&mut self, doubt: Doubt) {
-        if self.control.is_some() && matches!(self.doubt, Doubt::None | Doubt::Entries) {
+        if self.control.is_some() && matches!(self.doubt, Doubt::None | Doubt::Entry) {
             self.doubt = doubt;
         }
     }
@@ -141,7 +141,7 @@ impl Held {
     pub(crate) fn before_enable(&mut self, witness: bool) {
         let disabled = self.control.is_some_and(|control| !control.enabled());
         if self.doubt == Doubt::None && disabled && witness {
-            self.doubt = Doubt::Entries;
+            self.doubt = Doubt::Entry;
         }
     }
 
@@ -153,13 +153,13 @@ impl Held {
         let lost = self.doubt != Doubt::None && differs;
         let put_back = slept && place == Place::Msix;
         let ask = slept && !put_back && witness && found == Control::RESET;
-        let asked = self.doubt == Doubt::Entries;
+        let asked = self.doubt == Doubt::Entry;
 
         self.ignored |= differs && !lost;
         self.control = Some(found);
         self.seen = true;
         self.doubt = if !lost && (ask || asked) {
-            Doubt::Entries
+            Doubt::Entry
         } else {
             Doubt::None
         };
@@ -184,7 +184,7 @@ impl Held {
 /// What hardware may have of what is wanted: TPH is not used beside an entry that need not be what
 /// is wanted.
 pub(crate) fn permitted(wanted: Control, held: &Held, entries: Entries) -> Control {
-    if entries.due || held.doubt == Doubt::Entries {
+    if entries.due || held.doubt == Doubt::Entry {
         wanted.disabled()
     } else {
         wanted
@@ -208,13 +208,13 @@ pub(crate) fn next(
     match held.doubt {
         Doubt::None => (),
         Doubt::Slept | Doubt::Behind => return Some(Step::Look),
-        Doubt::Entries if reaches_table => return Some(Step::LookAtEntry),
-        Doubt::Entries => (),
+        Doubt::Entry if reaches_table => return Some(Step::LookAtEntry),
+        Doubt::Entry => (),
     }
 
     if entries.due && reaches_table && !held.stuck {
         return Some(match held.control {
-            Some(control) if !control.enabled() => Step::Entries,
+            Some(control) if !control.enabled() => Step::WriteDue,
             Some(control) => Step::Control(control.disabled()),
             None => Step::Control(wanted.disabled()),
         });
@@ -290,7 +290,7 @@ pub(crate) fn take_steps(
                 held.wrote(control);
                 false
             }
-            Step::Entries => {
+            Step::WriteDue => {
                 held.stuck = !device.write_due();
                 false
             }

@@ -123,7 +123,7 @@ impl reconcile::Device for Watched {
                 let keeps = held.control.is_none_or(keeps);
                 assert!(keeps, "the mode changes while enabled: {steps:?}");
             }
-            Step::Entries => {
+            Step::WriteDue => {
                 let known_disabled = held.control.is_some_and(|now| !now.enabled());
                 assert!(known_disabled, "the table changes while enabled: {steps:?}");
                 assert!(in_reach, "{steps:?}");

@@ -28,7 +28,7 @@ use crate::walk::{
 
 const REACHES: [Reach; 3] = [Reach::Nothing, Reach::Config, Reach::Memory];
 const PLACES: [Place; 3] = [Place::None, Place::Capability, Place::Msix];
-const DOUBTS: [Doubt; 4] = [Doubt::None, Doubt::Slept, Doubt::Behind, Doubt::Entries];
+const DOUBTS: [Doubt; 4] = [Doubt::None, Doubt::Slept, Doubt::Behind, Doubt::Entry];
 
 const ON: Control = Control {
     st_mode: StMode::InterruptVector,
@@ -56,7 +56,7 @@ fn devices(known: &Known, real: Control) -> Vec<Device> {
         Doubt::None => (),
         Doubt::Slept | Doubt::Behind => devices.push(lost),
         // Control is known to be as recorded.
-        Doubt::Entries => devices.push(Device {
+        Doubt::Entry => devices.push(Device {
             control: as_recorded.control,
             ..lost
         }),
@@ -80,7 +80,7 @@ fn for_each_known(mut f: impl FnMut(Known, Control)) {
                                 // cannot be doubted.
                                 if place == Place::None && (due || witness)
                                     || control.is_none() && (doubt != Doubt::None || seen)
-                                    || doubt == Doubt::Entries && (!witness || due)
+                                    || doubt == Doubt::Entry && (!witness || due)
                                 {
                                     continue;
                                 }
@@ -114,7 +114,7 @@ fn is_told(known: &Known, device: &Device) -> bool {
         // Only an enable asks for more than Control.
         Doubt::Behind => !control || device.entries || known.due,
         Doubt::Slept => !control || device.entries || known.due || device.control == Control::RESET,
-        Doubt::None | Doubt::Entries => true,
+        Doubt::None | Doubt::Entry => true,
     }
 }
 
@@ -233,7 +233,7 @@ fn r79_a_table_that_takes_nothing() {
                         ..device
                     };
                     let after = walk(wanted, known, device, Reach::Memory, confirm);
-                    let tries = |step: &&Step| **step == Step::Entries;
+                    let tries = |step: &&Step| **step == Step::WriteDue;
                     assert!(after.steps.iter().filter(tries).count() <= 1);
                     assert!(!known.due || after.known.due);
                     assert!(
@@ -335,7 +335,7 @@ fn r42_steps_of_the_common_events() {
         [
             Step::Look,
             Step::Control(off),
-            Step::Entries,
+            Step::WriteDue,
             Step::Control(ON),
             Step::Look
         ]
@@ -365,7 +365,7 @@ fn r42_steps_of_the_common_events() {
     };
     assert_eq!(
         steps(Control::RESET, reset, false),
-        [Step::Control(Control::RESET), Step::Entries]
+        [Step::Control(Control::RESET), Step::WriteDue]
     );
     // Vectors freed.
     let mut freed = at(ON, Place::Msix);
@@ -374,7 +374,7 @@ fn r42_steps_of_the_common_events() {
         steps(ON, freed, false),
         [
             Step::Control(off),
-            Step::Entries,
+            Step::WriteDue,
             Step::Control(ON),
             Step::Look
         ]
