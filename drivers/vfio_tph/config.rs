@@ -155,7 +155,7 @@ fn read_table(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) ->
     let mut guard = handle.lock_records();
     let mut open = guard.open();
     let guest = open.tph.as_ref().and_then(Tph::guest_table);
-    let guest = guest.map(guest::Table::bytes);
+    let guest = guest.map(guest::VirtualTable::bytes);
     let table = match &handle.terms().guest {
         Some(terms) if guest.is_some() => terms.table(),
         _ => handle.terms().table.clone(),

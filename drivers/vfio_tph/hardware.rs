@@ -25,7 +25,7 @@ use crate::{
         guest::{
             Before,
             Map,
-            Table as GuestTable,
+            VirtualTable,
             MAX_ENTRIES, //
         },
         isolation,
@@ -78,7 +78,7 @@ pub(crate) struct Guest {
     /// What they stand for.
     map: KBox<Map>,
     /// What was written.
-    table: GuestTable,
+    table: VirtualTable,
     /// What that was before the event that is under way.
     before: Before,
     /// The tags that were wanted before that event, of the entries in [`Tph`]'s `changed`.

@@ -26,8 +26,8 @@ use crate::{
             Before,
             Map,
             Settled,
-            Table,
             Target,
+            VirtualTable,
             World,
             MAX_ENTRIES, //
         },
@@ -69,7 +69,7 @@ impl Guest {
     fn new(map: KBox<Map>, entries: u16, by_admin: bool) -> Self {
         Self {
             map,
-            table: Table::new(entries),
+            table: VirtualTable::new(entries),
             before: Before::new(),
             tags: [0; MAX_ENTRIES],
             by_admin,
@@ -91,7 +91,7 @@ impl Guest {
 
 impl Tph {
     /// The guest's entries, if there is a guest.
-    pub(crate) fn guest_table(&self) -> Option<&Table> {
+    pub(crate) fn guest_table(&self) -> Option<&VirtualTable> {
         self.guest.as_ref().map(|guest| &guest.table)
     }
 

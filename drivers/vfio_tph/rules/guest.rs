@@ -6,7 +6,7 @@
 //! A guest writes virtual tags, from 1 on; a [`Map`] says which CPU each of them stands for. What
 //! the guest writes is what is wanted. What hardware is to hold follows from the map and from
 //! Requester Enable, and is found out entry by entry: an entry that has changed since is *open*
-//! until [`Table::settle`] has seen to it, and no other one is touched.
+//! until [`VirtualTable::settle`] has seen to it, and no other one is touched.
 
 use super::{
     firmware::CpuTags,
@@ -159,26 +159,26 @@ pub(crate) fn used(control: Control) -> Option<Namespace> {
 }
 
 /// A set of entries.
-type Entries = u64;
+type EntrySet = u64;
 
 /// The first entry of a set.
-fn first(entries: Entries) -> Option<usize> {
+fn first(entries: EntrySet) -> Option<usize> {
     // CAST: below 64.
     (entries != 0).then(|| entries.trailing_zeros() as usize)
 }
 
 /// The entries of a guest, in the order of their positions; without a copy of what hardware has.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Table {
+pub(crate) struct VirtualTable {
     values: [u16; MAX_ENTRIES],
     len: u16,
     /// Entries for which hardware need not have the tag of what they stand for.
-    open: Entries,
+    open: EntrySet,
     /// The open entries of which firmware could not say: they wait until they are written, or until
     /// the requester is enabled.
-    failed: Entries,
+    failed: EntrySet,
     /// The open entries whose tag in hardware comes from a map that was replaced.
-    stale: Entries,
+    stale: EntrySet,
     /// Whose tag each entry has in hardware, as [`Map::raw`] has it; 0 if it has none. Rules go by
     /// this and not by the tag, so that nobody learns which CPUs have the same tag.
     owners: [u32; MAX_ENTRIES],
@@ -191,11 +191,12 @@ pub(crate) struct Table {
 #[derive(Clone, Debug)]
 pub(crate) struct Before {
     /// The entries that are kept.
-    kept: Entries,
+    kept: EntrySet,
     values: [u16; MAX_ENTRIES],
     owners: [u32; MAX_ENTRIES],
-    /// What is kept of all entries: [`Table::open`], [`Table::failed`] and [`Table::stale`].
-    marks: [Entries; 3],
+    /// What is kept of all entries: [`VirtualTable::open`], [`VirtualTable::failed`] and
+    /// [`VirtualTable::stale`].
+    marks: [EntrySet; 3],
     namespace: Namespace,
 }
 
@@ -211,15 +212,15 @@ impl Before {
         }
     }
 
-    /// `table` is about to change: it is what [`Table::go_back`] goes back to.
-    pub(crate) fn begin(&mut self, table: &Table) {
+    /// `table` is about to change: it is what [`VirtualTable::go_back`] goes back to.
+    pub(crate) fn begin(&mut self, table: &VirtualTable) {
         self.kept = 0;
         self.marks = [table.open, table.failed, table.stale];
         self.namespace = table.namespace;
     }
 
     /// Some entries of `table` are about to change.
-    fn keep(&mut self, table: &Table, entries: Entries) {
+    fn keep(&mut self, table: &VirtualTable, entries: EntrySet) {
         let mut left = entries & !self.kept;
         self.kept |= entries;
         while let Some(entry) = first(left) {
@@ -252,7 +253,7 @@ pub(crate) struct World<'a> {
     pub(crate) can_have: &'a dyn Fn(usize) -> bool,
 }
 
-/// What came of [`Table::settle`].
+/// What came of [`VirtualTable::settle`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Settled {
     /// Entries of which firmware could not say.
@@ -261,7 +262,7 @@ pub(crate) struct Settled {
     pub(crate) unknown: bool,
 }
 
-impl Table {
+impl VirtualTable {
     /// A table of `len` entries, at most 64: all of them 0, as in hardware.
     pub(crate) fn new(len: u16) -> Self {
         Self {
@@ -338,16 +339,16 @@ impl Table {
         changed
     }
 
-    /// Vectors were allocated or freed: an entry that is 0 in hardware, which has `held`, may have
+    /// Vectors were allocated or freed: an entry that is 0 in hardware, which has `tags`, may have
     /// a tag, if it can have one at all.
-    pub(crate) fn vectors_changed(&mut self, held: &[u16], can_have: &dyn Fn(usize) -> bool) {
+    pub(crate) fn vectors_changed(&mut self, tags: &[u16], can_have: &dyn Fn(usize) -> bool) {
         for entry in 0..self.len() {
             if !can_have(entry) {
                 self.owners[entry] = 0;
             }
         }
-        let mut open: Entries = 0;
-        for (entry, (&value, &tag)) in self.values().iter().zip(held).enumerate() {
+        let mut open: EntrySet = 0;
+        for (entry, (&value, &tag)) in self.values().iter().zip(tags).enumerate() {
             if value != 0 && tag == 0 {
                 open |= 1 << entry;
             }
@@ -355,8 +356,8 @@ impl Table {
         self.open |= open;
     }
 
-    /// The map `old` is replaced by `new`; hardware has `held`.
-    pub(crate) fn moved(&mut self, old: &Map, new: &Map, held: &[u16]) {
+    /// The map `old` is replaced by `new`; hardware has `tags`.
+    pub(crate) fn moved(&mut self, old: &Map, new: &Map, tags: &[u16]) {
         for entry in 0..self.len() {
             let bit = 1 << entry;
             let value = self.values[entry];
@@ -365,7 +366,7 @@ impl Table {
                 self.failed &= !bit;
             }
             // Of an open entry nobody knows which value its tag in hardware came from.
-            if self.open & bit != 0 && held.get(entry).is_some_and(|&tag| tag != 0) {
+            if self.open & bit != 0 && tags.get(entry).is_some_and(|&tag| tag != 0) {
                 self.stale |= bit;
             }
         }
@@ -373,7 +374,7 @@ impl Table {
 
     /// The entries that have to be settled for `aim`, and their namespace.
     #[inline(never)]
-    fn unsettled(&self, aim: Aim) -> (Entries, Namespace) {
+    fn unsettled(&self, aim: Aim) -> (EntrySet, Namespace) {
         let Some(namespace) = used(aim.control) else {
             return (self.stale, self.namespace);
         };
@@ -414,10 +415,10 @@ impl Table {
         }
     }
 
-    fn all(&self) -> Entries {
+    fn all(&self) -> EntrySet {
         match self.len {
             0 => 0,
-            len => Entries::MAX >> (64 - len.min(64)),
+            len => EntrySet::MAX >> (64 - len.min(64)),
         }
     }
 
@@ -464,7 +465,7 @@ impl Table {
         }
         while let Some(entry) = first(left) {
             left &= left - 1;
-            let bit: Entries = 1 << entry;
+            let bit: EntrySet = 1 << entry;
             let value = self.values[entry];
             let mut owner = 0;
             let tag = match world.map.target(value) {

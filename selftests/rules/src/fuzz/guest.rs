@@ -13,8 +13,8 @@ use crate::{
             Answer,
             Before,
             Map,
-            Table,
             Target,
+            VirtualTable,
             World,
             MAX_ENTRIES, //
         },
@@ -67,7 +67,7 @@ fn of(map: &[Meant]) -> Map {
 
 /// A device with a guest.
 struct Bed {
-    table: Table,
+    table: VirtualTable,
     before: Before,
     map: Vec<Meant>,
     /// What the guest has written.
@@ -90,7 +90,7 @@ impl Bed {
             *raw = input.arbitrary()?;
         }
         Ok(Self {
-            table: Table::new(entries),
+            table: VirtualTable::new(entries),
             before: Before::new(),
             map: map(input)?,
             bytes: vec![0; 2 * usize::from(entries)],

@@ -14,8 +14,8 @@ use crate::{
             Answer,
             Before,
             Map,
-            Table,
             Target,
+            VirtualTable,
             World,
             MAX_ENTRIES, //
         },
@@ -172,7 +172,7 @@ fn r94_writes_of_every_width() {
         let size = 2 * usize::from(entries);
         for offset in 0..size + 3 {
             for width in 1..=size + 4 {
-                let mut table = Table::new(entries);
+                let mut table = VirtualTable::new(entries);
                 table.write(0, &vec![0x5a; size], &mut Before::new());
                 let written: Vec<u8> = (0..width).map(|at| at as u8 + 1).collect();
                 table.write(offset, &written, &mut Before::new());
@@ -184,7 +184,7 @@ fn r94_writes_of_every_width() {
                     }
                 }
                 assert_eq!(table.bytes(), expected, "{width} at {offset} of {entries}");
-                let mut same = Table::new(entries);
+                let mut same = VirtualTable::new(entries);
                 same.write(0, &expected[..size], &mut Before::new());
                 assert_eq!(table, same, "{width} at {offset} of {entries}");
             }
@@ -210,7 +210,7 @@ enum Event {
 struct World_<'a> {
     maps: &'a [Map; 2],
     map: usize,
-    table: Table,
+    table: VirtualTable,
     before: Before,
     control: Control,
     hardware: [u16; ENTRIES],
@@ -322,7 +322,7 @@ fn r94_every_short_history() {
     let start = World_ {
         maps: &maps,
         map: 0,
-        table: Table::new(ENTRIES as u16),
+        table: VirtualTable::new(ENTRIES as u16),
         before: Before::new(),
         control: OFF,
         hardware: [0; ENTRIES],
@@ -404,8 +404,8 @@ fn r94_the_guests_way_looks_at_one_entry() {
     let maps = [map_of(&[cpu(1), cpu(2)]), map_of(&[])];
     for on in [0x101, 0x301] {
         let on = Control::from_raw(on).expect("a value");
-        let mut table = Table::new(64);
-        let count = |table: &mut Table, control| {
+        let mut table = VirtualTable::new(64);
+        let count = |table: &mut VirtualTable, control| {
             let mut looked_at = 0;
             let world = World {
                 map: &maps[0],
@@ -444,7 +444,7 @@ fn r94_what_is_not_known() {
         retry: false,
         last,
     };
-    let mut table = Table::new(4);
+    let mut table = VirtualTable::new(4);
     table.write(0, &[1, 0, 2, 0], &mut Before::new());
     let world = World {
         map: &map,
@@ -505,7 +505,7 @@ fn r97_what_can_wait_tells_no_tag() {
                             retry: true,
                             last: true,
                         };
-                        let mut table = Table::new(1);
+                        let mut table = VirtualTable::new(1);
                         table.write(0, &first.to_le_bytes(), &mut Before::new());
                         table.settle(aim(before), &world, &mut Before::new(), &mut |_, _| ());
                         table.write(0, &second.to_le_bytes(), &mut Before::new());
@@ -547,7 +547,7 @@ fn r93_stale_entries_are_dropped() {
         },
         can_have: &|_| true,
     };
-    let mut table = Table::new(4);
+    let mut table = VirtualTable::new(4);
     table.write(0, &[1, 0, 2, 0, 0, 0, 2, 0], &mut Before::new());
     let mut held = [0; 4];
     table.settle(aim, &world, &mut Before::new(), &mut |entry, tag| {
