@@ -35,7 +35,7 @@ use crate::{
             Control,
             RequesterEnable, //
         },
-        table::{
+        writes::{
             Write,
             Writes, //
         },

@@ -19,7 +19,7 @@ use crate::{
             Record,
             Set, //
         },
-        table::{
+        writes::{
             clearing,
             Width,
             Write,

@@ -26,6 +26,6 @@ pub(crate) mod record;
 pub(crate) mod refusal;
 pub(crate) mod regs;
 pub(crate) mod source;
-pub(crate) mod table;
 pub(crate) mod vcpus;
 pub(crate) mod why;
+pub(crate) mod writes;

@@ -41,7 +41,7 @@ use crate::{
             Namespace,
             Source, //
         },
-        table::{
+        writes::{
             Write,
             Writes, //
         },

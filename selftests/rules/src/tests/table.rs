@@ -2,7 +2,7 @@
 
 //! The plan of writes to a table in the capability; R39 and the cost of a batch.
 
-use crate::rules::table::{
+use crate::rules::writes::{
     clearing,
     Width,
     Write,
