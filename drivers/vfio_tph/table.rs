@@ -224,7 +224,7 @@ impl Table {
                 }
                 // Ends at the first vector for which the device does not answer.
                 run.clone()
-                    .all(|vector| table.clear_tag(vector as u16) == Ok(true))
+                    .all(|vector| table.clear_tag(vector as u16).is_ok())
             }
         }
     }

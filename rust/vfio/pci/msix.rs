@@ -235,17 +235,16 @@ impl MsixTable<'_> {
         Some(unsafe { self.base.byte_add(offset as usize) })
     }
 
-    /// Zeroes the tag of a vector that is not allocated, if it has one. Whether it has none then.
+    /// Zeroes the tag of a vector that is not allocated, if it has one.
     ///
-    /// EIO if nobody answers: the other vectors will not, either, and each access may take long.
-    pub(crate) fn clear_tag(&mut self, vector: u16) -> Result<bool> {
-        let Some(at) = self.vector_control(vector) else {
-            return Ok(false);
-        };
+    /// ENXIO if there is no such vector. EIO if the vector has a tag afterwards: also if nobody
+    /// answers. Then the other vectors will not, either, and each access may take long.
+    pub(crate) fn clear_tag(&mut self, vector: u16) -> Result {
+        let at = self.vector_control(vector).ok_or(ENXIO)?;
         // SAFETY: `at` is within the mapped table, by the type's invariant.
         let control = answer(unsafe { bindings::readl(at) })?;
         if control >> TAG_SHIFT == 0 {
-            return Ok(true);
+            return Ok(());
         }
         // The read waits for the write to arrive: memory decoding may be disabled next.
         // SAFETY: `at` is within the mapped table, by the type's invariant.
@@ -253,7 +252,10 @@ impl MsixTable<'_> {
             bindings::writel(control & !bindings::PCI_MSIX_ENTRY_CTRL_ST, at);
             bindings::readl(at)
         })?;
-        Ok(control >> TAG_SHIFT == 0)
+        if control >> TAG_SHIFT != 0 {
+            return Err(EIO);
+        }
+        Ok(())
     }
 
     /// The tag of a vector. `None` if nobody answers, or if there is no such vector.
