@@ -33,7 +33,9 @@ use crate::{
         refusal::Refusal,
         regs::{
             Control,
-            RequesterEnable, //
+            RequesterEnable,
+            CAPABILITY,
+            CONTROL, //
         },
         writes::{
             Write,
@@ -62,13 +64,10 @@ use crate::{
             },
         },
     },
-    trace,
-    uapi, //
+    trace, //
 };
 use core::ops::Range;
 use kernel::prelude::*;
-
-const CONTROL: u16 = uapi::PCI_TPH_CTRL as u16;
 
 /// What an event shows its user.
 trait Show {
@@ -534,7 +533,7 @@ fn show_picture(open: &mut Open<'_, VfioTph>) {
         config.take_over(bytes);
     }
     if let Some(shown) = terms.shown() {
-        let register = shown.offset + uapi::PCI_TPH_CAP as u16;
+        let register = shown.offset + CAPABILITY;
         config.write_dword(register, shown.offer.capability.raw());
         terms.visible.set_capability(shown.offer.capability);
     }
