@@ -9,7 +9,7 @@
 #include "helpers.h"
 
 void safe_helper_trace_enable(struct pci_dev *pdev, u8 st_mode,
-			     u8 requester_enable)
+			      u8 requester_enable)
 {
 	trace_vfio_tph_enable(&pdev->dev, st_mode, requester_enable);
 }
@@ -20,7 +20,7 @@ void safe_helper_trace_disable(struct pci_dev *pdev)
 }
 
 void safe_helper_trace_table_write(struct pci_dev *pdev, u16 index, u16 count,
-				  bool extended)
+				   bool extended)
 {
 	trace_vfio_tph_table_write(&pdev->dev, index, count, extended);
 }
@@ -31,7 +31,7 @@ void safe_helper_trace_resolve(struct pci_dev *pdev, u32 count, bool extended)
 }
 
 void safe_helper_trace_refusal(struct pci_dev *pdev, u32 feature, int error,
-			      int position)
+			       int position)
 {
 	trace_vfio_tph_refusal(&pdev->dev, feature, error, position);
 }

@@ -50,8 +50,8 @@ pub(crate) trait OpenState: Sized + 'static {
     type Session: Send + Unpin;
 }
 
-/// The memory of a device in a callback that is not its user's: before or after a reset, when it was
-/// woken up, or when the kernel is about to end.
+/// The memory of a device in a callback that is not its user's: before or after a reset, when it
+/// was woken up, or when the kernel is about to end.
 pub(crate) struct CallbackMemory<'a> {
     /// `None` while somebody else is about to change whether the device decodes it.
     memory: Option<Memory<'a>>,
