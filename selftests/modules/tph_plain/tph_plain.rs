@@ -7,6 +7,7 @@
 #[allow(
     dead_code,
     unused_imports,
+    unused_macros,
     reason = "a library in source form: each driver uses other parts of it"
 )]
 #[path = "../../../rust/mod.rs"]
