@@ -222,9 +222,7 @@ impl Tph {
     #[inline(never)]
     pub(crate) fn write_needs_memory(&self) -> bool {
         self.needs_memory()
-            || self.place() == Place::Msix
-                && !self.control().enabled()
-                && self.table.has_witness()
+            || self.place() == Place::Msix && !self.control().enabled() && self.table.has_witness()
     }
 
     /// Whether memory has to be decoded for what a reset is to find, or has left.
