@@ -10,40 +10,43 @@ use tph_selftests::bench::Bench;
 use tph_selftests::module::Gate;
 use tph_selftests::monitor::meanwhile;
 use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::uapi::pci_regs::PCI_TPH_CTRL_REQ_EN_MASK;
 use tph_selftests::vfio::{cpu, Device};
 use tph_selftests::{kernel, kstate, Errno};
 use tph_tests::{st, CPU, OTHER_CPU};
 
 use super::enabled;
 
-const ROUNDS: usize = 150;
+/// Batches of each thread.
+const BATCHES: usize = 50;
 const RESETS: usize = 8;
 const BATCH: usize = 4;
 
+/// Programs batches, until enough of them are taken.
 fn program(device: &Device, number: u32) {
-    for _ in 0..ROUNDS {
+    let mut taken = 0;
+    while taken < BATCHES {
         match device.program(0, &[cpu(number); BATCH]) {
+            Ok(()) => taken += 1,
             // Disabled, No ST, or vectors that are not allocated at the moment.
-            Ok(()) | Err(Errno::ENXIO) => (),
+            Err(Errno::ENXIO) => (),
             Err(error) => panic!("TPH_ST: {error}"),
         }
     }
 }
 
 fn change_control(device: &Device) {
-    for round in 0..ROUNDS {
-        let requester = match round % 3 {
-            0 => Requester::Extended,
-            1 => Requester::Standard,
-            _ => Requester::Disabled,
-        };
+    for requester in [
+        Requester::Extended,
+        Requester::Standard,
+        Requester::Disabled,
+    ] {
         device.set_control(control(StMode::InterruptVector, requester));
     }
 }
 
 fn change_vectors(device: &Device, events: &[RawFd]) {
-    for round in 0..ROUNDS {
-        let count = [BATCH, 1, events.len()][round % 3];
+    for count in [BATCH, 1, events.len()] {
         device.set_msix(0, &events[..count]).expect("SET_IRQS");
         device.free_msix();
     }
@@ -62,13 +65,17 @@ pub fn r43_many_threads(bench: &mut Bench) {
     bed.device.free_msix();
     let device = &bed.device;
     let events = bed.msix().descriptors();
-    thread::scope(|scope| {
-        scope.spawn(|| program(device, CPU));
-        scope.spawn(|| program(device, OTHER_CPU));
-        scope.spawn(|| change_control(device));
-        scope.spawn(|| reset(device));
-        scope.spawn(|| change_vectors(device, &events));
-    });
+    let program_and_reset = || {
+        thread::scope(|scope| {
+            scope.spawn(|| program(device, CPU));
+            scope.spawn(|| program(device, OTHER_CPU));
+            scope.spawn(|| reset(device));
+        });
+    };
+    meanwhile(
+        || change_vectors(device, &events),
+        || meanwhile(|| change_control(device), program_and_reset),
+    );
 
     // No vector is allocated now, and what is read is what is in force.
     bed.endpoint.assert_tags(&[], "no vectors");
@@ -78,22 +85,32 @@ pub fn r43_many_threads(bench: &mut Bench) {
     bed.works();
 }
 
-/// A batch is whole whenever somebody looks: with vectors that stay.
+/// The device uses a batch whole, or none of it, whenever somebody looks: with vectors that stay.
 pub fn r43_no_half_batch(bench: &mut Bench) {
     let bed = enabled(bench, Gate::Safe, Requester::Extended);
-    let device = &bed.device;
-    // A thread that comes late finds the requester disabled, and programs nothing.
+    let (device, endpoint) = (&bed.device, &bed.endpoint);
     device.program(0, &[cpu(CPU); BATCH]).expect("TPH_ST");
-    thread::scope(|scope| {
-        scope.spawn(|| program(device, CPU));
-        scope.spawn(|| program(device, OTHER_CPU));
-        scope.spawn(|| change_control(device));
-    });
-    let tags = bed.endpoint.entries();
-    assert!(
-        tags[..BATCH] == [st(CPU); BATCH] || tags[..BATCH] == [st(OTHER_CPU); BATCH],
-        "{tags:x?}"
-    );
+    let whole = [[st(CPU); BATCH], [st(OTHER_CPU); BATCH]];
+    let look = || {
+        let now = endpoint.registers();
+        let in_use = now.control & PCI_TPH_CTRL_REQ_EN_MASK != 0;
+        assert!(
+            !in_use || whole.iter().any(|batch| now.entries.starts_with(batch)),
+            "{now:x?}"
+        );
+    };
+    let program_and_look = || {
+        thread::scope(|scope| {
+            let threads = [CPU, OTHER_CPU].map(|cpu| scope.spawn(move || program(device, cpu)));
+            while threads.iter().any(|thread| !thread.is_finished()) {
+                look();
+            }
+        });
+    };
+    meanwhile(|| change_control(device), program_and_look);
+    let tags = endpoint.entries();
+    let is_whole = whole.iter().any(|batch| tags.starts_with(batch));
+    assert!(is_whole, "{tags:x?}");
     bed.works();
 }
 
