@@ -9,7 +9,8 @@ use super::bindings;
 use kernel::{
     cpu::CpuId,
     cpumask::CpumaskVar,
-    prelude::*, //
+    prelude::*,
+    types::NotThreadSafe, //
 };
 
 /// One more than the highest CPU number there can be.
@@ -62,12 +63,12 @@ impl PresentCpu {
 ///
 /// They are those of the thread that calls [`Self::contain`] first, at that moment: a value is made
 /// for one call of a user, and dropped at its end.
-pub(crate) struct CallersCpus(Option<CpumaskVar>);
+pub(crate) struct CallersCpus(Option<CpumaskVar>, NotThreadSafe);
 
 impl CallersCpus {
     /// For the thread that calls [`Self::contain`].
     pub(crate) const fn new() -> Self {
-        Self(None)
+        Self(None, NotThreadSafe)
     }
 
     /// Whether `cpu` is one of them. ENOMEM without memory.
