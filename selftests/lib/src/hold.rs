@@ -32,8 +32,8 @@ fn tell(request: &str) {
     fs::write(HOLD, request).unwrap_or_else(|error| panic!("{HOLD}: {request}: {error}"));
 }
 
-/// Somebody is held, or will be; dropping it lets go. Who is held cannot be killed: a test that
-/// fails meanwhile must not leave him behind.
+/// A process is held, or will be; dropping this lets it go. What is held cannot be killed: a test
+/// that fails meanwhile must not leave it behind.
 #[must_use]
 pub struct Hold(());
 

@@ -213,8 +213,8 @@ fn r45_the_next_driver_finds_nothing(bench: &mut Bench) {
     });
 }
 
-/// The snapshot that core takes at open and loads at a reset and at close was made while a driver
-/// before had TPH on.
+/// The snapshot that vfio-pci-core takes at open and loads at a reset and at close was made while a
+/// driver before had TPH on.
 fn r47_snapshot_of_an_earlier_state(bench: &mut Bench) {
     let endpoint = bench.pick(&Want::TABLE);
     Gate::Safe.load();

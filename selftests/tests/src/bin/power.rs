@@ -249,7 +249,7 @@ fn r49_allocated_in_d3hot(bench: &mut Bench) {
         bed.device
             .set_msix(1, &fds[1..])
             .expect("SET_IRQS in D3hot");
-        // The core's own look at the table.
+        // The PCI core's own look at the table.
         bed.endpoint.clear_violations();
         bed.device.set_power_state(D0);
         let tags = |after: &str| {
@@ -259,7 +259,7 @@ fn r49_allocated_in_d3hot(bench: &mut Bench) {
             assert_eq!(in_force, before.registers.control, "{what}");
         };
         tags("D0");
-        // Writes the words that the core has.
+        // Writes the words that the PCI core has.
         bed.device.set_msix(0, &fds).expect("SET_IRQS of events");
         tags("events");
         bed.device.set_power_state(D3HOT);

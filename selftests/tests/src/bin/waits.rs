@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What one user at a time does to a device, for as long as he likes: core copies from his memory
-//! in the middle of it. Who waits for him can be interrupted, and who need not wait goes on. And
-//! what comes between: a reset that fails.
+//! What one user at a time does to a device, for as long as that user likes: vfio-pci-core copies
+//! from user memory in the middle of it. Others who wait can be interrupted, and who need not wait
+//! goes on. And what comes between: a reset that fails.
 
 use std::process::ExitCode;
 use std::thread;
@@ -149,7 +149,7 @@ fn r43_interrupted_in_the_middle_of_a_write(bench: &mut Bench) {
         let bytes = [0; 4 + PCI_TPH_CTRL as usize + 4];
         device.write_config(capability - 4, &bytes)
     }));
-    // Up to the register; the capability's other bytes are not core's, and take nothing.
+    // Up to the register; the capability's other bytes are the driver's, and take nothing.
     assert!(matches!(written, Ok(4)), "{written:?}");
     stuck.kill();
     assert_eq!(in_force(&bed), before);
@@ -189,8 +189,8 @@ fn r48_reset_that_fails_right_after_d3hot(bench: &mut Bench) {
     each_in_use(bench, &KINDS, Policy::DsSt, |bed| {
         let before = in_force(&bed);
         let locked = Locked::new(&bed.endpoint.bdf);
-        // core writes what is not the power state as the user has written it, without its lock, and
-        // the power state by the word, with it.
+        // vfio-pci-core writes what is not the power state as the user has written it, without its
+        // lock, and the power state by the word, with it.
         let held = hold::next_word(&bed.endpoint.bdf, bed.device.power_register());
         let register = bed.device.power_register();
         let writer = signal::waiting(bed.call(move |device| write(device, register, D3HOT as u8)));

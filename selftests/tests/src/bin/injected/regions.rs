@@ -98,7 +98,7 @@ pub fn r51_fault_in_config_writes(bench: &mut Bench) {
     )
     .assert_plain("a write to Control");
 
-    // From in front of the capability to the end of the table: core's part, and the driver's.
+    // From in front of the capability to the end of the table: vfio-pci-core's part, and ours.
     let start = device.tph_offset() - 8;
     let end = tph::entry_offset(device.tph_offset(), endpoint.entries().len() as u16);
     let bytes = device.config_space()[start.into()..end.into()].to_vec();

@@ -30,8 +30,8 @@ fn pick_without_flr(bench: &mut Bench) -> Rc<Endpoint> {
     })
 }
 
-/// Tags that the user has put into the table himself, where the policy, or hidden TPH, lets him map
-/// it.
+/// Tags that the user has put into the table without a call, where the policy, or hidden TPH, lets
+/// users map it.
 fn close_after_a_mapping(endpoint: &Endpoint, policy: Policy, allocated: u32, late: bool) {
     policy::bind(endpoint, policy);
     let device = endpoint.open();
