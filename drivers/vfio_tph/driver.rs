@@ -268,6 +268,10 @@ impl Driver for VfioTph {
         }
     }
 
+    fn slot_reset(&self, open: &mut Open<'_, Self>) {
+        events::lose(open);
+    }
+
     fn error_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
         events::settle(open, memory);
     }

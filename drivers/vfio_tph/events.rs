@@ -748,7 +748,8 @@ pub(crate) fn shutdown(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory
     }
 }
 
-/// The device reports an error, and cannot be reached.
+/// The device reports an error, and cannot be reached; or its link was reset after an error, and it
+/// can be used when the recovery is over.
 pub(crate) fn lose(open: &mut Open<'_, VfioTph>) {
     forget(open);
     with_tph(open, None, |tph, at| tph.report(at));

@@ -21,6 +21,8 @@
  *   0000:01:00.0 stale INDEX BDF TAG	"set" of one entry, as if its interrupt had been freed while
  *					it was looked up, and were that of BDF's first vector
  *
+ * At any error it wants the link reset, as many drivers do: devices beside it are reset, too.
+ *
  * The answer is "ticks=N", what the time stamp counter has advanced in the calls
  * alone: instructions in a VM that counts them (QEMU's -icount shift=0).
  */
@@ -213,6 +215,7 @@ static int tph_peer_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (ret)
 		return ret;
 	pci_set_master(pdev);
+	pci_save_state(pdev);
 	return 0;
 }
 
@@ -224,6 +227,24 @@ static void tph_peer_remove(struct pci_dev *pdev)
 	pci_disable_device(pdev);
 }
 
+static pci_ers_result_t tph_peer_error_detected(struct pci_dev *pdev,
+						pci_channel_state_t state)
+{
+	return state == pci_channel_io_perm_failure ? PCI_ERS_RESULT_DISCONNECT :
+						      PCI_ERS_RESULT_NEED_RESET;
+}
+
+static pci_ers_result_t tph_peer_slot_reset(struct pci_dev *pdev)
+{
+	pci_restore_state(pdev);
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static const struct pci_error_handlers tph_peer_err_handler = {
+	.error_detected = tph_peer_error_detected,
+	.slot_reset = tph_peer_slot_reset,
+};
+
 /* Nothing by itself: driver_override does without an entry. */
 static const struct pci_device_id tph_peer_ids[] = {
 	{}
@@ -234,6 +255,9 @@ static struct pci_driver tph_peer_driver = {
 	.id_table = tph_peer_ids,
 	.probe = tph_peer_probe,
 	.remove = tph_peer_remove,
+	.err_handler = &tph_peer_err_handler,
+	/* It does no DMA: a user may have another device of its IOMMU group. */
+	.driver_managed_dma = true,
 };
 
 static struct dentry *debugfs;

@@ -328,6 +328,25 @@ impl<T: Hooks> Device<T> {
         unsafe { bindings::vfio_pci_core_aer_err_detected(pdev, state) }
     }
 
+    /// `pci_error_handlers.slot_reset`. vfio-pci has none, and so no say in what becomes of the
+    /// recovery: neither has this.
+    ///
+    /// # Safety
+    ///
+    /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
+    pub(super) unsafe extern "C" fn slot_reset_callback(
+        pdev: *mut bindings::pci_dev,
+    ) -> bindings::pci_ers_result_t {
+        // SAFETY: The PCI core calls this under the device lock of a bound device.
+        unsafe {
+            Self::with_bound(pdev, |this| {
+                this.session
+                    .with_open(&this.vdev, |open| this.data.slot_reset(open))
+            })
+        };
+        bindings::pci_ers_result_PCI_ERS_RESULT_NONE
+    }
+
     /// `pci_error_handlers.resume`.
     ///
     /// # Safety

@@ -198,6 +198,12 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         let _ = (open, accessible, memory);
     }
 
+    /// The link was reset in the course of a recovery, for whoever wanted that; the device, which
+    /// is open, has lost its state.
+    fn slot_reset(&self, open: &mut Open<'_, Self>) {
+        let _ = open;
+    }
+
     /// Recovery from an error is over; the device, which is open, may have lost its state.
     fn error_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
         let _ = (open, memory);

@@ -97,6 +97,7 @@ impl<T: Hooks> Adapter<T> {
     const ERROR_HANDLERS: &'static bindings::pci_error_handlers = &{
         let mut handlers: bindings::pci_error_handlers = pin_init::zeroed();
         handlers.error_detected = Some(Device::<T>::error_detected_callback);
+        handlers.slot_reset = Some(Device::<T>::slot_reset_callback);
         handlers.reset_prepare = Some(Device::<T>::reset_prepare_callback);
         handlers.reset_done = Some(Device::<T>::reset_done_callback);
         handlers.resume = Some(Device::<T>::resume_callback);

@@ -11,7 +11,7 @@ use tph_selftests::aer::{self, Severity};
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::Engine;
-use tph_selftests::module::Gate;
+use tph_selftests::module::{self, Gate};
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::reset_itself;
 use tph_selftests::protocol::{Access, Entry, Fault, Lost};
@@ -546,6 +546,36 @@ fn r77_on_after_a_reset_of_the_link(bench: &mut Bench) {
             bed.works();
         }
     });
+}
+
+/// A driver of the kernel's.
+const NEIGHBOUR: &str = "tph_peer";
+
+/// The neighbour's driver wants the link reset at an error that leaves it as it is, whoever of both
+/// has it: the user's device is told of a channel that works, and is reset all the same.
+fn r46_link_is_reset_for_a_neighbour(bench: &mut Bench) {
+    let beds = pair(bench);
+    let [first, second] = beds.map(|bed| bed.endpoint.clone());
+    module::ensure(NEIGHBOUR);
+    for (ours, neighbour) in [(&first, &second), (&second, &first)] {
+        neighbour.bdf.bind(NEIGHBOUR).expect("bind");
+        let bed = Bed::open(ours.clone(), Kind::of(ours));
+        for hit in [ours, neighbour] {
+            let what = format!("{:?}, an error of {}", bed.kind, hit.bdf);
+            bed.put(StMode::InterruptVector, Requester::Extended);
+            let resets = ours.counters().reset;
+            aer::inject(&hit.bdf, Severity::NonFatal);
+            assert!(ours.counters().reset > resets, "{what}: no reset");
+            assert_eq!(agreed(&bed, &what).registers.control, 0, "{what}");
+
+            // The user does what is left to do, and TPH stays off.
+            bed.device.decode_memory(true);
+            bed.restore_interrupts();
+            bed.assert_off_and_works(&what);
+        }
+        drop(bed);
+        policy::bind(neighbour, Policy::DsSt);
+    }
 }
 
 /// The register of BAR 0, where the MSI-X table is.
@@ -1127,6 +1157,7 @@ fn main() -> ExitCode {
         r80_non_fatal_error_with_a_loss,
         r80_non_fatal_error_asleep,
         r77_what_becomes_of_control_after_an_error,
+        r46_link_is_reset_for_a_neighbour,
         r77_on_after_a_reset_of_the_link,
         r77_on_after_a_reset_of_the_link_while_hidden,
         r78_bars_are_not_there_after_a_reset_of_the_link,
