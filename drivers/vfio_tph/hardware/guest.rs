@@ -468,6 +468,8 @@ impl Tph {
         for (entry, &tag) in self.tags().iter().take(MAX_ENTRIES).enumerate() {
             changed |= u64::from(tag != 0) << entry;
         }
+        // Of a device that was to have TPH on and has lost it, too: the user reads that it is off.
+        self.wanted = self.control();
         self.table.clear();
         if self.mappable {
             self.table.all_due();

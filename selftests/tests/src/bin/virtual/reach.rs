@@ -8,7 +8,8 @@ use tph_selftests::hold::{Call, Stuck};
 use tph_selftests::memory::{page_size, Pages};
 use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
-use tph_selftests::tph::control;
+use tph_selftests::protocol::Lost;
+use tph_selftests::tph::{control, Requester, StMode};
 use tph_selftests::uapi::pci_regs::*;
 use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::{cpu, Vectors};
@@ -93,6 +94,30 @@ pub fn r94_memory_not_decoded(bench: &mut Bench) {
     device.decode_memory(true);
     bed.assert_holds(&[st(1), st(0)], "moved");
     bed.raise_all("decoded");
+}
+
+/// TPH went off while the table was out of reach: a map, for which memory is decoded, does not turn
+/// it on.
+pub fn r93_map_after_a_loss(bench: &mut Bench) {
+    let bed = Bed::bare(bench, &Want::MSIX, Gate::Safe);
+    let device = &bed.device;
+    let sources = [cpu(0), cpu(1)];
+    bed.enable(STANDARD);
+    device.program(0, &sources).expect("TPH_ST");
+    device.decode_memory(false);
+    bed.endpoint.reset_itself(Lost::Tph);
+    assert_errno!(device.program(0, &sources), EIO, "out of reach");
+    let off = control(StMode::InterruptVector, Requester::Disabled);
+    assert_eq!(device.control(), off);
+    device.set_map(&map()).expect("TPH_MAP");
+    assert_eq!((device.control(), bed.endpoint.control()), (off, off));
+    bed.assert_holds(&[], "a map");
+    device.decode_memory(true);
+    bed.write(0, &[1, 2]);
+    assert_eq!((device.control(), bed.endpoint.control()), (off, off));
+    bed.assert_holds(&[], "off");
+    bed.enable(STANDARD);
+    bed.assert_means(&[1, 2], false, "enabled");
 }
 
 /// A guest's kernel restores Control and entries before Command.
