@@ -7,8 +7,10 @@
 #include <linux/cpumask.h>
 #include <linux/cpuset.h>
 #include <linux/irq.h>
+#include <linux/list.h>
 #include <linux/module.h>
 #include <linux/msi.h>
+#include <linux/mutex.h>
 #include <linux/nospec.h>
 #include <linux/pci.h>
 #include <linux/pci-tph.h>
@@ -154,6 +156,22 @@ bool tph_helper_is_pcie_port(struct device *dev)
 	default:
 		return false;
 	}
+}
+
+/*
+ * Calls @f with each other open device of the set of @vdev, which is registered, that
+ * has the same driver. They are neither opened nor closed meanwhile.
+ */
+void tph_helper_each_other_in_set(struct vfio_device *vdev,
+				  void (*f)(struct vfio_device *other))
+{
+	struct vfio_device_set *set = vdev->dev_set;
+	struct vfio_device *other;
+
+	guard(mutex)(&set->lock);
+	list_for_each_entry(other, &set->device_list, dev_set_list)
+		if (other != vdev && other->open_count && other->ops == vdev->ops)
+			f(other);
 }
 
 /*

@@ -45,6 +45,9 @@ struct device *tph_helper_host_bridge(struct pci_dev *pdev);
 bool tph_helper_flit_path(struct pci_dev *pdev);
 bool tph_helper_is_pcie_port(struct device *dev);
 
+void tph_helper_each_other_in_set(struct vfio_device *vdev,
+				  void (*f)(struct vfio_device *other));
+
 bool tph_helper_bar_in_place(struct pci_dev *pdev, unsigned int bar);
 
 #ifndef VFIO_TPH_RESETS

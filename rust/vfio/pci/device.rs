@@ -664,7 +664,35 @@ impl<T: Hooks> Device<T> {
         if ret < 0 && (cmd == RESET || cmd == HOT_RESET) {
             self.data.reset_failed(handle);
         }
+        // Somebody else has the lock of a device of the set: all of them were taken to D0 before.
+        // CAST: widens.
+        if ret == EAGAIN.to_errno() as c_long && cmd == HOT_RESET {
+            // SAFETY: The device is open, as there is a handle. The function is called with open
+            // devices of this driver.
+            unsafe {
+                bindings::tph_helper_each_other_in_set(
+                    self.vdev.as_vfio(),
+                    Some(Self::taken_to_d0_callback),
+                )
+            };
+        }
         ret
+    }
+
+    /// vfio-pci-core has taken the device to D0 for a hot reset that another device of its set was
+    /// asked for, and that could not be done.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is a device of this driver, and stays open meanwhile.
+    unsafe extern "C" fn taken_to_d0_callback(vdev: *mut bindings::vfio_device) {
+        // SAFETY: As the safety requirement has it.
+        let this = unsafe { Self::from_vfio(vdev) };
+        // One that does not wake up is left as it is.
+        if let Ok(_awake) = Awake::new(this.vdev.pci()) {
+            // SAFETY: An open device is bound.
+            unsafe { Self::resume((*vdev).dev) };
+        }
     }
 
     fn set_irqs(&self, handle: Handle<'_, T>, arg: c_ulong) -> c_long {

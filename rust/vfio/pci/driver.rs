@@ -158,7 +158,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         let _ = open;
     }
 
-    /// The device has been resumed by runtime PM. Its memory is as its user has it.
+    /// The device has been resumed by runtime PM, or taken to D0 for a hot reset that another
+    /// device was asked for, and that has failed. Its memory is as its user has it.
     fn resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
         let _ = (open, memory);
     }

@@ -356,8 +356,8 @@ pub const SESSIONS: &[Session] = &[
         arm64: Share::Not("the firmware of that machine knows no sleep"),
         ..DEFAULT
     },
-    // One of each kind of table, alone and on one bus, and that loses its state in D3hot; one with
-    // all vectors that there can be.
+    // One of each kind of table, alone and on one bus, and that loses its state in D3hot, likewise;
+    // one with all vectors that there can be.
     Session {
         name: "lost",
         about: "devices that lose their state",
@@ -371,6 +371,8 @@ pub const SESSIONS: &[Session] = &[
                 "name=most,tph=msix,msix={most}",
                 "name=pair0,tph=msix,msix=16,flr=0,bus=shared:pair",
                 "name=pair1,entries=8,flr=0,bus=shared:pair",
+                "name=losing0,tph=msix,msix=16,nosoftrst=0,bus=shared:losing",
+                "name=losing1,entries=8,nosoftrst=0,bus=shared:losing",
             ],
         ],
         ok_log: &[AER_INJECT],

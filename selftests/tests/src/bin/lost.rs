@@ -11,7 +11,10 @@ use tph_selftests::aer::{self, Severity};
 use tph_selftests::bench::{self, Bench, Want};
 use tph_selftests::endpoint::Endpoint;
 use tph_selftests::engine::Engine;
+use tph_selftests::hold::Locked;
 use tph_selftests::module::{self, Gate};
+use tph_selftests::msix::Traits;
+use tph_selftests::pci::Bdf;
 use tph_selftests::policy::{self, Policy};
 use tph_selftests::protocol::registers::reset_itself;
 use tph_selftests::protocol::{Access, Entry, Fault, Lost};
@@ -488,6 +491,11 @@ fn pair(bench: &mut Bench) -> [Bed; 2] {
         ..Want::TABLE
     };
     let (first, second) = bench.pick_pair(&ANY);
+    opened_together(first, second)
+}
+
+/// Two functions below one port, opened by one user.
+fn opened_together(first: Rc<Endpoint>, second: Rc<Endpoint>) -> [Bed; 2] {
     for endpoint in [&first, &second] {
         policy::bind(endpoint, Policy::DsSt);
     }
@@ -522,6 +530,43 @@ fn r77_on_after_a_hot_reset_of_the_bus(bench: &mut Bench) {
         }
     }
     beds.iter().for_each(Bed::works);
+}
+
+/// A hot reset takes all devices of the set to D0 before it finds out that it cannot be done: one
+/// that lost its state on the way has it again when the call returns, whoever was asked.
+fn r48_hot_reset_that_fails_in_d3hot(bench: &mut Bench) {
+    let both = [(); 2].map(|()| {
+        bench.pick_where("two below one port that lose their state", |bdf| {
+            let loses = |bdf: &Bdf| Traits::of(bdf).is_some_and(|traits| !traits.no_soft_reset);
+            let siblings = bdf.siblings();
+            loses(bdf) && !siblings.is_empty() && siblings.iter().all(loses)
+        })
+    });
+    let [first, second] = both;
+    let beds = opened_together(first, second);
+    for (asked, other) in [(&beds[0], &beds[1]), (&beds[1], &beds[0])] {
+        let what = format!("{:?}, asked of the other", other.kind);
+        for bed in &beds {
+            bed.put(StMode::InterruptVector, Requester::Extended);
+        }
+        let before = beds.each_ref().map(|bed| agreed(bed, "before"));
+        for locked in &beds {
+            other.device.set_power_state(D3HOT);
+            let lock = Locked::new(&locked.endpoint.bdf);
+            assert_errno!(asked.device.hot_reset(&[]), EAGAIN, "{what}");
+            assert_eq!(other.power_state(), D0 as u8, "what this test is about");
+            assert_eq!(
+                beds.each_ref().map(|bed| agreed(bed, &what)),
+                before,
+                "{what}"
+            );
+            drop(lock);
+        }
+    }
+    beds.iter().for_each(Bed::works);
+    let [first, second] = beds;
+    drop(second);
+    drop(first);
 }
 
 /// A fatal error resets the link, and takes BARs and Command with it: nobody restores them but the
@@ -1139,6 +1184,7 @@ fn main() -> ExitCode {
         r77_on_after_a_reset_while_hidden,
         r77_on_after_a_reset_with_notph,
         r77_on_after_a_hot_reset_of_the_bus,
+        r48_hot_reset_that_fails_in_d3hot,
         r77_batch_that_is_dropped,
         r77_control_that_takes_no_write,
         r77_control_that_becomes_something_else,
