@@ -15,10 +15,7 @@ use crate::{
         self,
         Message, //
     },
-    reached::{
-        Gone,
-        Reached, //
-    },
+    reached::Reached,
     rules::{
         batch::Batch,
         control,
@@ -33,6 +30,7 @@ use crate::{
             self,
             Doubt,
             Entries,
+            Found,
             Held,
             Place,
             Reach, //
@@ -128,8 +126,8 @@ impl reconcile::Device for Device<'_, '_> {
         self.table.all_due();
     }
 
-    fn read_control(&mut self) -> Option<Control> {
-        self.at.control().ok()
+    fn read_control(&mut self) -> Found {
+        self.at.control()
     }
 
     fn write_control(&mut self, control: Control) {
@@ -289,9 +287,12 @@ impl Tph {
 
     /// Whether the device has made something of Control that it may not keep.
     fn is_misfit(&self, at: &Reached<'_>) -> bool {
-        let (Some(offer), Some(found), true) = (at.offer(), self.held.control, self.held.ignored)
-        else {
+        let (Some(offer), true) = (at.offer(), self.held.ignored) else {
             return false;
+        };
+        // A reserved value is for nobody.
+        let Some(found) = self.held.control else {
+            return true;
         };
         let (due, is_guests) = (self.is_pending(), self.guest.is_some());
         !control::may_stay(offer, self.wanted, found, due, is_guests)
@@ -331,16 +332,16 @@ impl Tph {
         self.wanted = Control::RESET;
         // The device may be gone, and then nobody can do more.
         at.write_control(Control::RESET);
-        match at.control() {
-            Ok(found) => {
-                self.held.wrote(found);
-                // It answers. What it does not take stays due, and in force.
-                let _ = self.sync(at, true);
-            }
-            Err(Gone) => {
-                self.forget();
-                self.report(at);
-            }
+        let found = at.control();
+        match found {
+            Found::Control(control) => self.held.wrote(control),
+            Found::Silent | Found::Reserved => self.forget(),
+        }
+        if found == Found::Silent {
+            self.report(at);
+        } else {
+            // It answers. What it does not take stays due, and in force.
+            let _ = self.sync(at, true);
         }
     }
 

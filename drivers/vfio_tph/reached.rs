@@ -10,6 +10,7 @@ use crate::{
     rules::{
         capability::Offer,
         reconcile::{
+            Found,
             Place,
             Reach, //
         },
@@ -115,21 +116,17 @@ impl<'a> Reached<'a> {
         self.requester.write_dword(CONTROL, control.raw());
     }
 
-    /// Control as hardware has it. [`Gone`] if the device does not answer, or answers with a value
-    /// that nobody has written.
-    pub(crate) fn control(&self) -> Result<Control, Gone> {
+    /// Control as hardware has it.
+    pub(crate) fn control(&self) -> Found {
         let raw = self.requester.read_dword(CONTROL);
-        (raw != u32::MAX)
-            .then(|| Control::from_raw(raw))
-            .flatten()
-            .ok_or_else(|| {
-                if ratelimit::allows(Message::Control) {
-                    dev_err!(self.pci(), "TPH: Control reads {:#010x}\n", raw);
-                }
-                Gone
-            })
+        let found = match Control::from_raw(raw) {
+            _ if raw == u32::MAX => Found::Silent,
+            None => Found::Reserved,
+            Some(control) => return Found::Control(control),
+        };
+        if ratelimit::allows(Message::Control) {
+            dev_err!(self.pci(), "TPH: Control reads {:#010x}\n", raw);
+        }
+        found
     }
 }
-
-/// The device does not answer.
-pub(crate) struct Gone;

@@ -21,6 +21,17 @@ pub(crate) enum Reach {
     Memory,
 }
 
+/// What a read of Control finds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Found {
+    /// Nobody answers.
+    Silent,
+    /// A reserved value, which nobody has written: the requester may be enabled.
+    Reserved,
+    /// A value that can be written.
+    Control(Control),
+}
+
 /// Why what is recorded as held may not be what hardware has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Doubt {
@@ -86,7 +97,7 @@ pub(crate) struct Held {
 /// One access, or the accesses that write the entries that are due.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
-    /// Read Control: [`Held::looked`].
+    /// Read Control: [`Held::looked`], or [`Held::looked_at_reserved`].
     Look,
     /// Read an entry that is recorded as not 0: [`Held::looked_at_entry`].
     LookAtEntry,
@@ -166,6 +177,15 @@ impl Held {
         lost && !put_back
     }
 
+    /// Control was read, which has a reserved value: nothing is known, and all entries are due. A
+    /// device that has made that of what was written is left alone until the next event.
+    pub(crate) fn looked_at_reserved(&mut self) {
+        *self = Self {
+            ignored: self.doubt == Doubt::None,
+            ..Self::UNKNOWN
+        };
+    }
+
     /// An entry was read that is recorded as not 0. Whether all entries are due now.
     pub(crate) fn looked_at_entry(&mut self, as_recorded: bool) -> bool {
         self.doubt = Doubt::None;
@@ -201,7 +221,7 @@ pub(crate) fn next(
     reach: Reach,
     confirm: bool,
 ) -> Option<Step> {
-    if reach == Reach::Nothing {
+    if reach == Reach::Nothing || held.ignored && held.control.is_none() {
         return None;
     }
     let reaches_table = reach >= entries.place.reach();
@@ -245,8 +265,8 @@ pub(crate) trait Device {
     /// All entries are due.
     fn all_due(&mut self);
 
-    /// Reads Control. `None` if the device does not answer.
-    fn read_control(&mut self) -> Option<Control>;
+    /// Reads Control.
+    fn read_control(&mut self) -> Found;
 
     /// Writes Control.
     fn write_control(&mut self, control: Control);
@@ -274,16 +294,22 @@ pub(crate) fn take_steps(
     while let Some(step) = next(wanted, held, device.entries(), reach, confirm) {
         device.steps(step, held);
         let lost = match step {
-            Step::Look => {
-                let Some(found) = device.read_control() else {
+            Step::Look => match device.read_control() {
+                Found::Silent => {
                     *held = Held::UNKNOWN;
                     device.all_due();
                     return false;
-                };
-                // It matters of a device that may have slept.
-                let witness = held.doubt == Doubt::Slept && device.has_witness();
-                held.looked(device.entries().place, witness, found)
-            }
+                }
+                Found::Reserved => {
+                    held.looked_at_reserved();
+                    true
+                }
+                Found::Control(found) => {
+                    // It matters of a device that may have slept.
+                    let witness = held.doubt == Doubt::Slept && device.has_witness();
+                    held.looked(device.entries().place, witness, found)
+                }
+            },
             Step::LookAtEntry => held.looked_at_entry(device.witness_is_as_recorded()),
             Step::Control(control) => {
                 device.write_control(control);

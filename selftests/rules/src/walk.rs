@@ -8,6 +8,7 @@ use crate::rules::{
         take_steps,
         Doubt,
         Entries,
+        Found,
         Held,
         Place,
         Reach,
@@ -30,8 +31,27 @@ pub struct Device {
     pub takes_entries: bool,
     /// Whether Control takes writes.
     pub takes_control: bool,
+    /// Whether Control reads as a reserved value, whatever `control` is.
+    pub reserved: bool,
+    /// Whether it does after a write that enables the requester.
+    pub garbles: bool,
     /// After so many accesses it answers no more.
     pub answers: usize,
+}
+
+impl Device {
+    /// Does what it is told. `entries`: whether each is what is wanted.
+    pub fn honest(control: Control, entries: bool) -> Self {
+        Self {
+            control,
+            entries,
+            takes_entries: true,
+            takes_control: true,
+            reserved: false,
+            garbles: false,
+            answers: usize::MAX,
+        }
+    }
 }
 
 /// What is known of it.
@@ -87,13 +107,18 @@ impl reconcile::Device for Watched {
         self.known.due = true;
     }
 
-    fn read_control(&mut self) -> Option<Control> {
-        self.answers().then_some(self.device.control)
+    fn read_control(&mut self) -> Found {
+        match self.answers() {
+            false => Found::Silent,
+            true if self.device.reserved => Found::Reserved,
+            true => Found::Control(self.device.control),
+        }
     }
 
     fn write_control(&mut self, control: Control) {
         if self.answers() && self.device.takes_control {
             self.device.control = control;
+            self.device.reserved = self.device.garbles && control.enabled();
         }
     }
 
@@ -103,6 +128,9 @@ impl reconcile::Device for Watched {
 
     fn write_due(&mut self) -> bool {
         let alive = self.answers();
+        let device = &self.device;
+        let told = !device.reserved || !device.takes_control || !alive;
+        assert!(told, "nobody knows whether it is disabled: {device:?}");
         if self.device.takes_entries {
             self.known.due = false;
             self.device.entries |= alive;
@@ -164,13 +192,7 @@ pub fn states(current: Control, wanted: Control) -> Vec<Control> {
         due: false,
         witness: false,
     };
-    let device = Device {
-        control: current,
-        entries: true,
-        takes_entries: true,
-        takes_control: true,
-        answers: usize::MAX,
-    };
+    let device = Device::honest(current, true);
     let walk = walk(wanted, known, device, Reach::Config, false);
     walk.steps
         .iter()

@@ -37,13 +37,7 @@ const ON: Control = Control {
 
 /// A device that has what is recorded of it, or has lost it where that is in doubt.
 fn devices(known: &Known, real: Control) -> Vec<Device> {
-    let as_recorded = Device {
-        control: known.held.control.unwrap_or(real),
-        entries: !known.due,
-        takes_entries: true,
-        takes_control: true,
-        answers: usize::MAX,
-    };
+    let as_recorded = Device::honest(known.held.control.unwrap_or(real), !known.due);
     let mut devices = vec![as_recorded];
     let lost = Device {
         control: Control::RESET,
@@ -196,6 +190,7 @@ fn check(wanted: Control, known: Known, device: Device, reach: Reach, confirm: b
         due: after.known.due,
     };
     // What is recorded is so.
+    assert!(!after.device.reserved, "{what}");
     assert_eq!(
         after.known.held.control,
         Some(after.device.control),
@@ -268,6 +263,66 @@ fn r77_a_control_that_takes_nothing() {
     });
 }
 
+/// A device that comes up with a reserved value has lost what it had, and gets it.
+#[test]
+fn r77_a_control_that_comes_up_reserved() {
+    for_each_known(|known, real| {
+        let found = matches!(known.held.doubt, Doubt::Slept | Doubt::Behind);
+        if !found && known.held.control.is_some() {
+            return;
+        }
+        let device = Device {
+            reserved: true,
+            // Nobody puts a table back then whose device has made up its Control.
+            ..Device::honest(real, known.held.control.is_none() && !known.due)
+        };
+        for wanted in all_controls() {
+            for reach in REACHES {
+                for confirm in [false, true] {
+                    check(wanted, known, device, reach, confirm);
+                }
+            }
+        }
+    });
+}
+
+/// A device that makes a reserved value of what is written, or keeps one: it ends, and nothing is
+/// known of it, if it was looked at. TPH is off then, if it takes that.
+#[test]
+fn r77_a_control_that_becomes_reserved() {
+    let mut found = 0;
+    for_each_known(|known, real| {
+        for device in devices(&known, real) {
+            for (garbles, takes_control) in [(true, true), (false, false)] {
+                let device = Device {
+                    garbles,
+                    takes_control,
+                    reserved: !takes_control,
+                    ..device
+                };
+                for wanted in all_controls() {
+                    for reach in [Reach::Config, Reach::Memory] {
+                        let after = walk(wanted, known, device, reach, true);
+                        let what = format!("{wanted:?} {known:?} {device:?} {reach:?} {after:?}");
+                        assert!(after.answered, "{what}");
+                        if after.steps.last() != Some(&Step::Look) || !after.device.reserved {
+                            continue;
+                        }
+                        found += 1;
+                        let held = after.known.held;
+                        assert_eq!(held.in_force(), None, "{what}");
+                        assert!(held.ignored && after.known.due, "{what}");
+                        if takes_control {
+                            check(Control::RESET, after.known, after.device, reach, true);
+                        }
+                    }
+                }
+            }
+        }
+    });
+    assert!(found > 1000, "{found} cases");
+}
+
 /// Wherever a device stops: it ends, and what a look finds is that nobody answers. When it answers
 /// again, all is written.
 #[test]
@@ -312,13 +367,7 @@ fn r42_steps_of_the_common_events() {
         due: false,
         witness: true,
     };
-    let device = |known: &Known| Device {
-        control: known.held.control.unwrap_or(ON),
-        entries: !known.due,
-        takes_entries: true,
-        takes_control: true,
-        answers: usize::MAX,
-    };
+    let device = |known: &Known| Device::honest(known.held.control.unwrap_or(ON), !known.due);
     let steps = |wanted, known: Known, confirm| {
         walk(wanted, known, device(&known), Reach::Memory, confirm).steps
     };

@@ -39,10 +39,16 @@ const LOSSES: [Lost; 2] = [Lost::Everything, Lost::Tph];
 
 const ENABLED: u32 = control(StMode::InterruptVector, Requester::Extended);
 
-/// What a device may come out of a reset with: on, in a mode that is in use, or in another one.
-const ON: [u32; 2] = [
+/// Values that nobody writes: Requester Enable is 10b, or ST Mode Select is 3.
+const RESERVED: [u32; 2] = [0x200, 0x103];
+
+/// What a device may come out of a reset with: on, in a mode that is in use, in another one, or in
+/// none.
+const ON: [u32; 4] = [
     ENABLED,
     control(StMode::DeviceSpecific, Requester::Extended),
+    RESERVED[0],
+    RESERVED[1],
 ];
 /// And in its table.
 const STRAY: u16 = 0x5a5a;
@@ -811,6 +817,8 @@ fn r77_control_that_becomes_something_else(bench: &mut Bench) {
             (control(StMode::DeviceSpecific, Requester::Extended), 0),
             (control(StMode::DeviceSpecific, Requester::Standard), 0),
             (control(StMode::DeviceSpecific, Requester::Disabled), 0),
+            (RESERVED[0], 0),
+            (RESERVED[1], 0),
         ] {
             let what = format!("{kind:?}: {becomes:#x} where {ENABLED:#x} was written");
             bed.put(StMode::InterruptVector, Requester::Disabled);
@@ -829,7 +837,7 @@ fn r77_control_that_becomes_something_else(bench: &mut Bench) {
 
 /// What a device may make of the Control that it has lost and gets back, and what is in force then
 /// at a policy without Device Specific mode.
-const MADE_OF_IT: [(u32, u32); 6] = [
+const MADE_OF_IT: [(u32, u32); 8] = [
     (ENABLED, ENABLED),
     (
         control(StMode::InterruptVector, Requester::Standard),
@@ -842,6 +850,8 @@ const MADE_OF_IT: [(u32, u32); 6] = [
     (control(StMode::DeviceSpecific, Requester::Extended), 0),
     (control(StMode::DeviceSpecific, Requester::Standard), 0),
     (control(StMode::DeviceSpecific, Requester::Disabled), 0),
+    (RESERVED[0], 0),
+    (RESERVED[1], 0),
 ];
 
 /// The same where no user writes Control: a device that has lost it, and makes something else of it
