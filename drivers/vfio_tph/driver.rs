@@ -19,6 +19,7 @@ use crate::{
     dmabuf,
     events,
     feature,
+    hardware,
     lookup::HostBridges,
     module_param,
     open,
@@ -29,10 +30,7 @@ use crate::{
     rust::{
         bindings::PCI_BASE_CLASS_DISPLAY,
         dma_buf::Tph as DmaBufTph,
-        pci::{
-            self as bus,
-            tph::Requester, //
-        },
+        pci as bus,
         vfio::{
             feature::{
                 Call,
@@ -152,9 +150,7 @@ impl Driver for VfioTph {
         }
         // An earlier driver may have left TPH on. The PCI core would restore it when the device
         // wakes up for its first user, and write the table under an enabled requester.
-        if let Some(requester) = Requester::new(pdev) {
-            requester.disable();
-        }
+        hardware::before_open(pdev);
         let host_bridge = bus::host_bridge(pdev)
             .map(|node| shared.host_bridges.get(node))
             .transpose()?;

@@ -39,7 +39,10 @@ use crate::{
         regs::Control, //
     },
     rust::{
-        pci as bus,
+        pci::{
+            self as bus,
+            tph::Requester, //
+        },
         vfio::pci::{
             CoreDevice,
             HeldVectors,
@@ -53,7 +56,11 @@ use crate::{
     },
 };
 use core::ops::Range;
-use kernel::prelude::*;
+use kernel::{
+    device::Bound,
+    pci,
+    prelude::*, //
+};
 
 /// A device with a TPH capability that was opened, whether or not its user is shown that.
 pub(crate) struct Tph {
@@ -141,6 +148,14 @@ impl reconcile::Device for Device<'_, '_> {
     fn write_due(&mut self) -> bool {
         self.table.write_due(self.at)
     }
+}
+
+/// Turns TPH off on a device that nobody has open, if the PCI core says that an earlier driver has
+/// left it on. Returns its capability, if there is one.
+pub(crate) fn before_open(pdev: &pci::Device<Bound>) -> Option<Requester<'_>> {
+    let requester = Requester::new(pdev)?;
+    requester.disable();
+    Some(requester)
 }
 
 impl Tph {

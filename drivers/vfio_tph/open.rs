@@ -12,7 +12,10 @@ use crate::{
         VfioTph, //
     },
     events,
-    hardware::Tph,
+    hardware::{
+        self,
+        Tph, //
+    },
     ratelimit::{
         self,
         Message, //
@@ -85,11 +88,7 @@ pub(crate) fn before_open(vdev: &CoreDevice) -> Result {
     let Some(offset) = bus::tph::found_at(vdev.pci()) else {
         return Ok(());
     };
-    let requester = Requester::new(vdev.pci());
-    if let Some(requester) = &requester {
-        requester.disable();
-    }
-    refuse_past_the_end(vdev, offset, requester)
+    refuse_past_the_end(vdev, offset, hardware::before_open(vdev.pci()))
 }
 
 /// vfio-pci-core has enabled the device: looks at it, turns TPH off, and shows its user what they
