@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! TPH of an open device: what is wanted of hardware, what it holds, and what an event does to
-//! either. While the device is open, nothing else decides when Control, the ST table, or the PCI
-//! core's record of them is written.
+//! either. Nothing else decides when Control, the ST table, or the PCI core's record of them is
+//! written; before the device is open, [`before_open`] does.
 //!
 //! Each event changes what is wanted, or what is known of what is held, and then takes the steps
-//! that [`reconcile::next`] names. `Documentation/state.rst` has them on one page. What a guest
-//! with virtual tags does to it is in [`guest`].
+//! that [`reconcile::next`] names, and no others. `Documentation/state.rst` has them on one page.
+//! What a guest with virtual tags does to it is in [`guest`].
 
 pub(crate) mod guest;
 
@@ -259,7 +259,7 @@ impl Tph {
 
     /// Whether anything can be done to hardware.
     pub(crate) fn is_reachable(&self, at: &Reached<'_>) -> bool {
-        at.reach() != Reach::Nothing && !self.retired
+        at.reach() >= Reach::Config && !self.retired
     }
 
     /// Takes all steps that can be taken, and tells the PCI core what came of it. `confirm` as for
@@ -270,9 +270,6 @@ impl Tph {
         if done.is_ok() && self.is_misfit(at) {
             self.wanted = Control::RESET;
             done = self.take_steps(at, true).and(Err(Failed::Misfit));
-        }
-        if at.reach() == Reach::Nothing {
-            self.silence(at);
         }
         self.report(at);
         done
@@ -320,18 +317,6 @@ impl Tph {
         self.table.all_due();
     }
 
-    /// Disables the requester of a device in D3hot that has entries that are due: when it wakes up,
-    /// the PCI core puts its copies of the vectors' words back before anybody can change them.
-    /// Config space takes writes in D3hot (PCIe r6.2 5.3.1.4.1).
-    fn silence(&mut self, at: &mut Reached<'_>) {
-        let enabled = self.held.control.is_none_or(Control::enabled);
-        if self.table.entries().due && enabled && !self.retired && bus::is_in_d3hot(at.pci()) {
-            let disabled = self.wanted.disabled();
-            at.write_control(disabled);
-            self.held.wrote(disabled);
-        }
-    }
-
     /// Tells the PCI core, which saves and restores by that, what is in force: nothing, where that
     /// is not known.
     #[inline(never)]
@@ -345,19 +330,9 @@ impl Tph {
     #[inline(never)]
     fn give_up(&mut self, at: &mut Reached<'_>) {
         self.wanted = Control::RESET;
-        // The device may be gone, and then nobody can do more.
-        at.write_control(Control::RESET);
-        let found = at.control();
-        match found {
-            Found::Control(control) => self.held.wrote(control),
-            Found::Silent | Found::Reserved => self.forget(),
-        }
-        if found == Found::Silent {
-            self.report(at);
-        } else {
-            // It answers. What it does not take stays due, and in force.
-            let _ = self.sync(at, true);
-        }
+        self.held = Held::REFUSED;
+        // If it is gone nobody can do more. What it does not take stays due, and in force.
+        let _ = self.sync(at, true);
     }
 
     /// A write of `bytes` at `offset` of Control. `last`: the caller has no better way to reach
@@ -470,7 +445,7 @@ impl Tph {
 
     /// Whether something is pending that memory has to be decoded for.
     pub(crate) fn lacks_memory(&self, at: &mut Reached<'_>) -> bool {
-        self.is_pending() && Reach::Nothing < at.reach() && at.reach() < self.place().reach()
+        self.is_pending() && at.reach() >= Reach::Config && at.reach() < self.place().reach()
     }
 
     /// The device is about to sleep, and may lose its state.
@@ -502,8 +477,8 @@ impl Tph {
     }
 
     /// The device will be reset: what the PCI core saves now, and restores afterwards, must have no
-    /// tags. A table in the capability is left to the reset, which clears it. Returns whether an
-    /// entry was not 0.
+    /// tags, also if the PCI core wakes the device first. A table in the capability is left to the
+    /// reset, which clears it. Returns whether an entry was not 0.
     pub(crate) fn before_reset(&mut self, at: &mut Reached<'_>) -> bool {
         self.wanted = Control::RESET;
         let in_msix = self.place() == Place::Msix;
@@ -513,15 +488,7 @@ impl Tph {
         if !in_msix {
             changed = self.table.leave_to_reset();
         }
-        changed |= self.clear_guest();
-        // The PCI core wakes a device that sleeps after this, and saves its state then.
-        if self.held.control != Some(Control::RESET) {
-            at.write_control(Control::RESET);
-            self.held.wrote(Control::RESET);
-            self.held.doubt = Doubt::None;
-            self.report(at);
-        }
-        changed
+        changed | self.clear_guest()
     }
 
     /// The device has lost its state: it was reset, or cannot be reached. Returns whether an entry

@@ -54,7 +54,12 @@ impl<'a> Reached<'a> {
         msix: Option<MsixTable<'a>>,
         offer: Option<&'a Offer>,
     ) -> Self {
-        let reach = if !bus::is_powered(vdev.pci()) || !bus::is_accessible(vdev.pci()) {
+        let pdev = vdev.pci();
+        let reach = if !bus::is_accessible(pdev) {
+            Reach::Nothing
+        } else if bus::is_in_d3hot(pdev) {
+            Reach::ControlOnly
+        } else if !bus::is_powered(pdev) {
             Reach::Nothing
         } else if msix.is_none() {
             Reach::Config

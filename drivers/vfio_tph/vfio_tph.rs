@@ -7,10 +7,11 @@
 //! wanted of hardware and what it holds, and says when it is written. A user's calls come in by
 //! [`config`] (the TPH Requester capability) and [`feature`] (the device features of
 //! `include/uapi/linux/vfio_tph.h`), an administrator's by [`sysfs`] and [`debugfs`]. [`lookup`]
-//! asks firmware for the tags of CPUs. [`rules`] decide, and know hardware by a trait alone.
-//! [`hardware`] decides one thing itself: it drops a write of Control while an entry is due, or if
-//! another function has come into the IOMMU group. The words that are used everywhere are explained
-//! in [`device`].
+//! asks firmware for the tags of CPUs. [`rules`] decide, and know hardware by a trait alone. What
+//! depends on the moment is decided by [`hardware`]: it drops a write of Control while the device
+//! cannot be reached, while an entry is due, or if another function has come into the IOMMU group;
+//! and it turns TPH off if the device does not do what it is told. The words that are used
+//! everywhere are explained in [`device`].
 //!
 //! Limits: hints of dma-bufs ([`dmabuf`]) need a kernel that has `kernel/patches`.
 

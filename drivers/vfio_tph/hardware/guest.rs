@@ -429,7 +429,7 @@ impl Tph {
         core::mem::swap(&mut guest.map, map);
         let written = match at.reach() {
             // Of a device that sleeps what differs is written when it wakes up.
-            Reach::Nothing => {
+            Reach::Nothing | Reach::ControlOnly => {
                 self.drop_stale(at);
                 Outcome::InForce
             }

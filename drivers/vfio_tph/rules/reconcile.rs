@@ -5,16 +5,20 @@
 //! *Wanted* is what the user of a device has asked for, *held* what hardware has, as far as is
 //! known. An event (a write of the user, a reset, sleep) changes one or both; then [`next`] names
 //! one step at a time, and [`take_steps`] takes it, until there is nothing left to do, or nothing
-//! that can be done. Whatever the state, the ST table changes only while the requester is known to
-//! be disabled, and the requester is not enabled beside an entry that need not be what is wanted.
+//! that can be done. Whatever the state, the ST table changes only when the requester was read as
+//! disabled or was told to be, and the requester is not enabled beside an entry that need not be
+//! what is wanted.
 
 use super::regs::Control;
 
 /// How much of a device can be reached.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Reach {
-    /// Nothing: it sleeps, or must be left alone.
+    /// Nothing: its power is off, or it must be left alone.
     Nothing,
+    /// Control, to disable the requester: it is in D3hot, where config space takes writes (PCIe
+    /// r6.2 5.3.1.4.1).
+    ControlOnly,
     /// Config space.
     Config,
     /// Config space, and its memory BARs.
@@ -44,6 +48,8 @@ pub(crate) enum Doubt {
     /// Control is as recorded, and is so after a reset, too. An entry that is recorded as not 0
     /// tells: a reset clears them all.
     Entry,
+    /// The device did not do what it was told. Control is written, and read, before all else.
+    Refused,
 }
 
 /// Where the ST table is.
@@ -117,6 +123,12 @@ impl Held {
         ignored: false,
     };
 
+    /// The device did not do what it was told.
+    pub(crate) const REFUSED: Self = Self {
+        doubt: Doubt::Refused,
+        ..Self::UNKNOWN
+    };
+
     /// An event has come: what did not work may be tried again.
     pub(crate) fn try_again(&mut self) {
         self.stuck = false;
@@ -130,8 +142,8 @@ impl Held {
         }
     }
 
-    /// The device is about to sleep, and may lose what it has. Whether all entries are due now: of
-    /// what could be lost before, nothing is known.
+    /// The device is about to sleep, and may lose what it has. Whether all entries are due now: if
+    /// it may have lost all of it before, nothing is known any more.
     pub(crate) fn sleeps(&mut self) -> bool {
         let unknown = self.doubt == Doubt::Behind;
         if unknown {
@@ -161,12 +173,13 @@ impl Held {
     pub(crate) fn looked(&mut self, place: Place, witness: bool, found: Control) -> bool {
         let slept = self.doubt == Doubt::Slept;
         let differs = self.control != Some(found);
-        let lost = self.doubt != Doubt::None && differs;
+        let told = self.doubt == Doubt::None;
+        let lost = !told && self.doubt != Doubt::Refused && differs;
         let put_back = slept && place == Place::Msix;
         let ask = slept && !put_back && witness && found == Control::RESET;
         let asked = self.doubt == Doubt::Entry;
 
-        self.ignored |= differs && !lost;
+        self.ignored |= told && differs;
         self.control = Some(found);
         self.seen = true;
         self.doubt = if !lost && (ask || asked) {
@@ -225,11 +238,19 @@ pub(crate) fn next(
         return None;
     }
     let reaches_table = reach >= entries.place.reach();
+    let reads = reach >= Reach::Config;
     match held.doubt {
+        _ if !reads => (),
         Doubt::None => (),
         Doubt::Slept | Doubt::Behind => return Some(Step::Look),
         Doubt::Entry if reaches_table => return Some(Step::LookAtEntry),
         Doubt::Entry => (),
+        Doubt::Refused => {
+            return Some(match held.control {
+                None => Step::Control(wanted.disabled()),
+                Some(_) => Step::Look,
+            })
+        }
     }
 
     if entries.due && reaches_table && !held.stuck {
@@ -243,9 +264,9 @@ pub(crate) fn next(
     let target = permitted(wanted, held, entries);
     match held.control {
         Some(control) if control == target => {
-            ((confirm || control.enabled()) && !held.seen).then_some(Step::Look)
+            (reads && (confirm || control.enabled()) && !held.seen).then_some(Step::Look)
         }
-        _ if held.ignored => None,
+        _ if held.ignored || !reads && target.enabled() => None,
         // A change of the mode goes through "disabled".
         Some(control) if control.enabled() && control.st_mode != target.st_mode => {
             Some(Step::Control(control.disabled()))

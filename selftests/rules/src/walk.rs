@@ -147,6 +147,8 @@ impl reconcile::Device for Watched {
         let in_reach = self.reach >= known.place.reach();
         match step {
             Step::Control(control) => {
+                let may = self.reach >= Reach::Config || !control.enabled();
+                assert!(may, "enabled while it sleeps: {steps:?}");
                 let keeps = |now: Control| !now.enabled() || now.st_mode == control.st_mode;
                 let keeps = held.control.is_none_or(keeps);
                 assert!(keeps, "the mode changes while enabled: {steps:?}");
@@ -157,7 +159,7 @@ impl reconcile::Device for Watched {
                 assert!(in_reach, "{steps:?}");
             }
             Step::LookAtEntry => assert!(in_reach, "{steps:?}"),
-            Step::Look => (),
+            Step::Look => assert!(self.reach >= Reach::Config, "{steps:?}"),
         }
     }
 }

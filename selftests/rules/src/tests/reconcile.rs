@@ -26,9 +26,20 @@ use crate::walk::{
     Known, //
 };
 
-const REACHES: [Reach; 3] = [Reach::Nothing, Reach::Config, Reach::Memory];
+const REACHES: [Reach; 4] = [
+    Reach::Nothing,
+    Reach::ControlOnly,
+    Reach::Config,
+    Reach::Memory,
+];
 const PLACES: [Place; 3] = [Place::None, Place::Capability, Place::Msix];
-const DOUBTS: [Doubt; 4] = [Doubt::None, Doubt::Slept, Doubt::Behind, Doubt::Entry];
+const DOUBTS: [Doubt; 5] = [
+    Doubt::None,
+    Doubt::Slept,
+    Doubt::Behind,
+    Doubt::Entry,
+    Doubt::Refused,
+];
 
 const ON: Control = Control {
     st_mode: StMode::InterruptVector,
@@ -47,7 +58,7 @@ fn devices(known: &Known, real: Control) -> Vec<Device> {
         ..as_recorded
     };
     match known.held.doubt {
-        Doubt::None => (),
+        Doubt::None | Doubt::Refused => (),
         Doubt::Slept | Doubt::Behind => devices.push(lost),
         // Control is known to be as recorded.
         Doubt::Entry => devices.push(Device {
@@ -73,7 +84,9 @@ fn for_each_known(mut f: impl FnMut(Known, Control)) {
                                 // A table that is nowhere has no entries, and what is unknown
                                 // cannot be doubted.
                                 if place == Place::None && (due || witness)
-                                    || control.is_none() && (doubt != Doubt::None || seen)
+                                    || control.is_none() && seen
+                                    || control.is_none() != (doubt == Doubt::Refused)
+                                        && (control.is_some() || doubt != Doubt::None)
                                     || doubt == Doubt::Entry && (!witness || due)
                                 {
                                     continue;
@@ -108,7 +121,7 @@ fn is_told(known: &Known, device: &Device) -> bool {
         // Only an enable asks for more than Control.
         Doubt::Behind => !control || device.entries || known.due,
         Doubt::Slept => !control || device.entries || known.due || device.control == Control::RESET,
-        Doubt::None | Doubt::Entry => true,
+        Doubt::None | Doubt::Entry | Doubt::Refused => true,
     }
 }
 
@@ -148,7 +161,7 @@ fn r33_r77_every_state_of_every_device() {
                                 reach,
                                 false,
                             );
-                            if reach == Reach::Nothing {
+                            if reach < Reach::Config {
                                 continue;
                             }
                             known = looked.known;
@@ -189,6 +202,18 @@ fn check(wanted: Control, known: Known, device: Device, reach: Reach, confirm: b
         place: known.place,
         due: after.known.due,
     };
+    if reach == Reach::ControlOnly {
+        // What may lose its state is not enabled; what is to be disabled is, at once.
+        let permitted = permitted(wanted, &after.known.held, entries);
+        assert!(
+            permitted.enabled() || !after.device.control.enabled(),
+            "{what}"
+        );
+        assert!(!permitted.enabled() || after.steps.is_empty(), "{what}");
+        let again = walk(wanted, after.known, after.device, reach, confirm);
+        assert_eq!(again.steps, [], "{what}, again: {again:?}");
+        return after.steps.len();
+    }
     // What is recorded is so.
     assert!(!after.device.reserved, "{what}");
     assert_eq!(
@@ -253,6 +278,10 @@ fn r77_a_control_that_takes_nothing() {
                         ..device
                     };
                     let after = walk(wanted, known, device, Reach::Memory, confirm);
+                    if known.held.doubt == Doubt::Refused {
+                        let writes = after.steps.contains(&Step::WriteDue);
+                        assert_eq!(writes, known.due, "nothing was lost: {known:?} {after:?}");
+                    }
                     let recorded = after.known.held.control;
                     if confirm || recorded.is_some_and(Control::enabled) {
                         assert_eq!(recorded, Some(device.control), "{known:?} {after:?}");
@@ -277,7 +306,7 @@ fn r77_a_control_that_comes_up_reserved() {
             ..Device::honest(real, known.held.control.is_none() && !known.due)
         };
         for wanted in all_controls() {
-            for reach in REACHES {
+            for reach in [Reach::Config, Reach::Memory] {
                 for confirm in [false, true] {
                     check(wanted, known, device, reach, confirm);
                 }
@@ -416,6 +445,16 @@ fn r42_steps_of_the_common_events() {
         steps(Control::RESET, reset, false),
         [Step::Control(Control::RESET), Step::WriteDue]
     );
+    // A batch that was not taken: TPH is off before anything else is done.
+    let refused = Known {
+        held: Held::REFUSED,
+        due: true,
+        ..at(ON, Place::Capability)
+    };
+    assert_eq!(
+        steps(Control::RESET, refused, true),
+        [Step::Control(Control::RESET), Step::Look, Step::WriteDue]
+    );
     // Vectors freed.
     let mut freed = at(ON, Place::Msix);
     freed.due = true;
@@ -427,5 +466,18 @@ fn r42_steps_of_the_common_events() {
             Step::Control(ON),
             Step::Look
         ]
+    );
+    // The same in D3hot.
+    let asleep =
+        |wanted, known: Known| walk(wanted, known, device(&known), Reach::ControlOnly, true).steps;
+    freed.held.doubt = Doubt::Slept;
+    assert_eq!(asleep(ON, freed), [Step::Control(off)]);
+    // A reset is about to come, in D3hot.
+    assert_eq!(asleep(Control::RESET, slept), []);
+    let on = doubted(at(ON, Place::Capability), Doubt::Slept);
+    assert_eq!(asleep(ON, on), []);
+    assert_eq!(
+        asleep(Control::RESET, on),
+        [Step::Control(off), Step::Control(Control::RESET)]
     );
 }
