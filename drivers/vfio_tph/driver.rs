@@ -44,13 +44,13 @@ use crate::{
                 DeviceId,
                 Driver,
                 Handle,
-                HeldVectors,
                 Hooks,
                 IdTable,
                 Open,
                 Opening,
                 Registration,
                 Settings,
+                StableVectors,
                 Unmappable, //
             },
         },
@@ -260,16 +260,16 @@ impl Driver for VfioTph {
         if accessible {
             events::doubt(open, memory);
         } else {
-            events::lose(open);
+            events::lose_by_error(open);
         }
     }
 
     fn slot_reset(&self, open: &mut Open<'_, Self>) {
-        events::lose(open);
+        events::lose_by_error(open);
     }
 
     fn error_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
-        events::settle(open, memory);
+        events::sync(open, memory);
     }
 }
 
@@ -282,9 +282,9 @@ impl Hooks for VfioTph {
         events::vectors_change(handle);
     }
 
-    fn interrupts_changed(&self, handle: Handle<'_, Self>, held: HeldVectors<'_>) {
+    fn interrupts_changed(&self, handle: Handle<'_, Self>, vectors: StableVectors<'_>) {
         // It fails only if it waits for a user who changes the power state; there is none now.
-        let _ = events::vectors_changed(handle, held);
+        let _ = events::vectors_changed(handle, vectors);
     }
 
     fn low_power_exit(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {

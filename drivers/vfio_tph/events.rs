@@ -54,12 +54,12 @@ use crate::{
                 Access,
                 CallbackMemory,
                 Handle,
-                HeldVectors,
                 Memory,
                 MsixTable,
                 Open,
                 Opening,
                 PowerChange,
+                StableVectors,
                 Turn, //
             },
         },
@@ -99,7 +99,7 @@ impl Show for Open<'_, VfioTph> {
         let (Some(offered), Some(tph)) = (&terms.offered, &session.tph) else {
             return;
         };
-        let Some(tags) = tph.shown().get(entries.clone()) else {
+        let Some(tags) = tph.shown_tags().get(entries.clone()) else {
             return;
         };
         terms.visible.set_tags(entries.clone(), tags);
@@ -707,13 +707,13 @@ pub(crate) fn vectors_change(handle: Handle<'_, VfioTph>) {
 }
 
 /// A user has allocated or freed vectors.
-pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, held: HeldVectors<'_>) -> Result {
+pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, vectors: StableVectors<'_>) -> Result {
     let pending = {
         let mut guard = handle.lock_records();
         let mut open = guard.open();
         let vdev = open.vdev();
         if let Some(tph) = &mut open.tph {
-            tph.vectors_changed(vdev, held);
+            tph.vectors_changed(vdev, vectors);
         }
         open.show_guest(0..MAX_ENTRIES);
         open.tph.as_ref().is_some_and(Tph::is_pending)
@@ -736,8 +736,8 @@ pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMe
 
 /// The device has been reset, and may hold anything.
 pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
-    forget(open);
-    settle(open, memory);
+    lose(open);
+    sync(open, memory);
 }
 
 /// The kernel is about to end: the next one finds TPH off, and no tag.
@@ -750,8 +750,8 @@ pub(crate) fn shutdown(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory
 
 /// The device reports an error, and cannot be reached; or its link was reset after an error, and it
 /// can be used when the recovery is over.
-pub(crate) fn lose(open: &mut Open<'_, VfioTph>) {
-    forget(open);
+pub(crate) fn lose_by_error(open: &mut Open<'_, VfioTph>) {
+    lose(open);
     with_tph(open, None, |tph, at| tph.report(at));
 }
 
@@ -760,12 +760,12 @@ pub(crate) fn doubt(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_
     if let Some(tph) = &mut open.tph {
         tph.doubt();
     }
-    settle(open, memory);
+    sync(open, memory);
 }
 
 /// Brings hardware to what is wanted, in a callback of a reset or of recovery from an error.
 #[inline(never)]
-pub(crate) fn settle(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+pub(crate) fn sync(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     let msix = table_for_tags(open, memory);
     with_tph(open, msix, |tph, at| {
         // If the device is gone, everything stays pending.
@@ -796,7 +796,7 @@ fn table_if<'a>(needed: bool, memory: &'a mut Memory<'_>) -> Option<MsixTable<'a
 }
 
 #[inline(never)]
-fn forget(open: &mut Open<'_, VfioTph>) {
+fn lose(open: &mut Open<'_, VfioTph>) {
     let before = recorded(open);
     let changed = open.tph.as_mut().is_some_and(Tph::lose);
     if changed {

@@ -45,9 +45,9 @@ use crate::{
         },
         vfio::pci::{
             CoreDevice,
-            HeldVectors,
             Memory,
             MsixTable, //
+            StableVectors,
         },
     },
     table::{
@@ -199,7 +199,7 @@ impl Tph {
     }
 
     /// The tags that the user can be shown: those of a table in the capability.
-    pub(crate) fn shown(&self) -> &[u16] {
+    pub(crate) fn shown_tags(&self) -> &[u16] {
         match self.place() {
             Place::Capability => self.tags(),
             Place::None | Place::Msix => &[],
@@ -277,8 +277,8 @@ impl Tph {
 
     #[inline(never)]
     fn take_steps(&mut self, at: &mut Reached<'_>, confirm: bool) -> Result<(), Failed> {
-        let held = at.msix_table().map(MsixTable::held_vectors);
-        self.table.find_changes(at.vdev(), held);
+        let vectors = at.msix_table().map(MsixTable::stable_vectors);
+        self.table.find_changes(at.vdev(), vectors);
         let reach = if self.retired {
             Reach::Nothing
         } else {
@@ -467,8 +467,8 @@ impl Tph {
     }
 
     /// A user has allocated or freed vectors.
-    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, held: HeldVectors<'_>) {
-        self.table.vectors_changed(vdev, held);
+    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, vectors: StableVectors<'_>) {
+        self.table.vectors_changed(vdev, vectors);
         if let Some(guest) = &mut self.guest {
             let place = self.table.place();
             let can_have = |entry| can_have(place, vdev, entry);

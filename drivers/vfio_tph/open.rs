@@ -193,7 +193,7 @@ fn start(terms: &Terms, tph: &mut Tph, map: Option<KBox<Map>>) -> Result {
     if let Some(shown) = terms.shown() {
         let guest = terms.guest.as_ref();
         let entries = guest.map_or(0, |guest| guest.shown.offer.entries.into());
-        let in_capability = tph.shown().len();
+        let in_capability = tph.shown_tags().len();
         terms.visible.opened(&shown.offer, in_capability, entries)?;
     }
     Ok(())
@@ -211,7 +211,7 @@ fn terms(device: &VfioTph, vdev: &OpenDevice, looked: &Looked, shown: Shown) -> 
         .map_or(0..0, |(offered, tph)| {
             // CAST: a small number, and at most 64 entries.
             let start = offered.offset + BASE_SIZE as u16;
-            start..start + 2 * tph.shown().len() as u16
+            start..start + 2 * tph.shown_tags().len() as u16
         });
     // A write that takes the device to D3hot and back concerns us if the device loses its state
     // on the way, or has a table that cannot be reached meanwhile.

@@ -33,7 +33,7 @@ use crate::{
         },
         vfio::pci::{
             CoreDevice,
-            HeldVectors, //
+            StableVectors, //
         },
     },
 };
@@ -134,24 +134,24 @@ impl Table {
     }
 
     /// A user has allocated or freed vectors.
-    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, held: HeldVectors<'_>) {
-        self.find_changes(vdev, Some(held));
+    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, vectors: StableVectors<'_>) {
+        self.find_changes(vdev, Some(vectors));
         self.vectors_change = false;
     }
 
     /// Finds vectors that were freed: their entries are to be 0. And vectors for which the PCI core
     /// has a tag that nobody has programmed: it reads the word of a vector that it allocates, and
     /// reads all ones from a device that cannot be reached.
-    pub(crate) fn find_changes(&mut self, vdev: &CoreDevice, held: Option<HeldVectors<'_>>) {
+    pub(crate) fn find_changes(&mut self, vdev: &CoreDevice, vectors: Option<StableVectors<'_>>) {
         if !self.vectors_change {
             return;
         }
         for vector in 0..self.wanted().len() {
             // CAST: at most 2048 vectors.
-            let has_tag = |held: HeldVectors<'_>| held.tag(vector as u16) != 0;
+            let has_tag = |vectors: StableVectors<'_>| vectors.tag(vector as u16) != 0;
             if self.wanted()[vector] == 0 {
                 // A vector that is not allocated has none.
-                if held.is_some_and(has_tag) {
+                if vectors.is_some_and(has_tag) {
                     self.record.make_due(vector..vector + 1);
                 }
             } else if !is_allocated(vdev, vector) {

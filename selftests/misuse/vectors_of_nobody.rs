@@ -4,8 +4,8 @@
 //!
 //! error[E0624]
 
-use crate::rust::vfio::pci::{HeldVectors, OpenDevice};
+use crate::rust::vfio::pci::{StableVectors, OpenDevice};
 
 fn tag(vdev: &OpenDevice) -> u16 {
-    HeldVectors::new(vdev).tag(0)
+    StableVectors::new(vdev).tag(0)
 }

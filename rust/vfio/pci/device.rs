@@ -10,7 +10,7 @@ use super::{
     },
     driver::Hooks,
     ioeventfd,
-    msix::HeldVectors,
+    msix::StableVectors,
     pci_driver,
     session::{
         CallbackMemory,
@@ -708,7 +708,7 @@ impl<T: Hooks> Device<T> {
         let ret = handle.vdev().ioctl(SET_IRQS, arg);
         // SAFETY: vfio-pci-core frees vectors in SET_IRQS, which all users do alone, as we do, and
         // at close, which comes when no user is left.
-        let vectors = unsafe { HeldVectors::new(handle.vdev()) };
+        let vectors = unsafe { StableVectors::new(handle.vdev()) };
         self.data.interrupts_changed(handle, vectors);
         ret
     }

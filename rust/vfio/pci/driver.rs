@@ -8,7 +8,7 @@ use super::{
         CoreDevice, //
     },
     id::IdTable,
-    msix::HeldVectors,
+    msix::StableVectors,
     session::{
         CallbackMemory,
         Handle,
@@ -227,7 +227,7 @@ pub(crate) trait Hooks: Driver {
     }
 
     /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
-    fn interrupts_changed(&self, device: Handle<'_, Self>, vectors: HeldVectors<'_>) {
+    fn interrupts_changed(&self, device: Handle<'_, Self>, vectors: StableVectors<'_>) {
         let _ = (device, vectors);
     }
 

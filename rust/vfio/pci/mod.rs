@@ -43,9 +43,9 @@ pub(crate) use self::{
         IdTable, //
     },
     msix::{
-        HeldVectors,
         Memory,
         MsixTable, //
+        StableVectors,
     },
     registration::Registration,
     session::{

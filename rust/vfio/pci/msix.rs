@@ -282,9 +282,9 @@ impl MsixTable<'_> {
     }
 
     /// The interrupt vectors, which nobody frees meanwhile.
-    pub(crate) fn held_vectors(&self) -> HeldVectors<'_> {
+    pub(crate) fn stable_vectors(&self) -> StableVectors<'_> {
         // SAFETY: Nobody frees vectors as long as `self` exists, by the invariant.
-        unsafe { HeldVectors::new(self.vdev) }
+        unsafe { StableVectors::new(self.vdev) }
     }
 }
 
@@ -342,9 +342,9 @@ fn write_tags(table: &mut MsixTable<'_>, first: u16, tags: &[u16]) -> Result {
 ///
 /// For `'a` nobody else frees interrupt vectors of the device.
 #[derive(Clone, Copy)]
-pub(crate) struct HeldVectors<'a>(&'a OpenDevice);
+pub(crate) struct StableVectors<'a>(&'a OpenDevice);
 
-impl<'a> HeldVectors<'a> {
+impl<'a> StableVectors<'a> {
     /// # Safety
     ///
     /// For `'a` nobody frees interrupt vectors of the device.
