@@ -252,6 +252,17 @@ int tph_helper_pm_get(struct device *dev)
 	return pm_runtime_resume_and_get(dev);
 }
 
+/* Takes a reference only of a device that is awake. */
+bool tph_helper_pm_get_if_awake(struct device *dev)
+{
+	int ret = pm_runtime_get_if_active(dev);
+
+	/* Without runtime PM it does not sleep. */
+	if (ret < 0)
+		pm_runtime_get_noresume(dev);
+	return ret;
+}
+
 void tph_helper_pm_put(struct device *dev)
 {
 	pm_runtime_put(dev);

@@ -60,6 +60,7 @@ u16 tph_helper_vector_tag(struct pci_dev *pdev, unsigned int vector);
 #endif
 
 int tph_helper_pm_get(struct device *dev);
+bool tph_helper_pm_get_if_awake(struct device *dev);
 void tph_helper_pm_put(struct device *dev);
 
 int tph_helper_present_cpu(unsigned int cpu);

@@ -48,6 +48,14 @@ impl<'a> Awake<'a> {
         // INVARIANT: The call took a reference.
         Ok(Self(pdev))
     }
+
+    /// Keeps a device awake that is; `None` if it sleeps.
+    pub(crate) fn if_awake(pdev: &'a pci::Device<Bound>) -> Option<Self> {
+        // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`.
+        let awake = unsafe { bindings::tph_helper_pm_get_if_awake(&raw mut (*as_raw(pdev)).dev) };
+        // INVARIANT: The call took a reference, if it says so.
+        awake.then_some(Self(pdev))
+    }
 }
 
 impl Drop for Awake<'_> {

@@ -328,8 +328,9 @@ impl<T: Hooks> Device<T> {
         unsafe { bindings::vfio_pci_core_aer_err_detected(pdev, state) }
     }
 
-    /// `pci_error_handlers.slot_reset`. vfio-pci has none, and so no say in what becomes of the
-    /// recovery: neither has this.
+    /// `pci_error_handlers.slot_reset`. vfio-pci has none, and so no say in what becomes of a
+    /// recovery from AER: neither has this. That there is one does count with EEH (powerpc), which
+    /// takes away a device without, and with Xen, which asks its result alone.
     ///
     /// # Safety
     ///
@@ -664,7 +665,8 @@ impl<T: Hooks> Device<T> {
         if ret < 0 && (cmd == RESET || cmd == HOT_RESET) {
             self.data.reset_failed(handle);
         }
-        // Somebody else has the lock of a device of the set: all of them were taken to D0 before.
+        // Somebody else has the lock of a device, or of a bridge, that would be reset, too. All of
+        // the set were taken to D0 before; those of other drivers are theirs to see to.
         // CAST: widens.
         if ret == EAGAIN.to_errno() as c_long && cmd == HOT_RESET {
             // SAFETY: The device is open, as there is a handle. The function is called with open
@@ -688,8 +690,8 @@ impl<T: Hooks> Device<T> {
     unsafe extern "C" fn taken_to_d0_callback(vdev: *mut bindings::vfio_device) {
         // SAFETY: As the safety requirement has it.
         let this = unsafe { Self::from_vfio(vdev) };
-        // One that does not wake up is left as it is.
-        if let Ok(_awake) = Awake::new(this.vdev.pci()) {
+        // One that sleeps is seen to when it wakes up.
+        if let Some(_awake) = Awake::if_awake(this.vdev.pci()) {
             // SAFETY: An open device is bound.
             unsafe { Self::resume((*vdev).dev) };
         }

@@ -397,22 +397,25 @@ impl<T: OpenState> SessionLock<T> {
 }
 
 impl<T: OpenState> SessionLock<T> {
-    /// As [`Self::locked_with_open`], where the device was woken up, with its memory unless a reset
-    /// or a change of the power state is under way.
+    /// As [`Self::locked_with_open`], where the device was woken up, with its memory. While a reset
+    /// or a change of the power state is under way it is left alone, without calling `f`: what is
+    /// done at the end of either makes up for it.
     pub(super) fn woken_up(
         &self,
         vdev: &CoreDevice,
         f: impl FnOnce(&mut Open<'_, T>, &mut CallbackMemory<'_>),
     ) {
-        // vfio-pci-core takes `memory_lock` for writing in its own callback: nobody who holds it
-        // waits for us.
+        // vfio-pci-core takes `memory_lock` for writing in its own callback of runtime PM, and
+        // under the lock of a device set: nobody who holds it waits for us.
         let _memory = vdev.memory_lock();
         let mut guard = self.lock();
-        let hold = (!guard.is_in_transit()).then_some(Hold::Shared);
+        if guard.is_in_transit() {
+            return;
+        }
         self.locked_with_open(&mut guard, vdev, |open| {
-            // SAFETY: As for `SessionGuard::open_with_memory`: both locks are held, with nothing
-            // under way if there is a hold.
-            let mut memory = unsafe { CallbackMemory::new(open.vdev, hold) };
+            // SAFETY: As for `SessionGuard::open_with_memory`: both locks are held, and nothing is
+            // under way.
+            let mut memory = unsafe { CallbackMemory::new(open.vdev, Some(Hold::Shared)) };
             f(open, &mut memory);
         });
     }
