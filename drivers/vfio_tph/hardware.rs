@@ -257,7 +257,7 @@ impl Tph {
         }
     }
 
-    /// Whether anything can be done to hardware.
+    /// Whether more can be done to hardware than to disable the requester.
     pub(crate) fn is_reachable(&self, at: &Reached<'_>) -> bool {
         at.reach() >= Reach::Config && !self.retired
     }

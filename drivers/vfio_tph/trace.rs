@@ -13,7 +13,7 @@ safe_helpers! {
     pub(crate) fn enable(pdev: &pci::Device<Bound>, st_mode: u8, requester_enable: u8) -> ()
         = trace_enable;
 
-    /// The requester was enabled, and no longer is.
+    /// The requester was enabled, and no longer is as far as is known.
     pub(crate) fn disable(pdev: &pci::Device<Bound>) -> () = trace_disable;
 
     /// A batch was written to the ST table.

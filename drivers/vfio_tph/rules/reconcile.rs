@@ -85,8 +85,8 @@ pub(crate) struct Entries {
 /// What hardware has, as far as is known, but for its entries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Held {
-    /// Control; `None` if nothing is known of it. Then all entries are due, but for those that
-    /// somebody else puts back.
+    /// Control; `None` if nothing is known of it. Then all entries are due before any of them is
+    /// used, but for those that somebody else puts back.
     pub(crate) control: Option<Control>,
     /// Whether `control` was read, and not only written.
     pub(crate) seen: bool,
@@ -95,9 +95,10 @@ pub(crate) struct Held {
     /// Whether the table did not take what was written: it is not tried again before the next
     /// event.
     pub(crate) stuck: bool,
-    /// Whether Control did not take what was written, likewise: what the device has made of it
-    /// stays.
+    /// Whether Control did not take what was written, likewise.
     pub(crate) ignored: bool,
+    /// Whether that was so when Control was last read after a write: it is read after each one.
+    pub(crate) unruly: bool,
 }
 
 /// One access, or the accesses that write the entries that are due.
@@ -121,6 +122,7 @@ impl Held {
         doubt: Doubt::None,
         stuck: false,
         ignored: false,
+        unruly: false,
     };
 
     /// The device did not do what it was told.
@@ -179,7 +181,10 @@ impl Held {
         let ask = slept && !put_back && witness && found == Control::RESET;
         let asked = self.doubt == Doubt::Entry;
 
-        self.ignored |= told && differs;
+        if told {
+            self.ignored |= differs;
+            self.unruly = differs;
+        }
         self.control = Some(found);
         self.seen = true;
         self.doubt = if !lost && (ask || asked) {
@@ -193,8 +198,10 @@ impl Held {
     /// Control was read, which has a reserved value: nothing is known, and all entries are due. A
     /// device that has made that of what was written is left alone until the next event.
     pub(crate) fn looked_at_reserved(&mut self) {
+        let told = self.doubt == Doubt::None;
         *self = Self {
-            ignored: self.doubt == Doubt::None,
+            ignored: told,
+            unruly: told || self.unruly,
             ..Self::UNKNOWN
         };
     }
@@ -225,8 +232,8 @@ pub(crate) fn permitted(wanted: Control, held: &Held, entries: Entries) -> Contr
 }
 
 /// The next step; `None` if there is nothing to do, or nothing that can be done with this `reach`.
-/// Control is read at the end if it enables the requester, or with `confirm`, unless it was read
-/// since it was written.
+/// Control is read at the end if it enables the requester, with `confirm`, or if the device did not
+/// take the last one, unless it was read since it was written.
 pub(crate) fn next(
     wanted: Control,
     held: &Held,
@@ -264,7 +271,8 @@ pub(crate) fn next(
     let target = permitted(wanted, held, entries);
     match held.control {
         Some(control) if control == target => {
-            (reads && (confirm || control.enabled()) && !held.seen).then_some(Step::Look)
+            let confirm = confirm || control.enabled() || held.unruly;
+            (reads && confirm && !held.seen).then_some(Step::Look)
         }
         _ if held.ignored || !reads && target.enabled() => None,
         // A change of the mode goes through "disabled".
@@ -335,6 +343,10 @@ pub(crate) fn take_steps(
             Step::Control(control) => {
                 device.write_control(control);
                 held.wrote(control);
+                // Whether it has arrived is seen when the device wakes up.
+                if reach == Reach::ControlOnly && held.doubt == Doubt::None {
+                    held.doubt = Doubt::Slept;
+                }
                 false
             }
             Step::WriteDue => {

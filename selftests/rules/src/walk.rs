@@ -213,6 +213,7 @@ pub fn known_control(control: Control) -> Held {
         doubt: Doubt::None,
         stuck: false,
         ignored: false,
+        unruly: false,
     }
 }
 

@@ -97,14 +97,17 @@ fn for_each_known(mut f: impl FnMut(Known, Control)) {
                                     doubt,
                                     stuck: false,
                                     ignored: false,
+                                    unruly: false,
                                 };
-                                let known = Known {
-                                    held,
-                                    place,
-                                    due,
-                                    witness,
-                                };
-                                f(known, real);
+                                for unruly in [false, true] {
+                                    let known = Known {
+                                        held: Held { unruly, ..held },
+                                        place,
+                                        due,
+                                        witness,
+                                    };
+                                    f(known, real);
+                                }
                             }
                         }
                     }
@@ -233,7 +236,7 @@ fn check(wanted: Control, known: Known, device: Device, reach: Reach, confirm: b
         assert!(after.device.entries && !after.known.due, "{what}");
         assert_eq!(after.device.control, wanted, "{what}");
     }
-    let looks = confirm || after.device.control.enabled();
+    let looks = confirm || after.device.control.enabled() || known.held.unruly;
     assert!(!looks || after.known.held.seen, "{what}");
 
     let again = walk(wanted, after.known, after.device, reach, confirm);
@@ -285,6 +288,12 @@ fn r77_a_control_that_takes_nothing() {
                     let recorded = after.known.held.control;
                     if confirm || recorded.is_some_and(Control::enabled) {
                         assert_eq!(recorded, Some(device.control), "{known:?} {after:?}");
+                    }
+                    // It stays so, whoever asks.
+                    if after.known.held.unruly {
+                        let again = walk(wanted, after.known, after.device, Reach::Config, false);
+                        let recorded = again.known.held.control;
+                        assert_eq!(recorded, Some(device.control), "{after:?} {again:?}");
                     }
                 }
             }
