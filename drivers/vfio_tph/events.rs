@@ -16,6 +16,7 @@ use crate::{
             GuestWrite,
             Missing, //
         },
+        Failed,
         Outcome, //
         Tph,
     },
@@ -167,6 +168,7 @@ pub(crate) fn open(tph: &mut Tph, opening: &mut Opening<'_>) {
 /// Does what could not be done before, or may not have been. ERESTARTSYS if a signal comes before
 /// another user has changed the power state.
 pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
+    let terms = handle.terms();
     // A second time with memory decoded, if the first one shows that this is needed.
     for _ in 0..2 {
         let needs_memory =
@@ -176,7 +178,8 @@ pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
         let msix = table_if(needs_memory(&open), &mut memory);
         let lacks_memory = with_tph(&mut open, msix, |tph, at| {
             // If the device is gone, everything stays pending.
-            let _ = tph.sync(at, true);
+            let done = tph.sync(at, true);
+            count_misfit(terms, tph, done);
             tph.lacks_memory(at)
         });
         if lacks_memory != Some(true) {
@@ -594,7 +597,9 @@ fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: b
     };
     with_tph(open, msix, |tph, at| {
         // If the device is gone, everything stays pending.
-        if tph.sync(at, confirm).is_ok() && tph.owes_guest() {
+        let done = tph.sync(at, confirm);
+        count_misfit(terms, tph, done);
+        if done.is_ok() && tph.owes_guest() {
             count_lost(terms, tph.settle_guest(at, missing), tph.is_reachable(at));
         }
     });
@@ -604,6 +609,13 @@ fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: b
 /// Counts that TPH went off because a guest's tags could not be written.
 fn count_lost(terms: &Terms, written: Outcome, awake: bool) {
     if awake && written == Outcome::Dropped {
+        terms.visible.counters.count(Count::LostTags);
+    }
+}
+
+/// Counts that TPH went off because the device made something else of what a guest had in force.
+fn count_misfit(terms: &Terms, tph: &Tph, done: Result<(), Failed>) {
+    if done == Err(Failed::Misfit) && tph.guest_table().is_some() {
         terms.visible.counters.count(Count::LostTags);
     }
 }

@@ -36,7 +36,10 @@ use crate::{
             Reach, //
         },
         refusal::Refusal,
-        regs::Control, //
+        regs::{
+            Control,
+            StMode, //
+        },
     },
     table::can_have,
 };
@@ -469,7 +472,11 @@ impl Tph {
             changed |= u64::from(tag != 0) << entry;
         }
         // Of a device that was to have TPH on and has lost it, too: the user reads that it is off.
-        self.wanted = self.control();
+        // A guest has no Device Specific mode.
+        self.wanted = match self.control() {
+            now if map.is_some() && now.st_mode == StMode::DeviceSpecific => Control::RESET,
+            now => now,
+        };
         self.table.clear();
         if self.mappable {
             self.table.all_due();

@@ -73,8 +73,10 @@ pub fn r94_r77_the_other_namespace(bench: &mut Bench) {
         wait_until(|| bed.endpoint.bdf.is_suspended());
         bed.endpoint.reset_itself(Lost::Tph);
         bed.endpoint.fault(becomes);
+        let lost = counter(&bed.endpoint, "lost_tags");
         bed.device.exit_low_power().expect("LOW_POWER_EXIT");
         off("awake");
+        assert_eq!(counter(&bed.endpoint, "lost_tags"), lost + 1);
         bed.enable(EXTENDED);
         bed.assert_means(&[1, 2], true, "enabled again");
     });

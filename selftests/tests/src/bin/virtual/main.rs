@@ -194,6 +194,7 @@ fn main() -> ExitCode {
         r94_vectors_that_come_later,
         r94_memory_not_decoded,
         r93_map_after_a_loss,
+        r93_map_beside_device_specific,
         r94_flr,
         r94_d3hot,
         r94_command_that_is_interrupted,

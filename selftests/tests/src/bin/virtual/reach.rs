@@ -120,6 +120,21 @@ pub fn r93_map_after_a_loss(bench: &mut Bench) {
     bed.assert_means(&[1, 2], false, "enabled");
 }
 
+/// A mode that a guest is not offered does not stay selected: what it writes to one byte of Control
+/// would be dropped.
+pub fn r93_map_beside_device_specific(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let bed = Bed::bare(bench, want, Gate::Unsafe);
+        let device = &bed.device;
+        let selected = control(StMode::DeviceSpecific, Requester::Disabled);
+        device.set_control(selected);
+        assert_eq!(device.control(), selected);
+        device.set_map(&map()).expect("TPH_MAP");
+        assert_eq!((device.control(), bed.endpoint.control()), (0, 0));
+        bed.endpoint.assert_kernel_agrees();
+    });
+}
+
 /// A guest's kernel restores Control and entries before Command.
 pub fn r94_flr(bench: &mut Bench) {
     each_table(bench, |bench, want| {
