@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{mount, MsFlags};
 
+use crate::monitor::wait_until;
 use crate::skip;
 
 const ROOT: &str = "/sys/fs/cgroup";
 const PROCESSES: &str = "cgroup.procs";
+const EVENTS: &str = "cgroup.events";
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -99,6 +101,11 @@ impl Drop for Cgroup {
         for process in self.get(PROCESSES).lines() {
             // It may have ended.
             let _ = fs::write(Path::new(ROOT).join(PROCESSES), process);
+        }
+        // A thread that ends is in there until the kernel is done with it, which is after whoever
+        // has joined it goes on.
+        if !std::thread::panicking() {
+            wait_until(|| self.get(EVENTS).contains("populated 0"));
         }
         let removed = fs::remove_dir(&self.path);
         assert!(
