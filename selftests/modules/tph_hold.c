@@ -24,8 +24,9 @@
  *
  *   echo memory >/sys/kernel/debug/tph_hold/hold
  *
- * makes ready; who reads it is held. It is zero then. Who is held so can be killed,
- * but keeps the mmap_lock of its process.
+ * makes ready; who reads it is held. It is zero then, but for its first byte if there
+ * is a number behind "memory". Who is held so can be killed, but keeps the mmap_lock
+ * of its process.
  *
  *   echo lock 0000:01:00.0 >/sys/kernel/debug/tph_hold/hold
  *
@@ -71,6 +72,8 @@ static atomic_t armed = ATOMIC_INIT(0);
 static DECLARE_COMPLETION(held);
 static DECLARE_COMPLETION(released);
 static DECLARE_COMPLETION(unlocked);
+/* The first of the page that is not there yet. */
+static u8 memory_byte;
 
 static int tph_hold_write(struct pci_bus *bus, unsigned int devfn, int where,
 			  int size, u32 val)
@@ -212,7 +215,14 @@ static ssize_t hold_write(struct file *file, const char __user *user,
 	}
 	if (sysfs_streq(text, "firmware"))
 		return hold_firmware(1) ?: count;
-	if (sysfs_streq(text, "memory")) {
+	if (str_has_prefix(text, "memory")) {
+		request = skip_spaces(text + strlen("memory"));
+		memory_byte = 0;
+		if (*request) {
+			ret = kstrtou8(request, 0, &memory_byte);
+			if (ret)
+				return ret;
+		}
 		reinit_completion(&held);
 		reinit_completion(&released);
 		return count;
@@ -258,7 +268,10 @@ static vm_fault_t memory_fault(struct vm_fault *vmf)
 	if (wait_for_completion_killable(&released))
 		return VM_FAULT_SIGBUS;
 	vmf->page = alloc_page(GFP_USER | __GFP_ZERO);
-	return vmf->page ? 0 : VM_FAULT_OOM;
+	if (!vmf->page)
+		return VM_FAULT_OOM;
+	*(u8 *)page_address(vmf->page) = memory_byte;
+	return 0;
 }
 
 static const struct vm_operations_struct memory_vm_ops = {

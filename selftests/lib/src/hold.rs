@@ -84,9 +84,14 @@ pub fn firmware() -> Hold {
     Hold(())
 }
 
-/// Holds whoever reads a page of [`MEMORY`] that is not there yet.
+/// Holds whoever reads a page of [`MEMORY`] that is not there yet. It is zero then.
 pub(crate) fn memory() {
-    tell("memory");
+    memory_with(0);
+}
+
+/// The same, but for the first byte.
+fn memory_with(byte: u8) {
+    tell(&format!("memory {byte}"));
 }
 
 /// Lets go whoever is held.
@@ -126,6 +131,8 @@ impl Drop for Locked {
 pub enum Call {
     /// A write of one byte, which will be 0, at a register of config space.
     WriteConfig(u16),
+    /// A write of one byte, which will be the second of these, at a register of config space.
+    WriteByte(u16, u8),
     /// `VFIO_DEVICE_SET_IRQS`, which will be refused: the argument is zero.
     SetIrqs,
 }
@@ -137,11 +144,12 @@ pub struct Stuck(Process);
 impl Stuck {
     /// Starts it; returns when it is held in the call.
     pub fn new(device: &Device, call: Call) -> Self {
-        memory();
-        let (name, position) = match call {
-            Call::WriteConfig(register) => ("write", device.position(register)),
-            Call::SetIrqs => ("set-irqs", 0),
+        let (name, position, byte) = match call {
+            Call::WriteConfig(register) => ("write", device.position(register), 0),
+            Call::WriteByte(register, byte) => ("write", device.position(register), byte),
+            Call::SetIrqs => ("set-irqs", 0, 0),
         };
+        memory_with(byte);
         let file = device.inheritable();
         let (fd, position) = (file.as_raw_fd().to_string(), position.to_string());
         let process = Process::again(ARGUMENT, [name, &fd, &position]);

@@ -231,6 +231,8 @@ fn main() -> ExitCode {
         r77_on_after_a_reset_with_notph,
         r77_on_after_a_hot_reset_of_the_bus,
         r48_hot_reset_that_fails_in_d3hot,
+        r48_hot_reset_that_fails_beside_a_change_of_power,
+        r48_hot_reset_that_fails_beside_a_reset,
         r77_batch_that_is_dropped,
         r77_control_that_takes_no_write,
         r77_control_that_becomes_something_else,

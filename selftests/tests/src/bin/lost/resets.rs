@@ -2,13 +2,17 @@
 
 //! Devices that come out of a reset, which the kernel knows of, in a state of their own.
 
+use std::thread;
+
 use tph_selftests::bench::Bench;
-use tph_selftests::hold::Locked;
+use tph_selftests::hold::{self, Call, Locked, Stuck};
 use tph_selftests::msix::Traits;
 use tph_selftests::pci::Bdf;
 use tph_selftests::policy::Policy;
+use tph_selftests::protocol::Access;
 use tph_selftests::root_port;
 use tph_selftests::tph::{Requester, StMode};
+use tph_selftests::uapi::pci_regs::{PCI_COMMAND, PCI_TPH_CTRL};
 use tph_selftests::{assert_errno, skip};
 use tph_tests::bed::{Bed, Kind, D0, D3HOT};
 use tph_tests::{booted_with_notph, needs_tph};
@@ -140,19 +144,35 @@ pub fn r77_on_after_a_hot_reset_of_the_bus(bench: &mut Bench) {
     beds.iter().for_each(Bed::works);
 }
 
-/// A hot reset takes all devices of the set to D0 before it finds out that it cannot be done: one
-/// that lost its state on the way has it again when the call returns, whoever was asked.
-pub fn r48_hot_reset_that_fails_in_d3hot(bench: &mut Bench) {
-    let both = [(); 2].map(|()| {
+/// Two below one port that lose their state in D3hot, opened by one user.
+fn losing_pair(bench: &mut Bench) -> [Bed; 2] {
+    let [first, second] = [(); 2].map(|()| {
         bench.pick_where("two below one port that lose their state", |bdf| {
             let loses = |bdf: &Bdf| Traits::of(bdf).is_some_and(|traits| !traits.no_soft_reset);
             let siblings = bdf.siblings();
             loses(bdf) && !siblings.is_empty() && siblings.iter().all(loses)
         })
     });
-    let [first, second] = both;
-    let beds = opened_together(first, second);
-    for (asked, other) in [(&beds[0], &beds[1]), (&beds[1], &beds[0])] {
+    opened_together(first, second)
+}
+
+/// Who is asked for a hot reset, and the other one, both ways round.
+fn both_ways(beds: &[Bed; 2]) -> [(&Bed, &Bed); 2] {
+    [(&beds[0], &beds[1]), (&beds[1], &beds[0])]
+}
+
+/// The first that was opened is the last that is closed.
+fn close(beds: [Bed; 2]) {
+    let [first, second] = beds;
+    drop(second);
+    drop(first);
+}
+
+/// A hot reset takes all devices of the set to D0 before it finds out that it cannot be done: one
+/// that lost its state on the way has it again when the call returns, whoever was asked.
+pub fn r48_hot_reset_that_fails_in_d3hot(bench: &mut Bench) {
+    let beds = losing_pair(bench);
+    for (asked, other) in both_ways(&beds) {
         let what = format!("{:?}, asked of the other", other.kind);
         for bed in &beds {
             bed.put(StMode::InterruptVector, Requester::Extended);
@@ -172,7 +192,102 @@ pub fn r48_hot_reset_that_fails_in_d3hot(bench: &mut Bench) {
         }
     }
     beds.iter().for_each(Bed::works);
-    let [first, second] = beds;
-    drop(second);
-    drop(first);
+    close(beds);
+}
+
+/// A hot reset that is asked of one device fails, and leaves the Control of the other one alone,
+/// which the kernel believes to be off before and afterwards.
+#[track_caller]
+fn fails_and_leaves_alone(asked: &Bed, other: &Bed, what: &str) {
+    let control = u64::from(other.device.tph_offset()) + u64::from(PCI_TPH_CTRL);
+    let touches =
+        |offset: u64, width: u32| offset < control + 4 && control < offset + u64::from(width);
+    let off = |when| {
+        let when = format!("{what}, {when}");
+        other.endpoint.assert_kernel_has_it_off(&when);
+    };
+    off("before the hot reset");
+    let mark = other.endpoint.mark();
+    assert_errno!(asked.device.hot_reset(&[]), EAGAIN, "{what}");
+    let log = other.endpoint.log_after(mark);
+    off("the hot reset");
+    let looked = log.iter().find(|entry| match entry.access {
+        Access::ConfigRead { offset, width, .. } | Access::ConfigWrite { offset, width, .. } => {
+            touches(offset, width)
+        }
+        _ => false,
+    });
+    assert!(looked.is_none(), "{what}: {looked:?}");
+}
+
+/// A device that is about to go to D3hot is left alone by the hot reset that fails beside it.
+pub fn r48_hot_reset_that_fails_beside_a_change_of_power(bench: &mut Bench) {
+    let beds = losing_pair(bench);
+    for (asked, other) in both_ways(&beds) {
+        for bed in &beds {
+            bed.put(StMode::InterruptVector, Requester::Extended);
+        }
+        let before = beds.each_ref().map(|bed| agreed(bed, "before"));
+        for locked in &beds {
+            for kill in [true, false] {
+                let what = format!("{:?}, killed: {kill}", other.kind);
+                let sleep = Call::WriteByte(other.device.power_register(), D3HOT as u8);
+                let stuck = Stuck::new(&other.device, sleep);
+                let lock = Locked::new(&locked.endpoint.bdf);
+                fails_and_leaves_alone(asked, other, &what);
+                drop(lock);
+                if kill {
+                    stuck.kill();
+                    assert_eq!(other.power_state(), D0 as u8, "{what}");
+                } else {
+                    stuck.go_on();
+                    assert_eq!(other.power_state(), D3HOT as u8, "{what}");
+                    other.endpoint.assert_kernel_has_it_off(&what);
+                    other.device.set_power_state(D0);
+                }
+                assert_eq!(
+                    beds.each_ref().map(|bed| agreed(bed, &what)),
+                    before,
+                    "{what}"
+                );
+            }
+        }
+    }
+    beds.iter().for_each(Bed::works);
+    close(beds);
+}
+
+/// So is one in the middle of a reset of its own, whose lock is what the hot reset fails for. It
+/// slept before: what it has is to be looked at, but not before the reset is done.
+pub fn r48_hot_reset_that_fails_beside_a_reset(bench: &mut Bench) {
+    if cfg!(target_arch = "aarch64") {
+        skip!("config space is written under a spinlock: nobody can be held there");
+    }
+    let beds = losing_pair(bench);
+    for (asked, other) in both_ways(&beds) {
+        let what = format!("{:?}, in a reset", other.kind);
+        for bed in &beds {
+            bed.put(StMode::InterruptVector, Requester::Extended);
+        }
+        let before = agreed(asked, "before");
+        other.device.set_power_state(D3HOT);
+        let bdf = other.endpoint.bdf.clone();
+        let held = hold::next_write(&bdf, PCI_COMMAND as u16);
+        let reset = thread::spawn(move || bdf.reset());
+        hold::wait();
+        assert_eq!(other.power_state(), D0 as u8, "what this test is about");
+        fails_and_leaves_alone(asked, other, &what);
+        held.release();
+        reset
+            .join()
+            .expect("who resets")
+            .expect("a reset through sysfs");
+        other.endpoint.assert_off(&what);
+        assert_eq!(agreed(asked, &what), before, "{what}");
+        // The PCI core has woken it, and has saved what was left of it.
+        other.device.decode_memory(true);
+        other.restore_interrupts();
+    }
+    beds.iter().for_each(Bed::works);
+    close(beds);
 }
