@@ -133,7 +133,7 @@ fn try_run(input: &mut Unstructured<'_>) -> Result<()> {
     let space = space(input)?;
     let mut device = device(input)?;
     let policy = input.int_in_range(0..=3)?;
-    let offset = input.arbitrary()?;
+    let offset = input.arbitrary::<u16>()? & !3;
     check_pages(input.arbitrary()?, device.vectors);
 
     let owners = invariants::owners(&space, Some(offset));

@@ -259,7 +259,8 @@ pub(crate) fn check_table(space: &Space, offset: u16, raw: u32) {
     assert_eq!(cleared, rest);
 }
 
-/// Whatever the rules do to a config space with an `offer`, at `offset` and at each TPH capability.
+/// Whatever the rules do to a config space with an `offer`, at `offset`, which is a dword's as any
+/// that the PCI core finds, and at each TPH capability.
 pub(crate) fn check(space: &Space, offset: u16, raw: u32, offer: &Offer) {
     check_owners(space, None);
     check_arranged(space, None);
