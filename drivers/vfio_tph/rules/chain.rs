@@ -159,7 +159,12 @@ pub(crate) fn arrange(
     let in_chain = Chain::new(space).filter(|&(_, header)| is_tph(header));
     for offset in in_chain.map(|(offset, _)| offset).chain(beyond) {
         let now = found.filter(|_| at == Some(offset));
-        let claimed = claimed(map, space, offset, now.map(|found| found.capability));
+        // What the chain does not lead to has told vfio-pci-core nothing.
+        let then = read_dword(space, offset + usize::from(CAPABILITY))
+            .filter(|_| beyond != Some(offset))
+            .map(Capability::from_raw);
+        let claims = [now.map(|found| found.capability), then];
+        let claimed = claimed(map, offset, claims.into_iter().flatten());
         bytes.insert(offset..(offset + BASE_SIZE).min(space.len()));
         for at in claimed.filter(|&at| !owners.others_own(at)) {
             bytes.insert(at..at + 1);
@@ -196,20 +201,16 @@ pub(crate) fn arrange(
     keep.is_some()
 }
 
-/// The bytes of the ST table that a capability at `offset` claims, or has claimed to vfio-pci-core,
-/// whole dwords: what a device says need not be the same each time.
-fn claimed(map: &[u8], space: &[u8], offset: usize, now: Option<Capability>) -> Range<usize> {
+/// The bytes of the ST table of a capability at `offset`, by all that it `claims`, and by what
+/// vfio-pci-core has marked as its own, whole dwords: what a device says need not be the same each
+/// time.
+fn claimed(map: &[u8], offset: usize, claims: impl Iterator<Item = Capability>) -> Range<usize> {
     let size = map.len();
-    // Where it found none there, it has not looked.
-    let then = read_header(space, offset)
-        .filter(|&header| is_tph(header))
-        .and_then(|_| read_dword(space, offset + usize::from(CAPABILITY)))
-        .map(Capability::from_raw);
-    let end =
-        |claim: Option<Capability>| claim.map_or(0, |claim| claimed_table(claim, offset, size).end);
     let start = (offset + BASE_SIZE).min(size);
     let marked = map[start..].iter().take_while(|&&id| id == TPH).count();
-    let end = (start + marked).max(end(now)).max(end(then));
+    let end = claims
+        .map(|claim| claimed_table(claim, offset, size).end)
+        .fold(start + marked, usize::max);
     start..end.next_multiple_of(HEADER).min(size)
 }
 

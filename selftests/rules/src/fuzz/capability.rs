@@ -133,16 +133,20 @@ fn try_run(input: &mut Unstructured<'_>) -> Result<()> {
     let space = space(input)?;
     let mut device = device(input)?;
     let policy = input.int_in_range(0..=3)?;
-    let offset = input.arbitrary::<u16>()? & !3;
+    // Hardware may have one where the user's chain does not lead.
+    let at = match input.arbitrary()? {
+        true => offset(input)? as u16,
+        false => input.arbitrary::<u16>()? & !3,
+    };
     check_pages(input.arbitrary()?, device.vectors);
 
-    let owners = invariants::owners(&space, Some(offset));
-    device.room = room(&owners, offset);
+    let owners = invariants::owners(&space, Some(at));
+    device.room = room(&owners, at);
     let capability = Capability::from_raw(device.capability);
-    device.overlapped = is_overlapped(capability, &owners, offset);
+    device.overlapped = is_overlapped(capability, &owners, at);
     check_terms(&device, policy);
     if let Some(offer) = offer(&device, policy) {
-        invariants::check(&space, offset, device.capability, &offer);
+        invariants::check(&space, at, device.capability, &offer);
     }
     Ok(())
 }

@@ -490,3 +490,15 @@ fn r75_hidden_where_the_chain_does_not_lead() {
         }
     }
 }
+
+/// What looks like a TPH capability there, in the bytes of another one, claims nothing.
+#[test]
+fn r75_no_claim_where_the_chain_does_not_lead() {
+    let (raw, at) = (0x0000_0107, 0x300);
+    let mut space = Space::with_chain(&[other(FIRST, AER, 0x48), other(0x160, VENDOR, 0x200)], 0);
+    space.write_virtual(at, 0x0001_0017);
+    space.write_virtual(at + 4, 0x003f_0307);
+    let after = check_arranged_on(&space, Some((at as u16, raw)), None);
+    assert_eq!(owner(&after.space, at..at + 12), Some(VIRTUAL));
+    assert_eq!(owner(&after.space, at + 12..at + 16), Some(NOBODY));
+}
