@@ -16,11 +16,11 @@ use crate::{
             GuestWrite,
             Missing, //
         },
+        reached::Reached,
         Failed,
         Outcome, //
         Tph,
     },
-    reached::Reached,
     rules::{
         batch::Batch,
         guest::{

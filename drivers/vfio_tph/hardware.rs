@@ -6,20 +6,23 @@
 //!
 //! Each event changes what is wanted, or what is known of what is held, and then takes the steps
 //! that [`reconcile::next`] names, and no others. `Documentation/state.rst` has them on one page.
-//! What a guest with virtual tags does to it is in [`guest`].
+//! What a guest with virtual tags does to it is in [`guest`]. [`reached`] is what can be reached of
+//! the device meanwhile, [`table`] the ST table; what writes hardware there is for this module alone.
 
 pub(crate) mod guest;
+pub(crate) mod reached;
+mod table;
 
 use crate::{
     ratelimit::{
         self,
         Message, //
     },
-    reached::Reached,
     rules::{
         batch::Batch,
         control,
         guest::{
+            Aim,
             Before,
             Map,
             VirtualTable,
@@ -50,16 +53,17 @@ use crate::{
             StableVectors,
         },
     },
-    table::{
-        can_have,
-        Table, //
-    },
 };
 use core::ops::Range;
 use kernel::{
     device::Bound,
     pci,
     prelude::*, //
+};
+use reached::Reached;
+use table::{
+    can_have,
+    Table, //
 };
 
 /// A device with a TPH capability that was opened, whether or not its user is shown that.
@@ -513,6 +517,42 @@ impl Tph {
         self.wanted = Control::RESET;
         let changed = self.clear_guest();
         self.table.clear() || changed
+    }
+
+    /// The guest's entries, if there is a guest.
+    pub(crate) fn guest_table(&self) -> Option<&VirtualTable> {
+        self.guest.as_ref().map(|guest| &guest.table)
+    }
+
+    /// What entries are settled for while Control stays as it is.
+    fn aim(&self, last: bool) -> Aim {
+        Aim {
+            control: self.wanted,
+            retry: false,
+            last,
+        }
+    }
+
+    /// Whether hardware has to get something that it does not have yet.
+    #[inline(never)]
+    pub(crate) fn owes_guest(&self) -> bool {
+        let table = self.guest_table();
+        table.is_some_and(|table| table.is_unsettled(self.aim(false)))
+    }
+
+    /// The guest's entries, and those of hardware that follow from them, are to have what they had
+    /// at [`Guest::begin`].
+    #[inline(never)]
+    fn go_back(&mut self) {
+        if let Some(guest) = self.guest.as_deref_mut() {
+            guest.table.go_back(&guest.before);
+            let changed = core::mem::take(&mut self.changed);
+            for (entry, &tag) in guest.tags.iter().enumerate() {
+                if changed & 1 << entry != 0 {
+                    self.table.want(entry, tag);
+                }
+            }
+        }
     }
 
     /// All of the guest's entries are 0, as hardware's are to be. Returns whether one was not.

@@ -29,13 +29,11 @@ mod lookup;
 mod module_param;
 mod open;
 mod ratelimit;
-mod reached;
 mod rules;
 #[path = "../../rust/mod.rs"]
 mod rust;
 mod spans;
 mod sysfs;
-mod table;
 mod trace;
 mod uapi;
 

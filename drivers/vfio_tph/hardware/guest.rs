@@ -9,6 +9,8 @@
 //! again.
 
 use super::{
+    reached::Reached,
+    table::can_have,
     Guest,
     Outcome, //
     Tph,
@@ -16,7 +18,6 @@ use super::{
 use crate::{
     failure::Failure,
     lookup::Firmware,
-    reached::Reached,
     rules::{
         capability::Offer,
         control,
@@ -41,7 +42,6 @@ use crate::{
             StMode, //
         },
     },
-    table::can_have,
 };
 use core::ops::Range;
 use kernel::prelude::*;
@@ -93,11 +93,6 @@ impl Guest {
 }
 
 impl Tph {
-    /// The guest's entries, if there is a guest.
-    pub(crate) fn guest_table(&self) -> Option<&VirtualTable> {
-        self.guest.as_ref().map(|guest| &guest.table)
-    }
-
     /// The entries from the first to the last one whose wanted tag has changed since this was
     /// called last.
     pub(crate) fn take_changed(&mut self) -> Range<usize> {
@@ -106,22 +101,6 @@ impl Tph {
         let end = 64 - changed.leading_zeros() as usize;
         // CAST: as above.
         (changed.trailing_zeros() as usize).min(end)..end
-    }
-
-    /// What entries are settled for while Control stays as it is.
-    fn aim(&self, last: bool) -> Aim {
-        Aim {
-            control: self.wanted,
-            retry: false,
-            last,
-        }
-    }
-
-    /// Whether hardware has to get something that it does not have yet.
-    #[inline(never)]
-    pub(crate) fn owes_guest(&self) -> bool {
-        let table = self.guest_table();
-        table.is_some_and(|table| table.is_unsettled(self.aim(false)))
     }
 
     /// Calls `each` with the CPUs whose tags have to be known for what [`Self::owes_guest`] finds.
@@ -354,21 +333,6 @@ impl Tph {
         }
         // What cannot be done stays due.
         let _ = self.sync(at, false);
-    }
-
-    /// The guest's entries, and those of hardware that follow from them, are to have what they had
-    /// at [`Guest::begin`].
-    #[inline(never)]
-    pub(super) fn go_back(&mut self) {
-        if let Some(guest) = self.guest.as_deref_mut() {
-            guest.table.go_back(&guest.before);
-            let changed = core::mem::take(&mut self.changed);
-            for (entry, &tag) in guest.tags.iter().enumerate() {
-                if changed & 1 << entry != 0 {
-                    self.table.want(entry, tag);
-                }
-            }
-        }
     }
 
     /// Whether a map may be set, or taken away. The user cannot change the administrator's map, nor

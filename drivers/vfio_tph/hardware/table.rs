@@ -8,8 +8,8 @@
 //! the vector: a tag goes through the PCI core, or it would be lost. Nobody has a copy for other
 //! vectors, and so a tag must be gone before its vector is allocated again.
 
+use super::reached::Reached;
 use crate::{
-    reached::Reached,
     rules::{
         reconcile::{
             Entries,
@@ -48,7 +48,7 @@ use kernel::{
 const AT_ONCE: usize = 16;
 
 /// The ST table.
-pub(crate) struct Table {
+pub(super) struct Table {
     place: Place,
     record: Record<KVec<u16>, BitmapVec>,
     /// What a table in the capability claims behind its entries: it is to be 0. In bytes from the
@@ -62,7 +62,7 @@ pub(crate) struct Table {
 impl Table {
     /// A table of `count` entries that are to be 0, of which nothing is known, with `unused` bytes
     /// behind them.
-    pub(crate) fn new(place: Place, count: u16, unused: KVec<Range<u16>>) -> Result<Self> {
+    pub(super) fn new(place: Place, count: u16, unused: KVec<Range<u16>>) -> Result<Self> {
         let mut wanted = KVec::new();
         wanted.resize(count.into(), 0, GFP_KERNEL)?;
         let due = BitmapVec::new(wanted.len(), GFP_KERNEL)?;
@@ -77,17 +77,17 @@ impl Table {
     }
 
     /// Where it is.
-    pub(crate) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place {
         self.place
     }
 
     /// What each entry is to have.
-    pub(crate) fn wanted(&self) -> &[u16] {
+    pub(super) fn wanted(&self) -> &[u16] {
         self.record.wanted()
     }
 
     /// How it compares with hardware.
-    pub(crate) fn entries(&self) -> Entries {
+    pub(super) fn entries(&self) -> Entries {
         Entries {
             place: self.place,
             due: self.record.first_due().is_some() || self.unused_due,
@@ -95,46 +95,46 @@ impl Table {
     }
 
     /// Whether there is an entry that hardware holds, and that is not 0.
-    pub(crate) fn has_witness(&self) -> bool {
+    pub(super) fn has_witness(&self) -> bool {
         self.record.witness().is_some()
     }
 
     /// All entries are due.
     #[inline(never)]
-    pub(crate) fn all_due(&mut self) {
+    pub(super) fn all_due(&mut self) {
         self.record.all_due();
         self.unused_due = !self.unused.is_empty();
     }
 
     /// All entries are to be 0. Returns whether one was not.
-    pub(crate) fn clear(&mut self) -> bool {
+    pub(super) fn clear(&mut self) -> bool {
         self.record.clear()
     }
 
     /// All entries are to be 0, and the reset that comes next clears them: nobody looks at what is
     /// due before it is over, and then all entries are. Returns whether one was not 0.
-    pub(crate) fn leave_to_reset(&mut self) -> bool {
+    pub(super) fn leave_to_reset(&mut self) -> bool {
         self.record.leave_to_reset()
     }
 
     /// Exchanges what `entries` are to have with `tags`; they are due then.
-    pub(crate) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
+    pub(super) fn exchange(&mut self, entries: Range<usize>, tags: &mut [u16]) {
         self.record.exchange(entries, tags);
     }
 
     /// An entry is to have `tag`; it is due if that is something else than before. Returns what it
     /// was to have before, if so.
-    pub(crate) fn want(&mut self, entry: usize, tag: u16) -> Option<u16> {
+    pub(super) fn want(&mut self, entry: usize, tag: u16) -> Option<u16> {
         self.record.want(entry, tag)
     }
 
     /// A user is about to allocate or free vectors.
-    pub(crate) fn vectors_change(&mut self) {
+    pub(super) fn vectors_change(&mut self) {
         self.vectors_change = self.place == Place::Msix;
     }
 
     /// A user has allocated or freed vectors.
-    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, vectors: StableVectors<'_>) {
+    pub(super) fn vectors_changed(&mut self, vdev: &CoreDevice, vectors: StableVectors<'_>) {
         self.find_changes(vdev, Some(vectors));
         self.vectors_change = false;
     }
@@ -142,7 +142,7 @@ impl Table {
     /// Finds vectors that were freed: their entries are to be 0. And vectors for which the PCI core
     /// has a tag that nobody has programmed: it reads the word of a vector that it allocates, and
     /// reads all ones from a device that cannot be reached.
-    pub(crate) fn find_changes(&mut self, vdev: &CoreDevice, vectors: Option<StableVectors<'_>>) {
+    pub(super) fn find_changes(&mut self, vdev: &CoreDevice, vectors: Option<StableVectors<'_>>) {
         if !self.vectors_change {
             return;
         }
@@ -161,14 +161,14 @@ impl Table {
     }
 
     /// Whether each of these entries can be written: a vector without an interrupt cannot.
-    pub(crate) fn can_write(&self, vdev: &CoreDevice, entries: Range<usize>) -> bool {
+    pub(super) fn can_write(&self, vdev: &CoreDevice, entries: Range<usize>) -> bool {
         entries
             .clone()
             .all(|entry| can_have(self.place, vdev, entry))
     }
 
     /// Whether hardware has what it is recorded to have in an entry that is not 0.
-    pub(crate) fn is_as_recorded(&self, at: &Reached<'_>) -> bool {
+    pub(super) fn is_as_recorded(&self, at: &Reached<'_>) -> bool {
         let Some(entry) = self.record.witness() else {
             return true;
         };
@@ -182,7 +182,7 @@ impl Table {
 
     /// Writes the entries that are due; the requester is disabled. Returns whether the table took
     /// them all. What it did not take stays due.
-    pub(crate) fn write_due(&mut self, at: &mut Reached<'_>) -> bool {
+    pub(super) fn write_due(&mut self, at: &mut Reached<'_>) -> bool {
         if self.unused_due {
             for bytes in &self.unused {
                 clear(at.requester(), bytes.clone());
@@ -263,7 +263,7 @@ impl Set for BitmapVec {
 
 /// Whether an entry of a table at `place` can have a tag: that of a vector without an interrupt
 /// cannot.
-pub(crate) fn can_have(place: Place, vdev: &CoreDevice, entry: usize) -> bool {
+pub(super) fn can_have(place: Place, vdev: &CoreDevice, entry: usize) -> bool {
     place != Place::Msix || is_allocated(vdev, entry)
 }
 

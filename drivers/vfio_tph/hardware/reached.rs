@@ -75,54 +75,54 @@ impl<'a> Reached<'a> {
         }
     }
 
-    pub(crate) fn vdev(&self) -> &'a OpenDevice {
+    pub(super) fn vdev(&self) -> &'a OpenDevice {
         self.vdev
     }
 
-    pub(crate) fn requester(&self) -> &Requester<'a> {
+    pub(super) fn requester(&self) -> &Requester<'a> {
         &self.requester
     }
 
     /// What its user may have of TPH; `None` if nothing.
-    pub(crate) fn offer(&self) -> Option<&'a Offer> {
+    pub(super) fn offer(&self) -> Option<&'a Offer> {
         self.offer
     }
 
     /// The MSI-X table, where it is decoded.
-    pub(crate) fn msix_table(&self) -> Option<&MsixTable<'a>> {
+    pub(super) fn msix_table(&self) -> Option<&MsixTable<'a>> {
         self.msix.as_ref()
     }
 
     /// The MSI-X table, where it is decoded, to change it.
-    pub(crate) fn msix_table_mut(&mut self) -> Option<&mut MsixTable<'a>> {
+    pub(super) fn msix_table_mut(&mut self) -> Option<&mut MsixTable<'a>> {
         self.msix.as_mut()
     }
 
     /// The PCI device.
-    pub(crate) fn pci(&self) -> &'a pci::Device<Bound> {
+    pub(super) fn pci(&self) -> &'a pci::Device<Bound> {
         self.vdev.pci()
     }
 
     /// How much of the device can be reached.
-    pub(crate) fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> Reach {
         self.reach
     }
 
     /// Whether the table at `place` can be reached as the user has the device, and not only because
     /// memory is decoded for the moment.
-    pub(crate) fn is_table_users(&self, place: Place) -> bool {
+    pub(super) fn is_table_users(&self, place: Place) -> bool {
         let decoded = |msix: &MsixTable<'_>| msix.is_decoded_for_user();
         self.reach >= place.reach()
             && (place != Place::Msix || self.msix.as_ref().is_some_and(decoded))
     }
 
     /// Writes Control.
-    pub(crate) fn write_control(&self, control: Control) {
+    pub(super) fn write_control(&self, control: Control) {
         self.requester.write_dword(CONTROL, control.raw());
     }
 
     /// Control as hardware has it.
-    pub(crate) fn control(&self) -> Found {
+    pub(super) fn control(&self) -> Found {
         let raw = self.requester.read_dword(CONTROL);
         let found = match Control::from_raw(raw) {
             _ if raw == u32::MAX => Found::Silent,
