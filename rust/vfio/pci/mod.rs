@@ -17,6 +17,7 @@ mod id;
 mod ids;
 mod ioeventfd;
 mod msix;
+mod ops;
 mod pci_driver;
 mod power;
 mod region;
