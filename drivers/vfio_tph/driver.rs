@@ -24,7 +24,7 @@ use crate::{
     module_param,
     open,
     rules::policy::{
-        Misfit,
+        BadName,
         Policy, //
     },
     rust::{
@@ -40,7 +40,6 @@ use crate::{
                 Access,
                 Attribute,
                 CallbackMemory,
-                CoreDevice,
                 DeviceId,
                 Driver,
                 Handle,
@@ -52,6 +51,7 @@ use crate::{
                 Settings,
                 StableVectors,
                 Unmappable, //
+                VfioPciDevice,
             },
         },
     },
@@ -174,7 +174,7 @@ impl Driver for VfioTph {
         ))
     }
 
-    fn before_open(&self, vdev: &CoreDevice) -> Result {
+    fn before_open(&self, vdev: &VfioPciDevice) -> Result {
         open::before_open(vdev)
     }
 
@@ -223,32 +223,32 @@ impl Driver for VfioTph {
         events::shutdown(open, memory);
     }
 
-    fn is_shut_down(&self) {
+    fn system_is_down(&self) {
         self.retired.store(true, Relaxed);
     }
 
     fn suspend(&self, open: &mut Open<'_, Self>) {
-        events::sleep(open);
+        events::suspend(open);
     }
 
     fn resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
-        events::wake(open, memory);
+        events::resume(open, memory);
     }
 
     fn system_suspend(&self, open: &mut Open<'_, Self>) {
-        events::system_sleep(open);
+        events::system_suspend(open);
     }
 
     fn system_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
-        events::system_wake(open, memory);
+        events::system_resume(open, memory);
     }
 
     fn reset_prepare(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
-        events::before_reset(open, memory);
+        events::reset_prepare(open, memory);
     }
 
     fn reset_done(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
-        events::after_reset(open, memory);
+        events::reset_done(open, memory);
     }
 
     fn error_detected(
@@ -317,13 +317,13 @@ fn is_intel_graphics(pdev: &pci::Device<Bound>) -> bool {
 /// The policy that devices start with. EINVAL if the module was loaded with a name that is none, or
 /// that the gate does not allow.
 fn policy_at_bind(gate: bool, name: Option<&CStr>) -> Result<Policy> {
-    Policy::at_bind(gate, name.map(CStr::to_bytes)).map_err(|misfit| {
+    Policy::at_bind(gate, name.map(CStr::to_bytes)).map_err(|bad| {
         let name = name.unwrap_or_default();
-        match misfit {
-            Misfit::Unknown => {
+        match bad {
+            BadName::Unknown => {
                 pr_err!("tph_policy={name}: not one of no_st, iv_st, ds_st, literal\n")
             }
-            Misfit::BeyondGate => {
+            BadName::BeyondGate => {
                 pr_err!("tph_policy={name} needs enable_unsafe_tph=Y\n")
             }
         }

@@ -167,7 +167,7 @@ pub(crate) fn open(tph: &mut Tph, opening: &mut Opening<'_>) {
 
 /// Does what could not be done before, or may not have been. ERESTARTSYS if a signal comes before
 /// another user has changed the power state.
-pub(crate) fn catch_up(handle: Handle<'_, VfioTph>) -> Result {
+pub(crate) fn sync_pending(handle: Handle<'_, VfioTph>) -> Result {
     let terms = handle.terms();
     // A second time with memory decoded, if the first one shows that this is needed.
     for _ in 0..2 {
@@ -237,7 +237,7 @@ trait Errand {
 }
 
 /// Runs an errand, again and again until nothing is missing, and shows what came of it. Firmware is
-/// asked with no lock held. Errors are the errand's, and those of [`catch_up`].
+/// asked with no lock held. Errors are the errand's, and those of [`sync_pending`].
 fn run(handle: Handle<'_, VfioTph>, errand: &mut dyn Errand) -> Result<(), Failure> {
     let terms = handle.terms();
     let (mut asked, mut last_memory) = (0, false);
@@ -352,7 +352,7 @@ impl Errand for Writing<'_> {
 }
 
 /// A user writes Control or, as a guest, entries, or both; the device is awake. Errors as
-/// [`catch_up`].
+/// [`sync_pending`].
 pub(crate) fn write(handle: Handle<'_, VfioTph>, write: &GuestWrite<'_>) -> Result {
     Ok(run(handle, &mut Writing(write))?)
 }
@@ -395,7 +395,7 @@ impl Errand for Settling {
     }
 }
 
-/// Runs [`Settling`], if there is something to do. Errors as [`catch_up`].
+/// Runs [`Settling`], if there is something to do. Errors as [`sync_pending`].
 pub(crate) fn settle_guest(handle: Handle<'_, VfioTph>) -> Result {
     let owes = {
         let mut guard = handle.lock_records();
@@ -494,7 +494,7 @@ impl Errand for Mapping<'_> {
 }
 
 /// Sets the map of a guest's tags, or takes it away. `done` runs when it is in place, before the
-/// session is unlocked. EIO if the device cannot be woken up; else errors as [`catch_up`].
+/// session is unlocked. EIO if the device cannot be woken up; else errors as [`sync_pending`].
 pub(crate) fn set_map(
     handle: Handle<'_, VfioTph>,
     map: Option<KBox<Map>>,
@@ -543,7 +543,7 @@ fn show_picture(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The user programs the entries of a batch with `tags`; the device is awake. Errors as
-/// [`catch_up`].
+/// [`sync_pending`].
 pub(crate) fn program(
     handle: Handle<'_, VfioTph>,
     batch: &Batch,
@@ -571,24 +571,24 @@ pub(crate) fn program(
 }
 
 /// The device is about to sleep, and may lose its state.
-pub(crate) fn sleep(open: &mut Open<'_, VfioTph>) {
-    with_tph(open, None, |tph, at| tph.sleep(at));
+pub(crate) fn suspend(open: &mut Open<'_, VfioTph>) {
+    with_tph(open, None, |tph, at| tph.suspend(at));
 }
 
 /// The device is awake again.
-pub(crate) fn wake(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+pub(crate) fn resume(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     let msix = match &open.tph {
         Some(tph) if tph.needs_memory() || tph.place() == Place::Msix && tph.owes_guest() => {
             memory.msix_table()
         }
         _ => None,
     };
-    wake_up(open, msix, false);
+    sync_awake(open, msix, false);
 }
 
 /// The device is awake again: brings hardware to what is wanted, with the MSI-X table if it can be
 /// reached. A guest whose map was replaced meanwhile gets its tags, as far as they are known.
-fn wake_up(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: bool) {
+fn sync_awake(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm: bool) {
     let terms = open.terms();
     let missing = Missing {
         firmware: &terms.firmware(),
@@ -622,7 +622,7 @@ fn count_misfit(terms: &Terms, tph: &Tph, done: Result<(), Failed>) {
 
 /// The system is about to sleep. A device in D3hot has what it had, or what a reset leaves; one
 /// whose power is cut, or which firmware or another kernel gets hold of, may have anything.
-pub(crate) fn system_sleep(open: &mut Open<'_, VfioTph>) {
+pub(crate) fn system_suspend(open: &mut Open<'_, VfioTph>) {
     with_tph(open, None, |tph, at| {
         tph.forget();
         tph.report(at);
@@ -630,11 +630,11 @@ pub(crate) fn system_sleep(open: &mut Open<'_, VfioTph>) {
 }
 
 /// The system is awake again.
-pub(crate) fn system_wake(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+pub(crate) fn system_resume(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     // Recovery from an error may have looked at it too early.
-    system_sleep(open);
+    system_suspend(open);
     let msix = table_for_tags(open, memory);
-    wake_up(open, msix, true);
+    sync_awake(open, msix, true);
 }
 
 /// Lets vfio-pci-core write what may be the power state.
@@ -650,7 +650,7 @@ pub(crate) fn write_power_state(handle: Handle<'_, VfioTph>, access: Access<'_>)
     let _awake = Awake::new(vdev.pci()).map_err(|_| EIO)?;
     let change = PowerChange::begin(handle, |open| {
         if vdev.loses_state() {
-            sleep(open);
+            suspend(open);
         }
     })?;
     let written = vdev.write(access);
@@ -690,9 +690,9 @@ fn power_changed(handle: Handle<'_, VfioTph>) -> Result {
     let vdev = handle.vdev();
     if !bus::is_powered(vdev.pci()) && vdev.loses_state() {
         // A reset may have come since the user began, and have left something else on record.
-        sleep(&mut handle.lock_records().open());
+        suspend(&mut handle.lock_records().open());
     }
-    catch_up(handle)?;
+    sync_pending(handle)?;
     settle_guest(handle)
 }
 
@@ -731,30 +731,30 @@ pub(crate) fn vectors_changed(handle: Handle<'_, VfioTph>, vectors: StableVector
         open.tph.as_ref().is_some_and(Tph::is_pending)
     };
     if pending {
-        catch_up(handle)?;
+        sync_pending(handle)?;
     }
     settle_guest(handle)
 }
 
 /// The device will be reset: what the PCI core saves, and puts back, has no tags. The table in the
 /// capability is left to the reset.
-pub(crate) fn before_reset(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+pub(crate) fn reset_prepare(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     let msix = table_for_tags(open, memory);
-    let changed = with_tph(open, msix, |tph, at| tph.before_reset(at));
+    let changed = with_tph(open, msix, |tph, at| tph.reset_prepare(at));
     if changed == Some(true) {
         show_all(open);
     }
 }
 
 /// The device has been reset, and may hold anything.
-pub(crate) fn after_reset(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+pub(crate) fn reset_done(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
     lose(open);
     sync(open, memory);
 }
 
 /// The kernel is about to end: the next one finds TPH off, and no tag.
 pub(crate) fn shutdown(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
-    after_reset(open, memory);
+    reset_done(open, memory);
     if let Some(tph) = &mut open.tph {
         tph.retire();
     }
@@ -849,5 +849,5 @@ pub(crate) fn before_close(handle: Handle<'_, VfioTph>) -> Result {
 
 /// The session ends. A reset may have come after [`before_close`], and left something to do.
 pub(crate) fn close(open: &mut Open<'_, VfioTph>) {
-    wake_up(open, None, false);
+    sync_awake(open, None, false);
 }

@@ -42,8 +42,8 @@ use crate::{
                 Operation, //
             },
             pci::{
-                CoreDevice,
                 Handle, //
+                VfioPciDevice,
             },
         },
     },
@@ -207,7 +207,7 @@ fn set_dma_buf_tph(
 
     // Whether the device is a requester, and what its policy is, does not matter here.
     let completer = handle.terms().completer;
-    if !CoreDevice::KEEPS_DMA_BUF_WORDS {
+    if !VfioPciDevice::KEEPS_DMA_BUF_WORDS {
         return Err(Refusal::Unsupported.into());
     }
     Published::available(completer)?;
@@ -333,7 +333,7 @@ fn admit(handle: Handle<'_, VfioTph>, offer: &Offer, batch: &Batch) -> Result<()
         }
     }
     // What is pending may be done now, and Control in force.
-    events::catch_up(handle)?;
+    events::sync_pending(handle)?;
     match &handle.lock_records().open().tph {
         Some(tph) => Ok(batch.admit(tph.control(), offer)?),
         None => Ok(()),

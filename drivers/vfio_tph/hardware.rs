@@ -47,10 +47,10 @@ use crate::{
             tph::Requester, //
         },
         vfio::pci::{
-            CoreDevice,
             Memory,
             MsixTable, //
             StableVectors,
+            VfioPciDevice,
         },
     },
 };
@@ -249,7 +249,7 @@ impl Tph {
     }
 
     /// Whether each of these entries can be written: a vector without an interrupt cannot.
-    pub(crate) fn can_program(&self, vdev: &CoreDevice, entries: Range<usize>) -> bool {
+    pub(crate) fn can_program(&self, vdev: &VfioPciDevice, entries: Range<usize>) -> bool {
         self.table.can_write(vdev, entries)
     }
 
@@ -303,7 +303,7 @@ impl Tph {
 
     /// Whether the device has made something of Control that it may not keep.
     fn is_misfit(&self, at: &Reached<'_>) -> bool {
-        let (Some(offer), true) = (at.offer(), self.held.ignored) else {
+        let (Some(offer), true) = (at.offer(), self.held.control_refused) else {
             return false;
         };
         // A reserved value is for nobody.
@@ -453,8 +453,8 @@ impl Tph {
     }
 
     /// The device is about to sleep, and may lose its state.
-    pub(crate) fn sleep(&mut self, at: &mut Reached<'_>) {
-        if self.held.sleeps() {
+    pub(crate) fn suspend(&mut self, at: &mut Reached<'_>) {
+        if self.held.before_suspend() {
             self.table.all_due();
         }
         self.report(at);
@@ -471,7 +471,7 @@ impl Tph {
     }
 
     /// A user has allocated or freed vectors.
-    pub(crate) fn vectors_changed(&mut self, vdev: &CoreDevice, vectors: StableVectors<'_>) {
+    pub(crate) fn vectors_changed(&mut self, vdev: &VfioPciDevice, vectors: StableVectors<'_>) {
         self.table.vectors_changed(vdev, vectors);
         if let Some(guest) = &mut self.guest {
             let place = self.table.place();
@@ -483,7 +483,7 @@ impl Tph {
     /// The device will be reset: what the PCI core saves now, and restores afterwards, must have no
     /// tags, also if the PCI core wakes the device first. A table in the capability is left to the
     /// reset, which clears it. Returns whether an entry was not 0.
-    pub(crate) fn before_reset(&mut self, at: &mut Reached<'_>) -> bool {
+    pub(crate) fn reset_prepare(&mut self, at: &mut Reached<'_>) -> bool {
         self.wanted = Control::RESET;
         let in_msix = self.place() == Place::Msix;
         let mut changed = in_msix && self.table.clear();

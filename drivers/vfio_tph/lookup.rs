@@ -31,8 +31,8 @@ use crate::{
     },
     rust::{
         acpi::dsm::{
+            AcpiHandle, //
             FunctionSet,
-            Handle, //
         },
         cpu::{
             self,
@@ -75,9 +75,9 @@ const QUERY_CACHE_LOCALITY: u32 = 0xf;
 const RETRY_AFTER: Delta = Delta::from_secs(10);
 
 /// When something failed last, on the clock of a [`HostBridge`].
-struct Failed(Atomic<i64>);
+struct LastFailure(Atomic<i64>);
 
-impl Failed {
+impl LastFailure {
     /// In nanoseconds; no moment is negative.
     const NEVER: i64 = -1;
 
@@ -105,31 +105,31 @@ impl Failed {
 /// What firmware said of one CPU.
 struct CpuRecord {
     tags: SetOnce<CpuTags>,
-    failed: Failed,
+    failed: LastFailure,
 }
 
 /// What firmware said of the CPUs, by one host bridge.
 #[pin_data]
 pub(crate) struct HostBridge {
-    handle: Handle,
+    handle: AcpiHandle,
     /// The moment from which failures are counted.
     since: Instant<Monotonic>,
     cpus: KVVec<CpuRecord>,
     /// When firmware last had no function to ask for tags.
-    absent: Failed,
+    absent: LastFailure,
     /// Whether firmware has said that it can be asked. Whoever asks it holds the lock.
     #[pin]
     answers: Mutex<bool>,
 }
 
 impl HostBridge {
-    fn new(handle: Handle) -> Result<Arc<Self>> {
+    fn new(handle: AcpiHandle) -> Result<Arc<Self>> {
         let mut cpus = KVVec::with_capacity(cpu::count(), GFP_KERNEL)?;
         for _ in 0..cpu::count() {
             cpus.push(
                 CpuRecord {
                     tags: SetOnce::new(),
-                    failed: Failed::new(),
+                    failed: LastFailure::new(),
                 },
                 GFP_KERNEL,
             )?;
@@ -139,7 +139,7 @@ impl HostBridge {
                 handle,
                 since: Instant::now(),
                 cpus,
-                absent: Failed::new(),
+                absent: LastFailure::new(),
                 answers <- new_mutex!(false),
             }),
             GFP_KERNEL,
@@ -226,7 +226,7 @@ impl HostBridge {
     }
 
     /// Asks something, and keeps in `failed` that it fails, unless for want of memory.
-    fn keeping<T>(&self, failed: &Failed, ask: impl FnOnce() -> Result<T>) -> Result<T> {
+    fn keeping<T>(&self, failed: &LastFailure, ask: impl FnOnce() -> Result<T>) -> Result<T> {
         ask().inspect_err(|&error| {
             if error != ENOMEM {
                 failed.set(self.since.elapsed());
@@ -319,7 +319,7 @@ impl HostBridges {
     }
 
     /// The host bridge with this ACPI node.
-    pub(crate) fn get(&self, handle: Handle) -> Result<Arc<HostBridge>> {
+    pub(crate) fn get(&self, handle: AcpiHandle) -> Result<Arc<HostBridge>> {
         let mut known = self.known.lock();
         if let Some(bridge) = known.iter().find(|bridge| bridge.handle == handle) {
             return Ok(bridge.clone());

@@ -28,7 +28,7 @@ use crate::{
         },
         chain::{
             self,
-            Found, //
+            Location, //
         },
         guest::Map,
         isolation,
@@ -57,10 +57,10 @@ use crate::{
             tph::Requester, //
         },
         vfio::pci::{
-            CoreDevice,
             OpenDevice,
             Opening,
             Unmappable,
+            VfioPciDevice,
             MAP_UNASSIGNED,
             MAP_VIRTUAL, //
         },
@@ -84,7 +84,7 @@ use kernel::{
 /// Turns TPH off before vfio-pci-core resets the device and takes the snapshot that it restores at
 /// close, so that neither carries what an earlier driver left behind. EIO for a device that must
 /// not be opened.
-pub(crate) fn before_open(vdev: &CoreDevice) -> Result {
+pub(crate) fn before_open(vdev: &VfioPciDevice) -> Result {
     let Some(offset) = bus::tph::found_at(vdev.pci()) else {
         return Ok(());
     };
@@ -119,7 +119,7 @@ struct Looked {
     /// What its user may have.
     offered: Option<Offered>,
     /// Where a capability is, whether or not it can be used.
-    found: Option<Found>,
+    found: Option<Location>,
     /// What others own, if that is known already.
     owners: Option<KBox<Owners>>,
     /// How many entries hardware has.
@@ -160,7 +160,7 @@ fn look(device: &VfioTph, opening: &mut Opening<'_>) -> Result<Looked> {
     Ok(Looked {
         tph: Some(tph),
         offered: offer.map(|offer| Offered { offer, offset }),
-        found: Some(Found {
+        found: Some(Location {
             offset,
             capability: hardware.capability,
         }),
@@ -274,8 +274,12 @@ fn power_state(vdev: &OpenDevice) -> Range<u16> {
 
 /// vfio-pci-core marks in its map as many bytes as the device claims. Where it does so without
 /// looking at the size of the map, a device that claims too many must not be opened: EIO.
-fn refuse_past_the_end(vdev: &CoreDevice, offset: u16, requester: Option<Requester<'_>>) -> Result {
-    if CoreDevice::BOUNDS_CAPABILITIES {
+fn refuse_past_the_end(
+    vdev: &VfioPciDevice,
+    offset: u16,
+    requester: Option<Requester<'_>>,
+) -> Result {
+    if VfioPciDevice::BOUNDS_CAPABILITIES {
         return Ok(());
     }
     let past = requester.is_none_or(|requester| {
@@ -394,11 +398,11 @@ fn findings_of(allowed: bool) -> Findings {
 
 /// The capability that the driver does not use: the kernel has no CONFIG_PCIE_TPH, or config space
 /// ends inside the registers.
-fn tph_out_of_use(pdev: &pci::Device<Bound>) -> Option<Found> {
+fn tph_out_of_use(pdev: &pci::Device<Bound>) -> Option<Location> {
     let offset = bus::tph::offset_in_config_space(pdev)?;
     let register = usize::from(offset) + usize::from(CAPABILITY);
     let raw = Config::new(pdev).read_u32(register).unwrap_or(0);
-    Some(Found {
+    Some(Location {
         offset,
         capability: Capability::from_raw(raw),
     })

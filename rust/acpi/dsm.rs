@@ -14,14 +14,14 @@ use kernel::prelude::*;
 ///
 /// The handle is valid: nodes with a device attached stay for as long as the device.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub(crate) struct Handle(NonNull<kernel::ffi::c_void>);
+pub(crate) struct AcpiHandle(NonNull<kernel::ffi::c_void>);
 
 // SAFETY: A handle is a name for a node; ACPICA locks for itself.
-unsafe impl Send for Handle {}
+unsafe impl Send for AcpiHandle {}
 // SAFETY: As for `Send`.
-unsafe impl Sync for Handle {}
+unsafe impl Sync for AcpiHandle {}
 
-impl Handle {
+impl AcpiHandle {
     /// Wraps a handle; `None` for a null one.
     ///
     /// # Safety
@@ -49,7 +49,7 @@ impl FunctionSet {
     ///
     /// ENODEV if function 0 does not evaluate, ENOMEM without memory.
     #[cfg(CONFIG_ACPI)]
-    pub(crate) fn has(&self, handle: Handle, function: u32) -> Result<bool> {
+    pub(crate) fn has(&self, handle: AcpiHandle, function: u32) -> Result<bool> {
         let wanted = 1u64.checked_shl(function).unwrap_or(0);
         let known = self.call(handle, 0, &mut [])?.as_mask().unwrap_or(0);
         // Bit 0 says that there is any function besides this one.
@@ -58,7 +58,7 @@ impl FunctionSet {
 
     /// No node has any function: this kernel has no ACPI.
     #[cfg(not(CONFIG_ACPI))]
-    pub(crate) fn has(&self, _: Handle, _: u32) -> Result<bool> {
+    pub(crate) fn has(&self, _: AcpiHandle, _: u32) -> Result<bool> {
         Ok(false)
     }
 
@@ -68,7 +68,7 @@ impl FunctionSet {
     #[cfg(CONFIG_ACPI)]
     pub(crate) fn evaluate(
         &self,
-        handle: Handle,
+        handle: AcpiHandle,
         function: u32,
         arguments: [u64; 3],
     ) -> Result<Object> {
@@ -77,7 +77,7 @@ impl FunctionSet {
 
     /// Evaluates nothing: this kernel has no ACPI.
     #[cfg(not(CONFIG_ACPI))]
-    pub(crate) fn evaluate(&self, _: Handle, _: u32, _: [u64; 3]) -> Result<Object> {
+    pub(crate) fn evaluate(&self, _: AcpiHandle, _: u32, _: [u64; 3]) -> Result<Object> {
         Err(ENODEV)
     }
 
@@ -86,7 +86,7 @@ impl FunctionSet {
     #[inline(never)]
     fn call(
         &self,
-        handle: Handle,
+        handle: AcpiHandle,
         function: u32,
         arguments: &mut [bindings::acpi_object],
     ) -> Result<Object> {

@@ -6,7 +6,7 @@ pub(crate) mod config;
 pub(crate) mod tph;
 
 use crate::rust::{
-    acpi::dsm::Handle,
+    acpi::dsm::AcpiHandle,
     bindings,
     iommu::{
         self,
@@ -184,11 +184,11 @@ pub(crate) fn is_alone_in_group(pdev: &pci::Device<Bound>) -> bool {
 }
 
 /// The ACPI node of the host bridge above a device.
-pub(crate) fn host_bridge(pdev: &pci::Device<Bound>) -> Option<Handle> {
+pub(crate) fn host_bridge(pdev: &pci::Device<Bound>) -> Option<AcpiHandle> {
     // SAFETY: The device is a valid `struct pci_dev`, by the invariant of `pci::Device`, and so are
     // the buses and the bridge above it. The node stays as long as the bridge.
     unsafe {
         let bridge = bindings::tph_helper_host_bridge(as_raw(pdev));
-        Handle::from_raw(bindings::tph_helper_acpi_handle(bridge))
+        AcpiHandle::from_raw(bindings::tph_helper_acpi_handle(bridge))
     }
 }

@@ -4,9 +4,9 @@
 //!
 //! error[E0599]
 
-use crate::rust::vfio::pci::{Access, CoreDevice};
+use crate::rust::vfio::pci::{Access, VfioPciDevice};
 use kernel::prelude::*;
 
-fn read(closed: &CoreDevice, access: Access<'_>) -> Result<usize> {
+fn read(closed: &VfioPciDevice, access: Access<'_>) -> Result<usize> {
     closed.read(access)
 }

@@ -4,8 +4,8 @@
 //!
 //! error[E0599]
 
-use crate::rust::vfio::pci::CoreDevice;
+use crate::rust::vfio::pci::VfioPciDevice;
 
-fn decodes(closed: &CoreDevice) -> bool {
+fn decodes(closed: &VfioPciDevice) -> bool {
     closed.user_decodes_memory()
 }

@@ -4,9 +4,9 @@
 //!
 //! error[E0599]
 
-use crate::rust::vfio::{feature::Call, pci::CoreDevice};
+use crate::rust::vfio::{feature::Call, pci::VfioPciDevice};
 use kernel::prelude::*;
 
-fn feature(closed: &CoreDevice, call: Call) -> Result<i32> {
+fn feature(closed: &VfioPciDevice, call: Call) -> Result<i32> {
     closed.feature(call)
 }

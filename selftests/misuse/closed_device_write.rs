@@ -4,9 +4,9 @@
 //!
 //! error[E0599]
 
-use crate::rust::vfio::pci::{Access, CoreDevice};
+use crate::rust::vfio::pci::{Access, VfioPciDevice};
 use kernel::prelude::*;
 
-fn write(closed: &CoreDevice, access: Access<'_>) -> Result<usize> {
+fn write(closed: &VfioPciDevice, access: Access<'_>) -> Result<usize> {
     closed.write(access)
 }

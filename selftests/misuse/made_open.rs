@@ -4,8 +4,8 @@
 //!
 //! error[E0624]
 
-use crate::rust::vfio::pci::{CoreDevice, OpenDevice};
+use crate::rust::vfio::pci::{VfioPciDevice, OpenDevice};
 
-fn open(closed: &CoreDevice) -> &OpenDevice {
+fn open(closed: &VfioPciDevice) -> &OpenDevice {
     closed.as_open()
 }

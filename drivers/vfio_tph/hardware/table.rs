@@ -32,8 +32,8 @@ use crate::{
             tph::Requester, //
         },
         vfio::pci::{
-            CoreDevice,
             StableVectors, //
+            VfioPciDevice,
         },
     },
 };
@@ -134,7 +134,7 @@ impl Table {
     }
 
     /// A user has allocated or freed vectors.
-    pub(super) fn vectors_changed(&mut self, vdev: &CoreDevice, vectors: StableVectors<'_>) {
+    pub(super) fn vectors_changed(&mut self, vdev: &VfioPciDevice, vectors: StableVectors<'_>) {
         self.find_changes(vdev, Some(vectors));
         self.vectors_change = false;
     }
@@ -142,7 +142,11 @@ impl Table {
     /// Finds vectors that were freed: their entries are to be 0. And vectors for which the PCI core
     /// has a tag that nobody has programmed: it reads the word of a vector that it allocates, and
     /// reads all ones from a device that cannot be reached.
-    pub(super) fn find_changes(&mut self, vdev: &CoreDevice, vectors: Option<StableVectors<'_>>) {
+    pub(super) fn find_changes(
+        &mut self,
+        vdev: &VfioPciDevice,
+        vectors: Option<StableVectors<'_>>,
+    ) {
         if !self.vectors_change {
             return;
         }
@@ -161,7 +165,7 @@ impl Table {
     }
 
     /// Whether each of these entries can be written: a vector without an interrupt cannot.
-    pub(super) fn can_write(&self, vdev: &CoreDevice, entries: Range<usize>) -> bool {
+    pub(super) fn can_write(&self, vdev: &VfioPciDevice, entries: Range<usize>) -> bool {
         entries
             .clone()
             .all(|entry| can_have(self.place, vdev, entry))
@@ -230,7 +234,7 @@ impl Table {
     }
 
     /// The entries from `first` on that are due and can be written in one go.
-    fn run(&self, vdev: &CoreDevice, first: usize) -> Range<usize> {
+    fn run(&self, vdev: &VfioPciDevice, first: usize) -> Range<usize> {
         let in_msix = self.place == Place::Msix;
         let allocated = in_msix && is_allocated(vdev, first);
         let alike = |entry: usize| !in_msix || is_allocated(vdev, entry) == allocated;
@@ -263,11 +267,11 @@ impl Set for BitmapVec {
 
 /// Whether an entry of a table at `place` can have a tag: that of a vector without an interrupt
 /// cannot.
-pub(super) fn can_have(place: Place, vdev: &CoreDevice, entry: usize) -> bool {
+pub(super) fn can_have(place: Place, vdev: &VfioPciDevice, entry: usize) -> bool {
     place != Place::Msix || is_allocated(vdev, entry)
 }
 
-fn is_allocated(vdev: &CoreDevice, vector: usize) -> bool {
+fn is_allocated(vdev: &VfioPciDevice, vector: usize) -> bool {
     // CAST: at most 2048 vectors.
     bus::vector_is_allocated(vdev.pci(), vector as u16)
 }

@@ -108,7 +108,7 @@ const fn is_tph(header: u32) -> bool {
 
 /// A TPH Requester capability that hardware has, whether or not the user's chain leads to it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
+pub(crate) struct Location {
     /// Its offset in config space.
     pub(crate) offset: u16,
     /// Its Capability register.
@@ -140,7 +140,7 @@ pub(crate) fn arrange(
     map: &mut [u8],
     space: &mut [u8],
     owners: &Owners,
-    found: Option<Found>,
+    found: Option<Location>,
     offer: Option<&Offer>,
     kept: &mut ByteSet,
 ) -> bool {
@@ -216,13 +216,13 @@ fn claimed(map: &[u8], offset: usize, claims: impl Iterator<Item = Capability>) 
 
 /// Whether the user's chain leads to `found`, and all of its registers are there: it is shown by
 /// [`arrange`] if it is on offer.
-pub(crate) fn leads_to(space: &[u8], found: Found) -> bool {
+pub(crate) fn leads_to(space: &[u8], found: Location) -> bool {
     let at = usize::from(found.offset);
     at >= EXTENDED_SPACE && at + BASE_SIZE <= space.len() && is_tph_of_chain(space, at)
 }
 
 /// The header of a capability in the user's chain.
-pub(crate) fn header(space: &[u8], found: Found) -> u32 {
+pub(crate) fn header(space: &[u8], found: Location) -> u32 {
     read_header(space, found.offset.into()).unwrap_or(0)
 }
 

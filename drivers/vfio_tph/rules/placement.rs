@@ -14,7 +14,7 @@ use super::{
         header,
         insert,
         leads_to,
-        Found,
+        Location,
         MAP_UNASSIGNED,
         MAP_VIRTUAL,
         TPH, //
@@ -56,7 +56,7 @@ pub(crate) struct Placed {
     pub(crate) offer: Offer,
     pub(crate) placement: Placement,
     /// Where hardware has it.
-    found: Found,
+    found: Location,
 }
 
 /// Finds a place for what a guest is shown: in place, if all entries fit there. If they do not, in
@@ -65,7 +65,7 @@ pub(crate) fn place(
     map: &[u8],
     space: &[u8],
     owners: &Owners,
-    found: Option<Found>,
+    found: Option<Location>,
     offer: Option<&Offer>,
     may_move: bool,
 ) -> Option<Placed> {
@@ -93,7 +93,7 @@ pub(crate) fn has_room(
     map: &[u8],
     space: &[u8],
     owners: &Owners,
-    found: Found,
+    found: Location,
     entries: u16,
 ) -> bool {
     let entries = entries.min(MAX_CAPABILITY_ENTRIES);

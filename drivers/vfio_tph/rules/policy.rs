@@ -32,7 +32,7 @@ pub(crate) enum Policy {
 
 /// Why no device can have the policy that was named when the module was loaded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Misfit {
+pub(crate) enum BadName {
     /// There is no policy of that name.
     Unknown,
     /// The gate does not allow it.
@@ -51,14 +51,14 @@ impl Policy {
 
     /// The policy of a freshly bound device: of the name that was given when the module was
     /// loaded, if one was.
-    pub(crate) fn at_bind(gate: bool, name: Option<&[u8]>) -> Result<Self, Misfit> {
+    pub(crate) fn at_bind(gate: bool, name: Option<&[u8]>) -> Result<Self, BadName> {
         let widest = Self::default_for(gate);
         let Some(name) = name else {
             return Ok(widest);
         };
         match Self::from_name(name) {
-            None => Err(Misfit::Unknown),
-            Some(policy) if policy > widest => Err(Misfit::BeyondGate),
+            None => Err(BadName::Unknown),
+            Some(policy) if policy > widest => Err(BadName::BeyondGate),
             Some(policy) => Ok(policy),
         }
     }

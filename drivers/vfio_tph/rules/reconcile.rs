@@ -48,7 +48,7 @@ pub(crate) enum Doubt {
     /// Control is as recorded, and is so after a reset, too. An entry that is recorded as not 0
     /// tells: a reset clears them all.
     Entry,
-    /// The device did not do what it was told. Control is written, and read, before all else.
+    /// The device refused what it was told. Control is written, and read, before all else.
     Refused,
 }
 
@@ -92,13 +92,13 @@ pub(crate) struct Held {
     pub(crate) seen: bool,
     /// Whether what is recorded is to be doubted.
     pub(crate) doubt: Doubt,
-    /// Whether the table did not take what was written: it is not tried again before the next
-    /// event.
-    pub(crate) stuck: bool,
-    /// Whether Control did not take what was written, likewise.
-    pub(crate) ignored: bool,
-    /// Whether that was so when Control was last read after a write: it is read after each one.
-    pub(crate) unruly: bool,
+    /// Whether the table refused what was written: it is not tried again before the next event.
+    pub(crate) table_refused: bool,
+    /// Whether Control refused what was written, likewise.
+    pub(crate) control_refused: bool,
+    /// Whether the last read after a write to Control found another value: each write is read back
+    /// from then on, until one is found.
+    pub(crate) refused_last: bool,
 }
 
 /// One access, or the accesses that write the entries that are due.
@@ -110,7 +110,7 @@ pub(crate) enum Step {
     LookAtEntry,
     /// Write Control: [`Held::wrote`].
     Control(Control),
-    /// Write the entries that are due: [`Held::stuck`] if the table does not take them.
+    /// Write the entries that are due: [`Held::table_refused`] if the table refuses one.
     WriteDue,
 }
 
@@ -120,21 +120,21 @@ impl Held {
         control: None,
         seen: false,
         doubt: Doubt::None,
-        stuck: false,
-        ignored: false,
-        unruly: false,
+        table_refused: false,
+        control_refused: false,
+        refused_last: false,
     };
 
-    /// The device did not do what it was told.
+    /// The device refused what it was told.
     pub(crate) const REFUSED: Self = Self {
         doubt: Doubt::Refused,
         ..Self::UNKNOWN
     };
 
-    /// An event has come: what did not work may be tried again.
+    /// An event has come: what was refused may be tried again.
     pub(crate) fn try_again(&mut self) {
-        self.stuck = false;
-        self.ignored = false;
+        self.table_refused = false;
+        self.control_refused = false;
     }
 
     /// The device may have lost what it had. What is in doubt already stays so for its own reason.
@@ -146,7 +146,7 @@ impl Held {
 
     /// The device is about to sleep, and may lose what it has. Whether all entries are due now: if
     /// it may have lost all of it before, nothing is known any more.
-    pub(crate) fn sleeps(&mut self) -> bool {
+    pub(crate) fn before_suspend(&mut self) -> bool {
         let unknown = self.doubt == Doubt::Behind;
         if unknown {
             *self = Self::UNKNOWN;
@@ -182,8 +182,8 @@ impl Held {
         let asked = self.doubt == Doubt::Entry;
 
         if told {
-            self.ignored |= differs;
-            self.unruly = differs;
+            self.control_refused |= differs;
+            self.refused_last = differs;
         }
         self.control = Some(found);
         self.seen = true;
@@ -200,8 +200,8 @@ impl Held {
     pub(crate) fn looked_at_reserved(&mut self) {
         let told = self.doubt == Doubt::None;
         *self = Self {
-            ignored: told,
-            unruly: told || self.unruly,
+            control_refused: told,
+            refused_last: told || self.refused_last,
             ..Self::UNKNOWN
         };
     }
@@ -232,8 +232,8 @@ pub(crate) fn permitted(wanted: Control, held: &Held, entries: Entries) -> Contr
 }
 
 /// The next step; `None` if there is nothing to do, or nothing that can be done with this `reach`.
-/// Control is read at the end if it enables the requester, with `confirm`, or if the device did not
-/// take the last one, unless it was read since it was written.
+/// Control is read at the end if it enables the requester, with `confirm`, or if the device refused
+/// the last one, unless it was read since it was written.
 pub(crate) fn next(
     wanted: Control,
     held: &Held,
@@ -241,7 +241,7 @@ pub(crate) fn next(
     reach: Reach,
     confirm: bool,
 ) -> Option<Step> {
-    if reach == Reach::Nothing || held.ignored && held.control.is_none() {
+    if reach == Reach::Nothing || held.control_refused && held.control.is_none() {
         return None;
     }
     let reaches_table = reach >= entries.place.reach();
@@ -260,7 +260,7 @@ pub(crate) fn next(
         }
     }
 
-    if entries.due && reaches_table && !held.stuck {
+    if entries.due && reaches_table && !held.table_refused {
         return Some(match held.control {
             Some(control) if !control.enabled() => Step::WriteDue,
             Some(control) => Step::Control(control.disabled()),
@@ -271,10 +271,10 @@ pub(crate) fn next(
     let target = permitted(wanted, held, entries);
     match held.control {
         Some(control) if control == target => {
-            let confirm = confirm || control.enabled() || held.unruly;
+            let confirm = confirm || control.enabled() || held.refused_last;
             (reads && confirm && !held.seen).then_some(Step::Look)
         }
-        _ if held.ignored || !reads && target.enabled() => None,
+        _ if held.control_refused || !reads && target.enabled() => None,
         // A change of the mode goes through "disabled".
         Some(control) if control.enabled() && control.st_mode != target.st_mode => {
             Some(Step::Control(control.disabled()))
@@ -350,7 +350,7 @@ pub(crate) fn take_steps(
                 false
             }
             Step::WriteDue => {
-                held.stuck = !device.write_due();
+                held.table_refused = !device.write_due();
                 false
             }
         };

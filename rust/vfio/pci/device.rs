@@ -4,7 +4,6 @@
 //! PCI bus and power management call for it.
 
 use super::{
-    core_device::CoreDevice,
     driver::Hooks,
     session::{
         CallbackMemory,
@@ -13,6 +12,7 @@ use super::{
         Open,
         SessionLock, //
     },
+    vfio_pci_device::VfioPciDevice,
 };
 use crate::rust::{
     bindings,
@@ -31,7 +31,7 @@ use kernel::prelude::*;
 #[repr(C)]
 #[pin_data]
 pub(super) struct Device<T: Hooks> {
-    pub(super) vdev: CoreDevice,
+    pub(super) vdev: VfioPciDevice,
     #[pin]
     pub(super) session: SessionLock<T>,
     #[pin]
@@ -65,7 +65,7 @@ impl<T: Hooks> Device<T> {
     /// # Safety
     ///
     /// `this` is valid.
-    pub(super) unsafe fn as_core(this: NonNull<Self>) -> *mut bindings::vfio_pci_core_device {
+    pub(super) unsafe fn as_raw(this: NonNull<Self>) -> *mut bindings::vfio_pci_core_device {
         // SAFETY: `this` is valid, by the safety requirement.
         unsafe { this.as_ref().vdev.as_raw() }
     }
@@ -81,7 +81,7 @@ impl<T: Hooks> Device<T> {
         // requirement. The VGA arbiter forgets the callback when the device is unregistered.
         unsafe {
             bindings::vfio_pci_core_register_device(
-                Self::as_core(this),
+                Self::as_raw(this),
                 Some(Self::set_decode_callback),
             )
         }
@@ -96,7 +96,7 @@ impl<T: Hooks> Device<T> {
     pub(super) unsafe fn register(this: NonNull<Self>) -> c_int {
         // SAFETY: `this` is valid, and drvdata of a PCI device that is being probed, by the safety
         // requirement.
-        unsafe { bindings::vfio_pci_core_register_device(Self::as_core(this)) }
+        unsafe { bindings::vfio_pci_core_register_device(Self::as_raw(this)) }
     }
 
     /// What the device decodes of VGA's legacy ranges.
@@ -235,7 +235,7 @@ impl<T: Hooks> Device<T> {
                     None,
                 )
             });
-            Self::core_error_detected(pdev, state)
+            Self::vfio_pci_core_error_detected(pdev, state)
         }
     }
 
@@ -245,7 +245,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// As [`Self::error_detected_callback`].
     #[cfg(VFIO_TPH_OWN_CALLBACKS)]
-    unsafe fn core_error_detected(
+    unsafe fn vfio_pci_core_error_detected(
         pdev: *mut bindings::pci_dev,
         state: bindings::pci_channel_state_t,
     ) -> bindings::pci_ers_result_t {
@@ -265,7 +265,7 @@ impl<T: Hooks> Device<T> {
     ///
     /// As [`Self::error_detected_callback`].
     #[cfg(not(VFIO_TPH_OWN_CALLBACKS))]
-    unsafe fn core_error_detected(
+    unsafe fn vfio_pci_core_error_detected(
         pdev: *mut bindings::pci_dev,
         state: bindings::pci_channel_state_t,
     ) -> bindings::pci_ers_result_t {
@@ -326,7 +326,7 @@ impl<T: Hooks> Device<T> {
         }
         // Before the session's lock is taken: a user who opens the device before that is found
         // below, and one who opens it afterwards finds this.
-        self.data.is_shut_down();
+        self.data.system_is_down();
         // SAFETY: The caller holds the device lock.
         unsafe { self.with_memory(|open, memory| self.data.shutdown(open, memory)) };
     }

@@ -6,12 +6,12 @@
 //! On a kernel whose vfio-pci-core does not, no word can be kept.
 
 use super::{
-    core_device::{
-        CoreDevice,
-        OpenDevice, //
-    },
     device::Device,
     driver::Hooks, //
+    vfio_pci_device::{
+        OpenDevice, //
+        VfioPciDevice,
+    },
 };
 use crate::rust::{
     bindings,
@@ -22,7 +22,7 @@ use kernel::{
     prelude::*, //
 };
 
-impl CoreDevice {
+impl VfioPciDevice {
     /// Whether a word can be kept with the device's dma-bufs.
     pub(crate) const KEEPS_DMA_BUF_WORDS: bool = cfg!(VFIO_TPH_VFIO_DMA_BUF);
 }
@@ -31,7 +31,7 @@ impl OpenDevice {
     /// Keeps `word` with a dma-buf, for [`Hooks::dma_buf_tph`]; a new dma-buf has 0.
     ///
     /// EINVAL if the dma-buf is not one of this device, EINTR if a signal comes while its
-    /// reservation is locked, EOPNOTSUPP without [`CoreDevice::KEEPS_DMA_BUF_WORDS`].
+    /// reservation is locked, EOPNOTSUPP without [`VfioPciDevice::KEEPS_DMA_BUF_WORDS`].
     pub(crate) fn set_dma_buf_word(&self, dma_buf: &DmaBuf, word: u64) -> Result {
         set_dma_buf_word(self, dma_buf, word)
     }

@@ -3,10 +3,6 @@
 //! What a variant driver implements.
 
 use super::{
-    core_device::{
-        Access,
-        CoreDevice, //
-    },
     id::IdTable,
     msix::StableVectors,
     session::{
@@ -16,6 +12,10 @@ use super::{
         Open,
         OpenState,
         Opening, //
+    },
+    vfio_pci_device::{
+        Access,
+        VfioPciDevice, //
     },
     watch::Unmappable,
 };
@@ -88,7 +88,7 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     fn probe(pdev: &pci::Device<Bound>, shared: &Self::Shared) -> Result<Self>;
 
     /// A user is about to open the device, which is awake; vfio-pci-core has not touched it yet.
-    fn before_open(&self, vdev: &CoreDevice) -> Result {
+    fn before_open(&self, vdev: &VfioPciDevice) -> Result {
         let _ = vdev;
         Ok(())
     }
@@ -151,7 +151,7 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// The system is about to be switched off, as for [`Driver::shutdown`], and the device is
     /// bound, open or not. Whoever opens it from now on finds it shut down.
-    fn is_shut_down(&self) {}
+    fn system_is_down(&self) {}
 
     /// The device is about to be suspended by runtime PM.
     fn suspend(&self, open: &mut Open<'_, Self>) {

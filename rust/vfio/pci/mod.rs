@@ -9,7 +9,6 @@
 //! device behind dev_get_drvdata(), and `kernel::pci::DeviceId` knows no override-only entries.
 
 mod attribute;
-mod core_device;
 mod device;
 mod dma_buf;
 mod driver;
@@ -23,16 +22,10 @@ mod power;
 mod region;
 mod registration;
 mod session;
+mod vfio_pci_device;
 mod watch;
 
 pub(crate) use self::{
-    core_device::{
-        Access,
-        CoreDevice,
-        OpenDevice,
-        MAP_UNASSIGNED,
-        MAP_VIRTUAL, //
-    },
     driver::{
         Attribute,
         Driver,
@@ -58,6 +51,13 @@ pub(crate) use self::{
         Opening,
         PowerChange,
         Turn, //
+    },
+    vfio_pci_device::{
+        Access,
+        OpenDevice,
+        VfioPciDevice,
+        MAP_UNASSIGNED,
+        MAP_VIRTUAL, //
     },
     watch::{
         Unmappable,

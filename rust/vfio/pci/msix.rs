@@ -4,7 +4,7 @@
 //! nobody has allocated are written here, those of others through the PCI core, which has a copy of
 //! the words.
 
-use super::core_device::OpenDevice;
+use super::vfio_pci_device::OpenDevice;
 use crate::rust::{
     bindings,
     nospec,

@@ -4,7 +4,6 @@
 //! vfio-pci's with some callbacks wrapped.
 
 use super::{
-    core_device::Access,
     device::Device,
     driver::Hooks,
     ioeventfd,
@@ -16,6 +15,7 @@ use super::{
         SessionLock,
         Turn, //
     },
+    vfio_pci_device::Access,
 };
 use crate::rust::{
     bindings,

@@ -37,7 +37,7 @@ macro_rules! pm_callbacks {
         /// for sleep of the system, under the device lock and with user space frozen.
         unsafe extern "C" fn $callback(dev: *mut bindings::device) -> c_int {
             // SAFETY: The device is bound, and vfio-pci-core's callback expects what this one does.
-            unsafe { Self::$around(dev, Self::core_pm(dev).and_then(|pm| pm.$field)) }
+            unsafe { Self::$around(dev, Self::vfio_pci_core_pm(dev).and_then(|pm| pm.$field)) }
         }
     )*};
 }
@@ -50,10 +50,10 @@ impl<T: Hooks> Power<T> {
     const CALLBACKS: &'static bindings::dev_pm_ops = &Self::around(&pin_init::zeroed());
 
     /// What vfio-pci-core does, by the callbacks that it would have.
-    const CORE: &'static bindings::dev_pm_ops = &{
+    const VFIO_PCI_CORE: &'static bindings::dev_pm_ops = &{
         let mut ops: bindings::dev_pm_ops = pin_init::zeroed();
-        ops.runtime_suspend = Some(Self::core_runtime_suspend);
-        ops.runtime_resume = Some(Self::core_runtime_resume);
+        ops.runtime_suspend = Some(Self::vfio_pci_core_runtime_suspend);
+        ops.runtime_resume = Some(Self::vfio_pci_core_runtime_resume);
         ops
     };
 
@@ -80,8 +80,8 @@ impl<T: Hooks> Power<T> {
     /// # Safety
     ///
     /// Nothing is asked of the caller.
-    unsafe fn core_pm(_: *mut bindings::device) -> Option<&'static bindings::dev_pm_ops> {
-        Some(Self::CORE)
+    unsafe fn vfio_pci_core_pm(_: *mut bindings::device) -> Option<&'static bindings::dev_pm_ops> {
+        Some(Self::VFIO_PCI_CORE)
     }
 
     /// vfio-pci-core's part of `runtime_suspend`.
@@ -89,7 +89,7 @@ impl<T: Hooks> Power<T> {
     /// # Safety
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
-    unsafe extern "C" fn core_runtime_suspend(dev: *mut bindings::device) -> c_int {
+    unsafe extern "C" fn vfio_pci_core_runtime_suspend(dev: *mut bindings::device) -> c_int {
         // SAFETY: `dev` is bound to this driver, by the safety requirement, and vfio-pci-core's
         // callback expects its device.
         unsafe {
@@ -102,7 +102,7 @@ impl<T: Hooks> Power<T> {
     /// # Safety
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
-    unsafe extern "C" fn core_runtime_resume(dev: *mut bindings::device) -> c_int {
+    unsafe extern "C" fn vfio_pci_core_runtime_resume(dev: *mut bindings::device) -> c_int {
         // SAFETY: `dev` is bound to this driver, by the safety requirement, and vfio-pci-core's
         // callback expects its device.
         unsafe {
@@ -150,7 +150,9 @@ impl<T: Hooks> Power<T> {
     /// # Safety
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver.
-    unsafe fn core_pm(dev: *mut bindings::device) -> Option<&'static bindings::dev_pm_ops> {
+    unsafe fn vfio_pci_core_pm(
+        dev: *mut bindings::device,
+    ) -> Option<&'static bindings::dev_pm_ops> {
         // SAFETY: `dev` is bound to this driver, by the safety requirement: its driver is in a
         // `PciDriver<T>`.
         let this = unsafe { &*PciDriver::<T>::from_driver((*dev).driver) };
@@ -180,7 +182,7 @@ impl<T: Hooks> Power<T> {
     /// # Safety
     ///
     /// `dev` is in a `struct pci_dev` that is bound to this driver, and `inner` may be called.
-    unsafe fn fall_asleep(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+    unsafe fn around_suspend(dev: *mut bindings::device, inner: PmCallback) -> c_int {
         // SAFETY: `dev` is bound to this driver, and `inner` may be called for it, by the safety
         // requirement.
         unsafe {
@@ -194,8 +196,8 @@ impl<T: Hooks> Power<T> {
     ///
     /// # Safety
     ///
-    /// As [`Self::fall_asleep`].
-    unsafe fn wake_up(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+    /// As [`Self::around_suspend`].
+    unsafe fn around_resume(dev: *mut bindings::device, inner: PmCallback) -> c_int {
         // SAFETY: `dev` is bound to this driver, and `inner` may be called for it, by the safety
         // requirement.
         unsafe {
@@ -205,13 +207,13 @@ impl<T: Hooks> Power<T> {
         }
     }
 
-    /// As [`Self::fall_asleep`], where the whole system falls asleep or an image of it is made. If
+    /// As [`Self::around_suspend`], where the whole system falls asleep or an image of it is made. If
     /// vfio-pci-core's callback refuses that, the driver is told that the device is awake.
     ///
     /// # Safety
     ///
-    /// As [`Self::fall_asleep`], and the caller holds the device lock.
-    unsafe fn fall_asleep_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+    /// As [`Self::around_suspend`], and the caller holds the device lock.
+    unsafe fn around_system_suspend(dev: *mut bindings::device, inner: PmCallback) -> c_int {
         // SAFETY: `dev` is bound to this driver, `inner` may be called for it, and the caller holds
         // the device lock, by the safety requirement.
         unsafe {
@@ -225,12 +227,12 @@ impl<T: Hooks> Power<T> {
         }
     }
 
-    /// As [`Self::wake_up`], where the whole system wakes up or an image of it has been made.
+    /// As [`Self::around_resume`], where the whole system wakes up or an image of it has been made.
     ///
     /// # Safety
     ///
-    /// As [`Self::fall_asleep_with_system`].
-    unsafe fn wake_up_with_system(dev: *mut bindings::device, inner: PmCallback) -> c_int {
+    /// As [`Self::around_system_suspend`].
+    unsafe fn around_system_resume(dev: *mut bindings::device, inner: PmCallback) -> c_int {
         // SAFETY: `dev` is bound to this driver, `inner` may be called for it, and the caller holds
         // the device lock, by the safety requirement.
         unsafe {
@@ -241,13 +243,13 @@ impl<T: Hooks> Power<T> {
     }
 
     pm_callbacks! {
-        suspend: suspend_callback => fall_asleep_with_system,
-        resume: resume_callback => wake_up_with_system,
-        freeze: freeze_callback => fall_asleep_with_system,
-        thaw: thaw_callback => wake_up_with_system,
-        poweroff: poweroff_callback => fall_asleep_with_system,
-        restore: restore_callback => wake_up_with_system,
-        runtime_suspend: runtime_suspend_callback => fall_asleep,
-        runtime_resume: runtime_resume_callback => wake_up,
+        suspend: suspend_callback => around_system_suspend,
+        resume: resume_callback => around_system_resume,
+        freeze: freeze_callback => around_system_suspend,
+        thaw: thaw_callback => around_system_resume,
+        poweroff: poweroff_callback => around_system_suspend,
+        restore: restore_callback => around_system_resume,
+        runtime_suspend: runtime_suspend_callback => around_suspend,
+        runtime_resume: runtime_resume_callback => around_resume,
     }
 }

@@ -119,7 +119,7 @@ impl<T: Hooks> Adapter<T> {
             // SAFETY: The device is valid until put; up to 7.3 vfio-pci-core wants it behind
             // drvdata.
             let ret = unsafe {
-                bindings::dev_set_drvdata(&raw mut (*pdev).dev, Device::as_core(device).cast());
+                bindings::dev_set_drvdata(&raw mut (*pdev).dev, Device::as_raw(device).cast());
                 Device::register(device)
             };
             // Also when that has failed: vfio-pci-core may have set `pm` before, for all devices.

@@ -9,18 +9,18 @@
 //! device for longer than a lock may be held has a [`Turn`]; others wait for its end.
 
 use super::{
-    core_device::{
-        AloneMemoryGuard,
-        CoreDevice,
-        MemoryGuard,
-        OpenDevice,
-        VirtualConfig,
-        MAP_UNASSIGNED, //
-    },
     msix::{
         Hold,
         Memory,
         MsixTable, //
+    },
+    vfio_pci_device::{
+        AloneMemoryGuard,
+        MemoryGuard,
+        OpenDevice,
+        VfioPciDevice,
+        VirtualConfig,
+        MAP_UNASSIGNED, //
     },
 };
 use core::{
@@ -307,7 +307,7 @@ impl<T: OpenState> SessionLock<T> {
     ///
     /// There is no [`Handle`], [`Self::end_visits`] was called, and no other call of this or of
     /// [`Self::open`] is under way.
-    pub(super) unsafe fn close(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
+    pub(super) unsafe fn close(&self, vdev: &VfioPciDevice, f: impl FnOnce(&mut Open<'_, T>)) {
         let mut guard = self.lock();
         self.locked_with_open(&mut guard, vdev, f);
         // INVARIANT: vfio-pci-core is about to free what belongs to the open device.
@@ -352,7 +352,7 @@ impl<T: OpenState> SessionLock<T> {
     }
 
     /// Runs `f` on the device if it is open, with the session locked.
-    pub(super) fn with_open(&self, vdev: &CoreDevice, f: impl FnOnce(&mut Open<'_, T>)) {
+    pub(super) fn with_open(&self, vdev: &VfioPciDevice, f: impl FnOnce(&mut Open<'_, T>)) {
         let mut guard = self.lock();
         self.locked_with_open(&mut guard, vdev, f);
     }
@@ -360,7 +360,7 @@ impl<T: OpenState> SessionLock<T> {
     fn locked_with_open(
         &self,
         guard: &mut MutexGuard<'_, Locked<T>>,
-        vdev: &CoreDevice,
+        vdev: &VfioPciDevice,
         f: impl FnOnce(&mut Open<'_, T>),
     ) {
         if let Some(session) = guard.session() {
@@ -383,7 +383,7 @@ impl<T: OpenState> SessionLock<T> {
     pub(super) unsafe fn locked_in_reset(
         &self,
         guard: &mut MutexGuard<'_, Locked<T>>,
-        vdev: &CoreDevice,
+        vdev: &VfioPciDevice,
         stable: bool,
         f: impl FnOnce(&mut Open<'_, T>, &mut CallbackMemory<'_>),
     ) {
@@ -402,7 +402,7 @@ impl<T: OpenState> SessionLock<T> {
     /// done at the end of either makes up for it.
     pub(super) fn woken_up(
         &self,
-        vdev: &CoreDevice,
+        vdev: &VfioPciDevice,
         f: impl FnOnce(&mut Open<'_, T>, &mut CallbackMemory<'_>),
     ) {
         // vfio-pci-core takes `memory_lock` for writing in its own callback of runtime PM, and
@@ -423,7 +423,7 @@ impl<T: OpenState> SessionLock<T> {
 
 /// A device that is bound, open or not.
 pub(crate) struct MaybeOpen<'a, T: OpenState> {
-    pub(super) vdev: &'a CoreDevice,
+    pub(super) vdev: &'a VfioPciDevice,
     pub(super) session: &'a SessionLock<T>,
 }
 

@@ -211,9 +211,9 @@ pub fn known_control(control: Control) -> Held {
         control: Some(control),
         seen: true,
         doubt: Doubt::None,
-        stuck: false,
-        ignored: false,
-        unruly: false,
+        table_refused: false,
+        control_refused: false,
+        refused_last: false,
     }
 }
 

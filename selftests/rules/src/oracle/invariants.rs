@@ -22,7 +22,7 @@ use crate::rules::{
     chain::{
         arrange,
         has_tph,
-        Found, //
+        Location, //
     },
     owners::{
         ByteSet,
@@ -122,7 +122,7 @@ pub(crate) fn check_arranged_on(
         &mut now.map,
         &mut now.bytes,
         &owners,
-        hardware.map(|(offset, raw)| Found {
+        hardware.map(|(offset, raw)| Location {
             offset,
             capability: Capability::from_raw(raw),
         }),

@@ -24,7 +24,7 @@ use crate::{
     },
     rules::{
         capability::Offer,
-        chain::Found,
+        chain::Location,
         owners::ByteSet,
         placement::{
             has_room,
@@ -112,7 +112,7 @@ fn lowest(space: &Space, offset: usize, len: usize, unknown: &[u32]) -> Option<u
 
 /// Places the capability at `offset`, shows it, and checks every byte of what comes of it.
 fn check(before: &Space, offset: usize, raw: u32, offer: &Offer, moves: bool) -> Option<Placed> {
-    let found = Found {
+    let found = Location {
         offset: offset as u16,
         capability: Capability::from_raw(raw),
     };

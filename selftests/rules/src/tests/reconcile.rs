@@ -95,13 +95,16 @@ fn for_each_known(mut f: impl FnMut(Known, Control)) {
                                     control,
                                     seen,
                                     doubt,
-                                    stuck: false,
-                                    ignored: false,
-                                    unruly: false,
+                                    table_refused: false,
+                                    control_refused: false,
+                                    refused_last: false,
                                 };
-                                for unruly in [false, true] {
+                                for refused_last in [false, true] {
                                     let known = Known {
-                                        held: Held { unruly, ..held },
+                                        held: Held {
+                                            refused_last,
+                                            ..held
+                                        },
                                         place,
                                         due,
                                         witness,
@@ -134,7 +137,7 @@ fn is_told(known: &Known, device: &Device) -> bool {
 fn r80_r86_nothing_is_in_force_asleep() {
     for_each_known(|known, _| {
         let mut held = known.held;
-        let all_due = held.sleeps();
+        let all_due = held.before_suspend();
         assert_eq!(held.in_force(), None, "{known:?}");
         assert_eq!(all_due, known.held.doubt == Doubt::Behind, "{known:?}");
         if all_due {
@@ -236,7 +239,7 @@ fn check(wanted: Control, known: Known, device: Device, reach: Reach, confirm: b
         assert!(after.device.entries && !after.known.due, "{what}");
         assert_eq!(after.device.control, wanted, "{what}");
     }
-    let looks = confirm || after.device.control.enabled() || known.held.unruly;
+    let looks = confirm || after.device.control.enabled() || known.held.refused_last;
     assert!(!looks || after.known.held.seen, "{what}");
 
     let again = walk(wanted, after.known, after.device, reach, confirm);
@@ -290,7 +293,7 @@ fn r77_a_control_that_takes_nothing() {
                         assert_eq!(recorded, Some(device.control), "{known:?} {after:?}");
                     }
                     // It stays so, whoever asks.
-                    if after.known.held.unruly {
+                    if after.known.held.refused_last {
                         let again = walk(wanted, after.known, after.device, Reach::Config, false);
                         let recorded = again.known.held.control;
                         assert_eq!(recorded, Some(device.control), "{after:?} {again:?}");
@@ -349,7 +352,7 @@ fn r77_a_control_that_becomes_reserved() {
                         found += 1;
                         let held = after.known.held;
                         assert_eq!(held.in_force(), None, "{what}");
-                        assert!(held.ignored && after.known.due, "{what}");
+                        assert!(held.control_refused && after.known.due, "{what}");
                         if takes_control {
                             check(Control::RESET, after.known, after.device, reach, true);
                         }

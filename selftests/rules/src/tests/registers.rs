@@ -10,7 +10,7 @@ use crate::{
     oracle::answers::errno,
     rules::{
         policy::{
-            Misfit,
+            BadName,
             Policy, //
         },
         refusal::Refusal,
@@ -135,7 +135,7 @@ fn r91_a_name_at_load_is_a_policy_that_the_gate_allows() {
         assert_eq!(Policy::at_bind(gate, None), Ok(widest));
         for policy in POLICIES {
             let expected = match policy > widest {
-                true => Err(Misfit::BeyondGate),
+                true => Err(BadName::BeyondGate),
                 false => Ok(policy),
             };
             let name = policy.name().to_bytes();
@@ -145,10 +145,10 @@ fn r91_a_name_at_load_is_a_policy_that_the_gate_allows() {
                 &[name, b"\n"].concat(),
                 &name.to_ascii_uppercase(),
             ] {
-                assert_eq!(Policy::at_bind(gate, Some(bad)), Err(Misfit::Unknown));
+                assert_eq!(Policy::at_bind(gate, Some(bad)), Err(BadName::Unknown));
             }
         }
-        assert_eq!(Policy::at_bind(gate, Some(b"")), Err(Misfit::Unknown));
+        assert_eq!(Policy::at_bind(gate, Some(b"")), Err(BadName::Unknown));
     }
 }
 

@@ -69,12 +69,12 @@ impl Access<'_> {
 /// driver for as long as a reference exists: references are handed to callbacks, which
 /// vfio-pci-core no longer calls when vfio_pci_core_unregister_device() has returned.
 #[repr(transparent)]
-pub(crate) struct CoreDevice(Opaque<bindings::vfio_pci_core_device>);
+pub(crate) struct VfioPciDevice(Opaque<bindings::vfio_pci_core_device>);
 
 // SAFETY: vfio-pci-core locks what it shares.
-unsafe impl Sync for CoreDevice {}
+unsafe impl Sync for VfioPciDevice {}
 
-impl CoreDevice {
+impl VfioPciDevice {
     /// Whether vfio-pci-core cuts capabilities off at the end of config space, whatever the
     /// device claims.
     pub(crate) const BOUNDS_CAPABILITIES: bool = cfg!(VFIO_TPH_BOUNDED_CAPABILITIES);
@@ -197,20 +197,20 @@ impl CoreDevice {
 ///
 /// A reference is the proof: vfio-pci-core's virtual config space, its mappings of BARs and what
 /// else there is of an open device exist only while it is open. Safe code cannot make one of a
-/// [`CoreDevice`], nor keep one: each that a driver is handed lives as long as the callback, or as
+/// [`VfioPciDevice`], nor keep one: each that a driver is handed lives as long as the callback, or as
 /// the lock that keeps the device from being closed.
 ///
 /// # Invariants
 ///
 /// vfio-pci-core has enabled the device, and does not disable it as long as a reference exists.
 #[repr(transparent)]
-pub(crate) struct OpenDevice(CoreDevice);
+pub(crate) struct OpenDevice(VfioPciDevice);
 
 impl Deref for OpenDevice {
-    type Target = CoreDevice;
+    type Target = VfioPciDevice;
 
     #[inline]
-    fn deref(&self) -> &CoreDevice {
+    fn deref(&self) -> &VfioPciDevice {
         &self.0
     }
 }
@@ -293,7 +293,7 @@ fn to_count(done: isize) -> Result<usize> {
 /// The lock is held by this thread.
 #[must_use = "the lock is released when the guard is dropped"]
 pub(crate) struct MemoryGuard<'a> {
-    device: &'a CoreDevice,
+    device: &'a VfioPciDevice,
     _not_send: NotThreadSafe,
 }
 
@@ -311,7 +311,7 @@ impl Drop for MemoryGuard<'_> {
 /// The lock is held by this thread.
 #[must_use = "the lock is released when the guard is dropped"]
 pub(crate) struct AloneMemoryGuard<'a> {
-    device: &'a CoreDevice,
+    device: &'a VfioPciDevice,
     _not_send: NotThreadSafe,
 }
 
