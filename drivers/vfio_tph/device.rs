@@ -32,9 +32,14 @@ use crate::{
     },
     rules::{
         capability::Offer,
+        guest::{
+            Map,
+            Target, //
+        },
         owners::ByteSet,
         policy::Policy,
-        regs::Completer, //
+        regs::Completer,
+        source::MemoryType, //
     },
     rust::vfio::pci::{
         OpenState,
@@ -229,4 +234,20 @@ impl VfioTph {
         self.policy.store(policy as u32, Relaxed);
         self.files.visible().set_policy(policy);
     }
+}
+
+/// The map of a list of CPUs, as the administrator sets it; `None` if it is empty.
+#[inline(never)]
+pub(crate) fn vcpus_map(vcpus: &[Option<u32>]) -> Result<Option<KBox<Map>>> {
+    if vcpus.is_empty() {
+        return Ok(None);
+    }
+    let mut map = KBox::new(Map::EMPTY, GFP_KERNEL)?;
+    for vcpu in vcpus {
+        map.push(vcpu.map_or(Target::Nothing, |cpu| Target::Cpu {
+            cpu,
+            memory: MemoryType::Volatile,
+        }));
+    }
+    Ok(Some(map))
 }

@@ -114,7 +114,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Failed {
     /// The device does not answer.
     Gone,
-    /// The device has made something of Control that it may not keep: TPH is off, if it takes that.
+    /// The device has made something of Control that it may not keep: TPH is turned off, if the
+    /// device takes that write.
     Misfit,
 }
 
@@ -306,13 +307,22 @@ impl Tph {
         let (Some(offer), true) = (at.offer(), self.held.control_refused) else {
             return false;
         };
-        // A reserved value is for nobody.
+        // No user may have a reserved value.
         let Some(found) = self.held.control else {
             return true;
         };
         let (due, is_guests) = (self.is_pending(), self.guest.is_some());
-        !control::may_stay(offer, self.wanted, found, due, is_guests)
-            || self.others_reach(at, self.wanted, found)
+        if !control::may_stay(offer, self.wanted, found, due, is_guests) {
+            return true;
+        }
+        let reach = self.others_reach(at, self.wanted, found);
+        if reach && ratelimit::allows(Message::NotAlone) {
+            dev_notice!(
+                at.pci(),
+                "TPH: turned off: another function is in the IOMMU group\n"
+            );
+        }
+        reach
     }
 
     /// Nothing is known of hardware.
@@ -400,7 +410,14 @@ impl Tph {
         if next.enabled() && self.is_pending() {
             return None;
         }
-        (!self.others_reach(at, self.control(), next)).then_some(next)
+        let reach = self.others_reach(at, self.control(), next);
+        if reach && ratelimit::allows(Message::NotAlone) {
+            dev_notice!(
+                at.pci(),
+                "TPH: not enabled: another function is in the IOMMU group\n"
+            );
+        }
+        (!reach).then_some(next)
     }
 
     /// Whether going from `before` to `next` would send tags that another function can write, which
@@ -408,14 +425,7 @@ impl Tph {
     #[inline(never)]
     fn others_reach(&self, at: &Reached<'_>, before: Control, next: Control) -> bool {
         let must_be_alone = |offer| isolation::must_be_alone(offer, before, next);
-        let reach = at.offer().is_some_and(must_be_alone) && !bus::is_alone_in_group(at.pci());
-        if reach && ratelimit::allows(Message::NotAlone) {
-            dev_notice!(
-                at.pci(),
-                "TPH: not enabled: another function is in the IOMMU group\n"
-            );
-        }
-        reach
+        at.offer().is_some_and(must_be_alone) && !bus::is_alone_in_group(at.pci())
     }
 
     /// Puts `tags` into the entries of a batch. On failure the entries are to have what they had

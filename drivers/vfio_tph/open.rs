@@ -5,6 +5,7 @@
 
 use crate::{
     device::{
+        vcpus_map,
         GuestTerms,
         Offered,
         Terms,
@@ -66,7 +67,6 @@ use crate::{
         },
     },
     spans::Spans,
-    sysfs,
     uapi, //
 };
 use core::ops::Range;
@@ -95,7 +95,7 @@ pub(crate) fn before_open(vdev: &VfioPciDevice) -> Result {
 /// may have.
 pub(crate) fn open(device: &VfioTph, opening: &mut Opening<'_>) -> Result<(Terms, TphSession)> {
     let mut looked = look(device, opening)?;
-    let map = sysfs::map_of(&device.files.visible().vcpus.lock())?;
+    let map = vcpus_map(&device.files.visible().vcpus.lock())?;
     let shown = show(&mut looked, map.is_some(), opening)?;
     let guest_fits = shown.has_room;
     let terms = terms(device, opening.vdev(), &looked, shown);
@@ -408,7 +408,7 @@ fn tph_out_of_use(pdev: &pci::Device<Bound>) -> Option<Location> {
     })
 }
 
-/// What the capabilities of hardware's chain own, but for the one at `except`.
+/// What the capabilities of hardware's chain own, without the one at `except`.
 fn find_owners(pdev: &pci::Device<Bound>, except: Option<u16>) -> Result<KBox<Owners>> {
     let config = Config::new(pdev);
     let mut owners = KBox::new(Owners::new(config.size()), GFP_KERNEL)?;

@@ -15,8 +15,10 @@ use crate::rust::{
 pub(crate) enum Message {
     /// A capability claims ST entries past the end of config space.
     PastTheEnd = bindings::tph_message_TPH_MESSAGE_PAST_THE_END,
-    /// Control reads as nobody has written it.
+    /// The device does not answer, or Control has a reserved value.
     Control = bindings::tph_message_TPH_MESSAGE_CONTROL,
+    /// The MSI-X table refuses a tag.
+    Table = bindings::tph_message_TPH_MESSAGE_TABLE,
     /// Another function is in the IOMMU group.
     NotAlone = bindings::tph_message_TPH_MESSAGE_NOT_ALONE,
 }

@@ -4,15 +4,14 @@
 //! `tph_vcpus`, the CPUs that the virtual tags of its user stand for.
 
 use crate::{
-    device::VfioTph,
+    device::{
+        vcpus_map,
+        VfioTph, //
+    },
     events,
     rules::{
-        guest::{
-            Map,
-            Target, //
-        },
+        guest::Map,
         policy::Policy,
-        source::MemoryType,
         vcpus, //
     },
     rust::{
@@ -76,22 +75,6 @@ impl fmt::Display for List<'_> {
     }
 }
 
-/// The map of such a list; `None` if it is empty.
-#[inline(never)]
-pub(crate) fn map_of(vcpus: &[Option<u32>]) -> Result<Option<KBox<Map>>> {
-    if vcpus.is_empty() {
-        return Ok(None);
-    }
-    let mut map = KBox::new(Map::EMPTY, GFP_KERNEL)?;
-    for vcpu in vcpus {
-        map.push(vcpu.map_or(Target::Nothing, |cpu| Target::Cpu {
-            cpu,
-            memory: MemoryType::Volatile,
-        }));
-    }
-    Ok(Some(map))
-}
-
 /// EINVAL for what is no list of CPUs that are present, or too long a one. While the device is
 /// open, the map of its user is replaced; EBUSY if it is not the administrator's, or would go.
 fn store_vcpus(device: &VfioTph, handle: MaybeOpen<'_, VfioTph>, value: &[u8]) -> Result {
@@ -103,7 +86,7 @@ fn store_vcpus(device: &VfioTph, handle: MaybeOpen<'_, VfioTph>, value: &[u8]) -
         list.push_within_capacity(cpu).ok()
     })
     .ok_or(EINVAL)?;
-    let map = map_of(&list)?;
+    let map = vcpus_map(&list)?;
 
     let vcpus = &device.files.visible().vcpus;
     let mut list = Some(list);

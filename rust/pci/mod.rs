@@ -169,7 +169,7 @@ pub(crate) fn carries_extended_tags(pdev: &pci::Device<Bound>) -> bool {
     prefixes != 0 || unsafe { bindings::tph_helper_flit_path(pdev) }
 }
 
-/// Whether a device is the only one in its IOMMU group, but for the ports above it: no other
+/// Whether a device is the only one in its IOMMU group, apart from the ports above it: no other
 /// one's DMA can reach it past the IOMMU.
 ///
 /// True without an IOMMU, where nothing bounds anybody's DMA. Sleeps.

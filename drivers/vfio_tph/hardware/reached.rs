@@ -124,14 +124,21 @@ impl<'a> Reached<'a> {
     /// Control as hardware has it.
     pub(super) fn control(&self) -> Found {
         let raw = self.requester.read_dword(CONTROL);
-        let found = match Control::from_raw(raw) {
-            _ if raw == u32::MAX => Found::Silent,
-            None => Found::Reserved,
-            Some(control) => return Found::Control(control),
-        };
-        if ratelimit::allows(Message::Control) {
-            dev_err!(self.pci(), "TPH: Control reads {:#010x}\n", raw);
+        if let Some(control) = Control::from_raw(raw) {
+            return Found::Control(control);
         }
-        found
+        let silent = raw == u32::MAX;
+        match ratelimit::allows(Message::Control) {
+            false => (),
+            true if silent => dev_err!(self.pci(), "TPH: the device does not answer\n"),
+            true => dev_err!(
+                self.pci(),
+                "TPH: Control has the reserved value {raw:#010x}\n"
+            ),
+        }
+        match silent {
+            true => Found::Silent,
+            false => Found::Reserved,
+        }
     }
 }

@@ -10,6 +10,10 @@
 
 use super::reached::Reached;
 use crate::{
+    ratelimit::{
+        self,
+        Message, //
+    },
     rules::{
         reconcile::{
             Entries,
@@ -196,6 +200,9 @@ impl Table {
         while let Some(first) = self.record.first_due() {
             let run = self.run(at.vdev(), first);
             if !self.write(at, run.clone()) {
+                if ratelimit::allows(Message::Table) {
+                    dev_err!(at.pci(), "TPH: the MSI-X table does not take a tag\n");
+                }
                 return false;
             }
             self.record.written(run);

@@ -35,6 +35,7 @@ void safe_helper_trace_refusal(struct pci_dev *pdev, u32 feature, int error,
 enum tph_message {
 	TPH_MESSAGE_PAST_THE_END,
 	TPH_MESSAGE_CONTROL,
+	TPH_MESSAGE_TABLE,
 	TPH_MESSAGE_NOT_ALONE,
 	TPH_MESSAGES,
 };

@@ -65,7 +65,7 @@ impl ByteSet {
     }
 }
 
-/// The bytes that the capabilities of a chain in hardware own, but for one of them.
+/// The bytes that the capabilities of a chain in hardware own, except one of them.
 #[derive(Debug)]
 pub(crate) struct Owners {
     size: usize,
@@ -134,7 +134,7 @@ impl Owners {
         self.tph.contains(at) || self.others.contains(at)
     }
 
-    /// Whether one that is no TPH Requester capability does.
+    /// Whether a capability other than TPH Requester owns a byte.
     pub(crate) fn others_own(&self, at: usize) -> bool {
         self.others.contains(at)
     }
@@ -214,7 +214,7 @@ fn length(id: u32, read: &dyn Fn(u32) -> u32) -> usize {
     len as usize
 }
 
-/// The length of a Virtual Channel or Multi-Function Virtual Channel capability, but for its port
+/// The length of a Virtual Channel or Multi-Function Virtual Channel capability, without its port
 /// arbitration tables, which endpoints do not have.
 fn virtual_channels(read: &dyn Fn(u32) -> u32) -> u32 {
     let channels = 1 + (read(PCI_VC_PORT_CAP1) & PCI_VC_CAP1_EVCC);

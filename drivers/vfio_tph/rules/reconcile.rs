@@ -82,11 +82,11 @@ pub(crate) struct Entries {
     pub(crate) due: bool,
 }
 
-/// What hardware has, as far as is known, but for its entries.
+/// What hardware has, as far as is known, without its entries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Held {
     /// Control; `None` if nothing is known of it. Then all entries are due before any of them is
-    /// used, but for those that somebody else puts back.
+    /// used, except those that somebody else puts back.
     pub(crate) control: Option<Control>,
     /// Whether `control` was read, and not only written.
     pub(crate) seen: bool,

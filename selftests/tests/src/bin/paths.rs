@@ -345,6 +345,8 @@ impl Drop for Removed {
 
 /// What the administrator is told of an enable that is dropped.
 const DROPPED: &str = "TPH: not enabled: another function is in the IOMMU group";
+/// And of one that the device itself made of something else.
+const TURNED_OFF: &str = "TPH: turned off: another function is in the IOMMU group";
 
 /// The kernel's default limit of messages that may be repeated: so many in so many seconds.
 const RATELIMIT_BURST: usize = 10;
@@ -401,10 +403,14 @@ fn r73_plugged_in_later(bench: &mut Bench) {
     drop(vectors);
 
     // A device that makes what would be dropped of what is not.
+    let mut log = KernelLog::from_now();
     endpoint.fault(Fault::ControlBecomes { control: STANDARD });
     device.set_control(NO_ST);
     endpoint.fault(Fault::None);
     holds(0, "Interrupt Vector mode by the device's own choice");
+    let lines = log.until_now();
+    let said = |line: &&String| line.contains(&format!("{}: {TURNED_OFF}", endpoint.bdf));
+    assert_eq!(lines.iter().filter(said).count(), 1, "{lines:?}");
     endpoint.clear_violations();
 
     // A user who goes on and on is not told each time, and keeps no other message out. The slower
@@ -427,7 +433,7 @@ fn r73_plugged_in_later(bench: &mut Bench) {
     let told = count(DROPPED);
     let most = intervals as usize * RATELIMIT_BURST;
     assert!((1..=most).contains(&told), "told {told} times: {lines:?}");
-    assert_eq!(count("TPH: Control reads"), 1, "{lines:?}");
+    assert_eq!(count("TPH: the device does not answer"), 1, "{lines:?}");
     holds(0, "answers again");
 
     let removed = Removed::new(sibling);
