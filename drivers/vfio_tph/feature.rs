@@ -303,7 +303,7 @@ fn program(
     batch: &Batch,
     reader: UserSliceReader,
 ) -> Result<(), Failure> {
-    admit(handle, offer, batch)?;
+    events::admit(handle, offer, batch)?;
     // Firmware may take its time: no lock is held.
     let mut tags = tags(device, offer.policy, batch, reader)?;
     events::program(handle, batch, &mut tags)?;
@@ -315,29 +315,6 @@ fn program(
         batch.namespace == Namespace::Extended,
     );
     Ok(())
-}
-
-/// Checks a batch against what is in force.
-fn admit(handle: Handle<'_, VfioTph>, offer: &Offer, batch: &Batch) -> Result<(), Failure> {
-    {
-        let mut guard = handle.lock_records();
-        let open = guard.open();
-        let Some(tph) = &open.tph else {
-            return Ok(());
-        };
-        if tph.is_retired() {
-            return Err(Refusal::DeviceGone.into());
-        }
-        if !tph.is_pending() {
-            return Ok(batch.admit(tph.control(), offer)?);
-        }
-    }
-    // What is pending may be done now, and Control in force.
-    events::sync_pending(handle)?;
-    match &handle.lock_records().open().tph {
-        Some(tph) => Ok(batch.admit(tph.control(), offer)?),
-        None => Ok(()),
-    }
 }
 
 /// The tags of a batch, from the sources in `reader`.

@@ -2,6 +2,7 @@
 
 //! Devices that do not do what they are told.
 
+use tph_selftests::aer::{self, Severity};
 use tph_selftests::assert_errno;
 use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
@@ -48,8 +49,8 @@ pub fn r94_a_table_that_takes_nothing(bench: &mut Bench) {
     bed.assert_means(&[1], true, "enabled again");
 }
 
-/// A device that makes the other namespace of an enable, and of what it gets back after sleep: TPH
-/// is off, or it would send tags of the one that it was given for the other.
+/// A device that makes the other namespace of an enable, and of what it gets back after sleep or an
+/// error: TPH is off, or it would send tags of the one that it was given for the other.
 pub fn r94_r77_the_other_namespace(bench: &mut Bench) {
     each_table(bench, |bench, want| {
         let bed = Bed::new(bench, want, Gate::Safe);
@@ -67,16 +68,30 @@ pub fn r94_r77_the_other_namespace(bench: &mut Bench) {
         bed.device.set_control(on);
         off("an enable");
 
-        bed.enable(EXTENDED);
-        bed.assert_means(&[1, 2], true, "enabled");
-        bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-        wait_until(|| bed.endpoint.bdf.is_suspended());
-        bed.endpoint.reset_itself(Lost::Tph);
-        bed.endpoint.fault(becomes);
-        let lost = counter(&bed.endpoint, "lost_tags");
-        bed.device.exit_low_power().expect("LOW_POWER_EXIT");
-        off("awake");
-        assert_eq!(counter(&bed.endpoint, "lost_tags"), lost + 1);
+        let lose: [(&str, &dyn Fn(), &dyn Fn()); 2] = [
+            (
+                "awake",
+                &|| {
+                    bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+                    wait_until(|| bed.endpoint.bdf.is_suspended());
+                },
+                &|| bed.device.exit_low_power().expect("LOW_POWER_EXIT"),
+            ),
+            ("an error", &|| (), &|| {
+                aer::inject(&bed.endpoint.bdf, Severity::NonFatal);
+            }),
+        ];
+        for (what, before, restore) in lose {
+            bed.enable(EXTENDED);
+            bed.assert_means(&[1, 2], true, "enabled");
+            before();
+            bed.endpoint.reset_itself(Lost::Tph);
+            bed.endpoint.fault(becomes);
+            let lost = counter(&bed.endpoint, "lost_tags");
+            restore();
+            off(what);
+            assert_eq!(counter(&bed.endpoint, "lost_tags"), lost + 1, "{what}");
+        }
         bed.enable(EXTENDED);
         bed.assert_means(&[1, 2], true, "enabled again");
     });
