@@ -75,19 +75,25 @@ fn write_parts(handle: Handle<'_, VfioTph>, access: Access<'_>, offset: usize) -
 
     // All that a guest writes in one call counts as one write, and is copied before anything
     // changes. Most writes have a few bytes: for them the large array need not be cleared.
-    let (mut few, mut many);
-    let mut bytes: &mut [u8] = &mut [];
-    let mut guest = guest_bytes(handle.terms(), offset, access.count);
+    let guest = guest_bytes(handle.terms(), offset, access.count);
+    match guest.as_ref().map_or(0, |guest| guest.within.len()) {
+        0..=FEW => write_each_part(handle, access, offset, guest, &mut [0; FEW]),
+        _ => write_each_part(handle, access, offset, guest, &mut [0; GUEST_BYTES]),
+    }
+}
+
+/// Writes one part after the other. What `guest` says is a guest's is copied to `bytes` first.
+#[inline(never)]
+fn write_each_part(
+    handle: Handle<'_, VfioTph>,
+    access: Access<'_>,
+    offset: usize,
+    mut guest: Option<GuestBytes>,
+    bytes: &mut [u8],
+) -> Result<usize> {
+    let count = guest.as_ref().map_or(0, |guest| guest.within.len());
+    let bytes = bytes.get_mut(..count).ok_or(EINVAL)?;
     if let Some(guest) = &guest {
-        let count = guest.within.len();
-        bytes = if count <= FEW {
-            few = [0; FEW];
-            &mut few
-        } else {
-            many = [0; GUEST_BYTES];
-            &mut many
-        };
-        bytes = bytes.get_mut(..count).ok_or(EINVAL)?;
         UserSlice::new(access.buf.wrapping_byte_add(guest.skipped), count)
             .reader()
             .read_slice(bytes)?;

@@ -183,7 +183,7 @@ impl Driver for VfioTph {
     }
 
     fn before_close(&self, handle: Handle<'_, Self>) {
-        // It fails only if it waits for another user, and there is none any more.
+        // It cannot fail: there is no other user to wait for any more.
         let _ = events::before_close(handle);
     }
 
@@ -283,7 +283,7 @@ impl Hooks for VfioTph {
     }
 
     fn interrupts_changed(&self, handle: Handle<'_, Self>, vectors: StableVectors<'_>) {
-        // It fails only if it waits for a user who changes the power state; there is none now.
+        // It cannot fail: no user can be changing the power state now, and be waited for.
         let _ = events::vectors_changed(handle, vectors);
     }
 

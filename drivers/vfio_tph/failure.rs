@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Why a call fails: a check of the contract, or an error of the kernel.
+//! Why a call fails: it is refused by a rule, or by the kernel.
 
 use crate::rules::refusal::Refusal;
 use kernel::{
@@ -10,10 +10,10 @@ use kernel::{
 
 /// Why a call fails.
 pub(crate) enum Failure {
-    /// A check of the contract.
+    /// A rule refuses it.
     Refused(Refusal),
-    /// A check of the contract, for the source at a position; and where in the call's data the user
-    /// wants to know which.
+    /// A rule refuses the source at a position; and where in the call's data the user wants to know
+    /// which.
     Source {
         position: u32,
         refusal: Refusal,
@@ -24,8 +24,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Says that the source at `position` is the reason, if a check of the contract failed: the
-    /// user finds the position at `fault` in the call's data.
+    /// Says that the source at `position` is the reason, if a rule refuses the call: the user
+    /// finds the position at `fault` in the call's data.
     pub(crate) fn of_source(self, position: u32, fault: usize) -> Self {
         match self {
             Self::Refused(refusal) => Self::Source {

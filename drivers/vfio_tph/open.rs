@@ -427,8 +427,8 @@ struct Shown {
 }
 
 /// Shows the capability to the user, if there is something on offer, and hides all others.
-/// `has_map`: there is a guest already.
-fn show(looked: &mut Looked, has_map: bool, opening: &mut Opening<'_>) -> Result<Shown> {
+/// `has_guest`: there is one already.
+fn show(looked: &mut Looked, has_guest: bool, opening: &mut Opening<'_>) -> Result<Shown> {
     // The rules write what vfio-pci-core reads.
     const {
         assert!(chain::MAP_VIRTUAL == MAP_VIRTUAL);
@@ -439,7 +439,7 @@ fn show(looked: &mut Looked, has_map: bool, opening: &mut Opening<'_>) -> Result
     let mut has_room = false;
     let pdev = opening.pci();
     let power = power_state(opening.vdev());
-    let (map, space) = opening.config();
+    let (config_map, space) = opening.config();
     // A device that has no such capability is left alone.
     let found = looked.found;
     if found.is_some() || chain::has_tph(space) {
@@ -448,12 +448,13 @@ fn show(looked: &mut Looked, has_map: bool, opening: &mut Opening<'_>) -> Result
             None => find_owners(pdev, found.map(|found| found.offset))?,
         };
         let offer = looked.offered.as_ref().map(|offered| &offered.offer);
-        has_room = found
-            .is_some_and(|found| placement::has_room(map, space, &owners, found, looked.entries));
-        let placed = placement::place(map, space, &owners, found, offer, has_map);
+        has_room = found.is_some_and(|found| {
+            placement::has_room(config_map, space, &owners, found, looked.entries)
+        });
+        let placed = placement::place(config_map, space, &owners, found, offer, has_guest);
         let shows = match &placed {
-            Some(placed) if has_map => placed.show(map, space, &owners, &mut kept),
-            _ => chain::arrange(map, space, &owners, found, offer, &mut kept),
+            Some(placed) if has_guest => placed.show(config_map, space, &owners, &mut kept),
+            _ => chain::arrange(config_map, space, &owners, found, offer, &mut kept),
         };
         if !shows {
             looked.offered = None;

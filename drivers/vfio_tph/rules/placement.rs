@@ -88,7 +88,7 @@ pub(crate) fn place(
 }
 
 /// Whether a guest finds room for an entry of a device with so many: in place, or in a hole.
-/// Neither the policy nor whether there is a map has a say.
+/// Neither the policy nor whether there is a guest has a say.
 pub(crate) fn has_room(
     map: &[u8],
     space: &[u8],

@@ -89,7 +89,8 @@ impl<W: DerefMut<Target = [u16]>, S: Set> Record<W, S> {
         }
     }
 
-    /// Hardware has these entries: they are due no more. They are the first ones that were.
+    /// Hardware has these entries: they are due no more. `entries` starts at the first one that is
+    /// due.
     pub(crate) fn written(&mut self, entries: Range<usize>) {
         let end = entries.end;
         for entry in entries {

@@ -19,7 +19,7 @@ use kernel::prelude::*;
 pub(super) struct AttributeGroups<T: Hooks>(PhantomData<T>);
 
 /// As many attributes as a driver can have.
-const MOST: usize = 2;
+const MOST: usize = 8;
 
 impl<T: Hooks> AttributeGroups<T> {
     const FILES: &'static [bindings::device_attribute; MOST] = &{

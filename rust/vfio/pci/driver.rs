@@ -59,7 +59,7 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     /// The devices that the driver may have.
     const ID_TABLE: IdTable;
 
-    /// The attributes that a bound device has in sysfs, at most two.
+    /// The attributes that a bound device has in sysfs, at most eight.
     const ATTRIBUTES: &'static [Attribute<Self>] = &[];
 
     /// The indices of the features that [`Driver::feature`] handles; all others are
@@ -99,8 +99,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// The last user is gone, and vfio-pci-core has not touched the device yet. The vfio core holds
     /// the device set's lock; neither `memory_lock` nor the session is locked.
-    fn before_close(&self, device: Handle<'_, Self>) {
-        let _ = device;
+    fn before_close(&self, handle: Handle<'_, Self>) {
+        let _ = handle;
     }
 
     /// The last user is gone; vfio-pci-core will disable the device. A reset may still be under
@@ -123,18 +123,18 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     }
 
     /// Reads a region. Returns the number of bytes.
-    fn read(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
-        device.vdev().read(access)
+    fn read(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        handle.vdev().read(access)
     }
 
     /// Writes a region. Returns the number of bytes.
-    fn write(&self, device: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
-        device.vdev().write(access)
+    fn write(&self, handle: Handle<'_, Self>, access: Access<'_>) -> Result<usize> {
+        handle.vdev().write(access)
     }
 
     /// Handles a feature.
-    fn feature(&self, device: Handle<'_, Self>, call: Call) -> Result<i32> {
-        device.vdev().feature(call)
+    fn feature(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
+        handle.vdev().feature(call)
     }
 
     /// What no user of the device may map or export, if anything.
@@ -222,25 +222,25 @@ pub(crate) trait Hooks: Driver {
     }
 
     /// Interrupt vectors are about to be allocated or freed.
-    fn interrupts_change(&self, device: Handle<'_, Self>) {
-        let _ = device;
+    fn interrupts_change(&self, handle: Handle<'_, Self>) {
+        let _ = handle;
     }
 
     /// Interrupt vectors may have been allocated or freed; the next change waits for this one.
-    fn interrupts_changed(&self, device: Handle<'_, Self>, vectors: StableVectors<'_>) {
-        let _ = (device, vectors);
+    fn interrupts_changed(&self, handle: Handle<'_, Self>, vectors: StableVectors<'_>) {
+        let _ = (handle, vectors);
     }
 
     /// The user ends the low power state that they have put the device into. It was woken up for
     /// the call.
-    fn low_power_exit(&self, device: Handle<'_, Self>, call: Call) -> Result<i32> {
-        device.vdev().feature(call)
+    fn low_power_exit(&self, handle: Handle<'_, Self>, call: Call) -> Result<i32> {
+        handle.vdev().feature(call)
     }
 
     /// A reset that the user has asked for has failed. vfio-pci-core may have taken the device to
     /// D0 for it all the same. The device is awake.
-    fn reset_failed(&self, device: Handle<'_, Self>) {
-        let _ = device;
+    fn reset_failed(&self, handle: Handle<'_, Self>) {
+        let _ = handle;
     }
 
     /// What requests to a dma-buf of the device, which is open, should carry in a namespace, by the
