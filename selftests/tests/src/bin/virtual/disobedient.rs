@@ -68,27 +68,22 @@ pub fn r94_r77_the_other_namespace(bench: &mut Bench) {
         bed.device.set_control(on);
         off("an enable");
 
-        let lose: [(&str, &dyn Fn(), &dyn Fn()); 2] = [
-            (
-                "awake",
-                &|| {
-                    bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
-                    wait_until(|| bed.endpoint.bdf.is_suspended());
-                },
-                &|| bed.device.exit_low_power().expect("LOW_POWER_EXIT"),
-            ),
-            ("an error", &|| (), &|| {
-                aer::inject(&bed.endpoint.bdf, Severity::NonFatal);
-            }),
-        ];
-        for (what, before, restore) in lose {
+        for asleep in [true, false] {
+            let what = if asleep { "awake" } else { "an error" };
             bed.enable(EXTENDED);
             bed.assert_means(&[1, 2], true, "enabled");
-            before();
+            if asleep {
+                bed.device.enter_low_power().expect("LOW_POWER_ENTRY");
+                wait_until(|| bed.endpoint.bdf.is_suspended());
+            }
             bed.endpoint.reset_itself(Lost::Tph);
             bed.endpoint.fault(becomes);
             let lost = counter(&bed.endpoint, "lost_tags");
-            restore();
+            if asleep {
+                bed.device.exit_low_power().expect("LOW_POWER_EXIT");
+            } else {
+                aer::inject(&bed.endpoint.bdf, Severity::NonFatal);
+            }
             off(what);
             assert_eq!(counter(&bed.endpoint, "lost_tags"), lost + 1, "{what}");
         }
