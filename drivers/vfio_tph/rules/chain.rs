@@ -120,6 +120,62 @@ fn is_tph_of_chain(space: &[u8], at: usize) -> bool {
     Chain::new(space).any(|(offset, header)| offset == at && is_tph(header))
 }
 
+/// Whether vfio-pci-core answers for the byte `at` from hardware in an access that begins at `from`,
+/// in the same dword and of the same owner. It does but for the first bytes of what it takes for
+/// one capability: all that lie next to each other and have the same id.
+fn is_of_hardware(map: &[u8], from: usize, at: usize) -> bool {
+    match map.get(at) {
+        None | Some(&MAP_VIRTUAL) => false,
+        Some(&MAP_UNASSIGNED) => true,
+        Some(id) => {
+            let before = from.saturating_sub(HEADER);
+            before >= EXTENDED_SPACE && map[before..at].iter().all(|other| other == id)
+        }
+    }
+}
+
+/// Whether vfio-pci-core answers for a byte of the header at `offset` from hardware, in an access
+/// of any width.
+fn has_bytes_of_hardware(map: &[u8], offset: usize) -> bool {
+    (offset..offset + HEADER).any(|at| is_of_hardware(map, at, at))
+}
+
+/// Puts the headers of the user's chain into the virtual space that vfio-pci-core has not there or
+/// does not show: it serves them from hardware. `read` reads the dword at an offset there.
+///
+/// These are headers next to another capability of the same id or inside another one, and those of
+/// capabilities that vfio-pci-core hides and yet leads to: it has filled in the bytes of a later
+/// capability over a pointer that it had changed.
+pub(crate) fn read_headers(map: &[u8], space: &mut [u8], read: impl Fn(usize) -> u32) {
+    let mut offset = EXTENDED_SPACE;
+    for _ in 0..steps(space) {
+        let Some(mut header) = read_header(space, offset) else {
+            return;
+        };
+        if has_bytes_of_hardware(map, offset) {
+            header = served(map, offset, header, read(offset));
+            write_dword(space, offset, header);
+        }
+        offset = next_pointer(header);
+    }
+}
+
+/// What vfio-pci-core answers who reads the dword at `offset`.
+fn served(map: &[u8], offset: usize, in_space: u32, in_hardware: u32) -> u32 {
+    let whole = map[offset..offset + HEADER]
+        .iter()
+        .all(|&id| id == map[offset]);
+    let mut bytes = in_space.to_le_bytes();
+    for (place, (byte, hardware)) in bytes.iter_mut().zip(in_hardware.to_le_bytes()).enumerate() {
+        // It takes a dword of more than one owner apart, into words at most.
+        let from = if whole { 0 } else { place & !1 };
+        if is_of_hardware(map, offset + from, offset + place) {
+            *byte = hardware;
+        }
+    }
+    u32::from_le_bytes(bytes)
+}
+
 /// Whether there is a TPH Requester capability in the user's chain.
 pub(crate) fn has_tph(space: &[u8]) -> bool {
     Chain::new(space).any(|(_, header)| is_tph(header))
@@ -133,9 +189,12 @@ pub(crate) fn has_tph(space: &[u8]) -> bool {
 /// and no capability of hardware's owns that is none of TPH. Of a dword whose first half ends the
 /// table the other half goes with it. What somebody else owns is read from hardware.
 ///
+/// The virtual space has all headers of the chain ([`read_headers`]). One that has to lead elsewhere
+/// becomes virtual where vfio-pci-core would serve it from hardware.
+///
 /// Returns whether `found` is shown: it is on offer, and the chain has a TPH capability there, with
 /// all of its registers.
-/// The bytes of which vfio-pci-core must get no writes are added to `kept`.
+/// The bytes of which vfio-pci-core must get no writes are added to `kept`, in which there are none.
 pub(crate) fn arrange(
     map: &mut [u8],
     space: &mut [u8],
@@ -171,7 +230,7 @@ pub(crate) fn arrange(
         }
     }
 
-    relink(space, |offset, header| {
+    relink(map, space, kept, |offset, header| {
         let covered = (offset..offset + HEADER).any(|at| bytes.contains(at));
         offset != EXTENDED_SPACE && Some(offset) != keep && (is_tph(header) || covered)
     });
@@ -179,9 +238,12 @@ pub(crate) fn arrange(
         .filter(|_| bytes.contains(EXTENDED_SPACE) && keep != Some(EXTENDED_SPACE));
     let header = keep.and_then(|offset| read_header(space, offset));
 
-    for at in (0..space.len()).filter(|&at| bytes.contains(at)) {
+    kept.insert_all(&bytes);
+    for at in (0..space.len()).filter(|&at| kept.contains(at)) {
         map[at] = MAP_VIRTUAL;
-        space[at] = 0;
+        if bytes.contains(at) {
+            space[at] = 0;
+        }
     }
     if let Some(first) = first {
         // The first one cannot leave its place: an empty header carries the chain on.
@@ -196,8 +258,7 @@ pub(crate) fn arrange(
         let register = offset + usize::from(CAPABILITY);
         write_dword(space, register, offer.capability.raw());
     }
-    unassign(map, space, &bytes, kept);
-    kept.insert_all(&bytes);
+    unassign(map, space, kept);
     keep.is_some()
 }
 
@@ -253,11 +314,18 @@ pub(crate) fn insert(
     write_dword(space, at, with_next_pointer(header, next_pointer(first)));
     write_dword(space, at + usize::from(CAPABILITY), offer.capability.raw());
     write_dword(space, EXTENDED_SPACE, with_next_pointer(first, at));
+    // Of a first capability that is shorter than its header.
+    if has_bytes_of_hardware(map, EXTENDED_SPACE) {
+        let header = EXTENDED_SPACE..EXTENDED_SPACE + HEADER;
+        map[header.clone()].fill(MAP_VIRTUAL);
+        kept.insert(header);
+    }
 }
 
 /// Takes capabilities out of the chain of a config space: those that are `gone` by their offset and
-/// header.
-fn relink(space: &mut [u8], gone: impl Fn(usize, u32) -> bool) {
+/// header. Of the headers that lead elsewhere then, those that have to become virtual are added to
+/// `headers`.
+fn relink(map: &[u8], space: &mut [u8], headers: &mut ByteSet, gone: impl Fn(usize, u32) -> bool) {
     let steps = steps(space);
     let mut at = EXTENDED_SPACE;
     for _ in 0..steps {
@@ -276,6 +344,9 @@ fn relink(space: &mut [u8], gone: impl Fn(usize, u32) -> bool) {
         }
         if next != next_pointer(header) {
             write_dword(space, at, with_next_pointer(header, next));
+            if has_bytes_of_hardware(map, at) {
+                headers.insert(at..at + HEADER);
+            }
         }
         at = next;
     }
@@ -287,8 +358,9 @@ fn relink(space: &mut [u8], gone: impl Fn(usize, u32) -> bool) {
 /// It would take the first byte that is left for the header, and go on from there: serve the wrong
 /// dword from the virtual space, and allow what it allows for other registers. Writes to such bytes
 /// are dropped, as those to most capabilities are; but not where vfio-pci-core lets all of them
-/// through. A header stays virtual: hardware's may lead to what is hidden.
-fn unassign(map: &mut [u8], space: &[u8], virtual_bytes: &ByteSet, kept: &mut ByteSet) {
+/// through. A header stays virtual: hardware's may lead to what is hidden. The virtual bytes are in
+/// `kept`.
+fn unassign(map: &mut [u8], space: &[u8], kept: &mut ByteSet) {
     let mut headers = ByteSet::EMPTY;
     for (offset, _) in Chain::new(space) {
         headers.insert(offset..offset + 1);
@@ -296,7 +368,7 @@ fn unassign(map: &mut [u8], space: &[u8], virtual_bytes: &ByteSet, kept: &mut By
     let mut cut = false;
     for (at, id) in map.iter_mut().enumerate().skip(EXTENDED_SPACE) {
         let begins = matches!(*id, MAP_VIRTUAL | MAP_UNASSIGNED) || headers.contains(at);
-        cut = *id == TPH || !begins && (cut || virtual_bytes.contains(at - 1));
+        cut = *id == TPH || !begins && (cut || kept.contains(at - 1));
         let in_header = headers.contains(at & !(HEADER - 1));
         if cut && in_header {
             kept.insert(at..at + 1);

@@ -133,8 +133,52 @@ impl Space {
         }
     }
 
+    /// What the virtual space has there, whether or not a user sees it.
     pub(crate) fn dword(&self, offset: usize) -> Option<u32> {
         dword_of(&self.bytes, offset)
+    }
+
+    /// What a user reads there, of the extended space, as vfio_pci_config_rw_single() has it: in
+    /// chunks of one owner, from the virtual space what begins within four bytes of where that
+    /// owner's bytes begin, from hardware all that is behind.
+    pub(crate) fn read(&self, offset: usize) -> Option<u32> {
+        let mut read = [0; 4];
+        let end = offset + read.len();
+        let owners = self.map.get(..end)?;
+        let mut at = offset;
+        while at < end {
+            let same = owners[at..]
+                .iter()
+                .take_while(|&&owner| owner == owners[at]);
+            let count = match same.count() {
+                4 => 4,
+                2.. if at % 2 == 0 => 2,
+                _ => 1,
+            };
+            let before = owners[FIRST..at].iter().rev().take(4);
+            let behind = before.take_while(|&&owner| owner == owners[at]).count();
+            let from = match owners[at] {
+                VIRTUAL => &self.bytes,
+                NOBODY => &self.hardware,
+                _ if behind < 4 => &self.bytes,
+                _ => &self.hardware,
+            };
+            read[at - offset..][..count].copy_from_slice(&from[at..at + count]);
+            at += count;
+        }
+        Some(u32::from_le_bytes(read))
+    }
+
+    /// Whether a user who reads a header byte by byte gets some of it from hardware.
+    pub(crate) fn shows_hardware(&self, offset: usize) -> bool {
+        (offset..offset + 4).any(|at| match self.map[at] {
+            VIRTUAL => false,
+            NOBODY => true,
+            owner => {
+                let before = self.map[FIRST..at].iter().rev();
+                before.take_while(|&&other| other == owner).take(4).count() == 4
+            }
+        })
     }
 
     /// Who owns each byte in hardware, whoever is at `except` left out.
@@ -155,7 +199,8 @@ impl Space {
         owners
     }
 
-    /// What a user finds who walks the chain: (offset, id, version), until it ends or repeats.
+    /// What a user finds who walks the chain a dword at a time: (offset, id, version), until it ends
+    /// or repeats.
     pub(crate) fn walk(&self) -> Vec<(usize, u32, u32)> {
         self.walk_to_the_end().0
     }
@@ -173,7 +218,7 @@ impl Space {
             if !visited.insert(offset) {
                 return (found, false);
             }
-            let Some(header) = self.dword(offset) else {
+            let Some(header) = self.read(offset) else {
                 break;
             };
             found.push((offset, header & 0xffff, (header >> 16) & 0xf));

@@ -31,6 +31,9 @@ use crate::rules::{
 use std::ops::Range;
 
 const AER: u32 = 0x01;
+const DSN: u32 = 0x03;
+const PWR: u32 = 0x04;
+const LTR: u32 = 0x18;
 /// vfio-pci-core knows none by this number, and hides it.
 const UNKNOWN: u32 = 0x77;
 
@@ -439,6 +442,63 @@ fn r25_r75_hidden_around_another_capability() {
         let header = if first { VIRTUAL } else { VENDOR as u8 };
         assert_eq!(owner(&after, 0x220..0x224), Some(header));
         assert_eq!(owner(&after, 0x22c..0x28c), Some(VIRTUAL));
+    }
+}
+
+/// What a user finds behind another capability of the same id: vfio-pci-core takes the two for one,
+/// and shows of the second one hardware's pointer, which leads to TPH. The same with a header that
+/// is inside another capability.
+#[test]
+fn r25_a_pointer_that_is_hardwares() {
+    for id in [AER, PWR, VENDOR, DVSEC] {
+        let len = match id {
+            AER => 0x2c,
+            PWR => 16,
+            _ => 0x20,
+        };
+        let (one, two, three) = (0x200, 0x200 + len, 0x200 + 2 * len);
+        let abutting = [one, two, three].map(|offset| other(offset, id, len));
+        let first = other(FIRST, DSN, 12);
+        let behind = other(0x400, LTR, 8);
+        let inside = other(0x208, VENDOR, 8);
+        let around = other(0x200, id, len);
+        for chain in [
+            vec![first, abutting[0], abutting[1], tph(0x300, 4), behind],
+            vec![first, abutting[0], tph(0x300, 4), abutting[1], behind],
+            vec![first, abutting[0], abutting[1], tph(0x300, 4), abutting[2]],
+            vec![first, abutting[1], tph(0x300, 4), abutting[0], behind],
+            vec![first, inside, tph(0x300, 4), around, behind],
+            vec![abutting[0], abutting[1], tph(0x300, 4), abutting[2], behind],
+        ] {
+            let mut chain = chain;
+            if chain[0].id == id {
+                // The run begins where the extended space does.
+                chain.iter_mut().for_each(|entry| {
+                    if entry.id == id {
+                        entry.offset -= 0x100;
+                    }
+                });
+            }
+            let hardware = Space::with_chain(&chain, 0).hardware;
+            let before = Space::of_hardware(&hardware);
+            let after = check_arranged(&before, None);
+            let left = chain.iter().filter(|entry| entry.id != TPH);
+            let left: Vec<_> = left.map(|entry| entry.offset).collect();
+            assert_eq!(after.space.capabilities(), left, "{chain:x?}");
+            // What is before a header is served as ever.
+            let same_id = chain.iter().filter(|entry| entry.id == id);
+            let begin = same_id.map(|entry| entry.offset).min().expect("one");
+            let before_header = begin..begin + 8;
+            assert_eq!(
+                after.space.map[before_header.clone()],
+                before.map[before_header]
+            );
+            // A vendor's registers take writes.
+            if [VENDOR, DVSEC].contains(&id) {
+                let writable = |at: &Entry| !after.kept[at.offset + 4];
+                assert!(chain.iter().filter(|entry| entry.id == id).all(writable));
+            }
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 
 use crate::{
     oracle::{
-        invariants::owners,
+        invariants::{
+            owners,
+            with_headers, //
+        },
         model::{
             self,
             Device, //
@@ -117,6 +120,7 @@ fn check(before: &Space, offset: usize, raw: u32, offer: &Offer, moves: bool) ->
         capability: Capability::from_raw(raw),
     };
     let owners = owners(before, Some(found.offset));
+    let before = &with_headers(before);
     let moved = place(
         &before.map,
         &before.bytes,
