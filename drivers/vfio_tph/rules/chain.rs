@@ -120,9 +120,9 @@ fn is_tph_of_chain(space: &[u8], at: usize) -> bool {
     Chain::new(space).any(|(offset, header)| offset == at && is_tph(header))
 }
 
-/// Whether vfio-pci-core answers for the byte `at` from hardware in an access that begins at `from`,
-/// in the same dword and of the same owner. It does but for the first bytes of what it takes for
-/// one capability: all that lie next to each other and have the same id.
+/// Whether vfio-pci-core answers for the byte `at` from hardware in an access that begins at
+/// `from`, in the same dword and of the same owner. It does but for the first bytes of what it
+/// takes for one capability: all that lie next to each other and have the same id.
 fn is_of_hardware(map: &[u8], from: usize, at: usize) -> bool {
     match map.get(at) {
         None | Some(&MAP_VIRTUAL) => false,
@@ -181,20 +181,20 @@ pub(crate) fn has_tph(space: &[u8]) -> bool {
     Chain::new(space).any(|(_, header)| is_tph(header))
 }
 
-/// Makes all TPH Requester capabilities of the user's chain virtual, and `found` wherever the chain
-/// leads: on the terms of `offer` it is shown in its reset state, all others as zeros, out of the
-/// chain. And so any capability whose header their registers cover.
+/// Makes all TPH Requester capabilities virtual, those of the user's chain and of hardware's, and
+/// `found` wherever the chain leads: on the terms of `offer` it is shown in its reset state, all
+/// others as zeros, out of the chain. And so any capability whose header their registers cover.
 ///
 /// Virtual are the registers of each, whatever else claims them, and of the table what it claims
 /// and no capability of hardware's owns that is none of TPH. Of a dword whose first half ends the
 /// table the other half goes with it. What somebody else owns is read from hardware.
 ///
-/// The virtual space has all headers of the chain ([`read_headers`]). One that has to lead elsewhere
-/// becomes virtual where vfio-pci-core would serve it from hardware.
+/// The virtual space has all headers of the chain ([`read_headers`]). One that has to lead
+/// elsewhere becomes virtual where vfio-pci-core would serve it from hardware.
 ///
 /// Returns whether `found` is shown: it is on offer, and the chain has a TPH capability there, with
 /// all of its registers.
-/// The bytes of which vfio-pci-core must get no writes are added to `kept`, in which there are none.
+/// The bytes of which vfio-pci-core must get no writes are added to `kept`, which is empty.
 pub(crate) fn arrange(
     map: &mut [u8],
     space: &mut [u8],
@@ -230,8 +230,19 @@ pub(crate) fn arrange(
         }
     }
 
+    // Also where the user's chain does not lead, and vfio-pci-core's or hardware's does.
+    for at in EXTENDED_SPACE..space.len() {
+        if owners.is_of_tph(at) || map[at] == TPH && !owners.others_own(at) {
+            bytes.insert(at..at + 1);
+        }
+    }
+
+    if covers_header(&bytes, EXTENDED_SPACE) {
+        bytes.insert(EXTENDED_SPACE..(EXTENDED_SPACE + HEADER).min(space.len()));
+    }
+
     relink(map, space, kept, |offset, header| {
-        let covered = (offset..offset + HEADER).any(|at| bytes.contains(at));
+        let covered = covers_header(&bytes, offset);
         offset != EXTENDED_SPACE && Some(offset) != keep && (is_tph(header) || covered)
     });
     let first = read_header(space, EXTENDED_SPACE)
@@ -260,6 +271,11 @@ pub(crate) fn arrange(
     }
     unassign(map, space, kept);
     keep.is_some()
+}
+
+/// Whether some of the header at `offset` is in `bytes`.
+fn covers_header(bytes: &ByteSet, offset: usize) -> bool {
+    (offset..offset + HEADER).any(|at| bytes.contains(at))
 }
 
 /// The bytes of the ST table of a capability at `offset`, by all that it `claims`, and by what

@@ -71,6 +71,8 @@ pub(crate) struct Owners {
     size: usize,
     /// The bytes of TPH Requester capabilities.
     tph: ByteSet,
+    /// Their registers.
+    registers: ByteSet,
     /// The bytes of all other capabilities.
     others: ByteSet,
     /// Headers of capabilities whose length is not known.
@@ -80,12 +82,13 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
-    /// A config space of `size` bytes in which nobody owns anything. The value has 2 KiB, more than
-    /// a kernel's stack has room for.
+    /// A config space of `size` bytes in which nobody owns anything. The value has 2.5 KiB, more
+    /// than a kernel's stack has room for.
     pub(crate) const fn new(size: usize) -> Self {
         Self {
             size,
             tph: ByteSet::EMPTY,
+            registers: ByteSet::EMPTY,
             others: ByteSet::EMPTY,
             unknown: ByteSet::EMPTY,
             behind: ByteSet::EMPTY,
@@ -114,6 +117,9 @@ impl Owners {
                 if len == 0 {
                     self.unknown.insert(at..at + HEADER);
                 }
+                if id == PCI_EXT_CAP_ID_TPH {
+                    self.registers.insert(at..(at + BASE_SIZE).min(size));
+                }
                 if id == PCI_EXT_CAP_ID_ERR {
                     self.behind.insert(at + len..at + ERR_SIZE);
                 }
@@ -132,6 +138,11 @@ impl Owners {
     #[inline(never)]
     pub(crate) fn own(&self, at: usize) -> bool {
         self.tph.contains(at) || self.others.contains(at)
+    }
+
+    /// Whether a byte is TPH Requester's: one of the registers, or no other capability owns it.
+    pub(crate) fn is_of_tph(&self, at: usize) -> bool {
+        self.registers.contains(at) || self.tph.contains(at) && !self.others_own(at)
     }
 
     /// Whether a capability other than TPH Requester owns a byte.

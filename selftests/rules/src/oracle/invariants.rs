@@ -82,13 +82,21 @@ fn claimed_end(raw: u32, offset: usize) -> usize {
 /// The bytes that have to be virtual: of each TPH capability of the user's chain, and of the one
 /// that hardware has at an offset and with a Capability register, the registers, and what it claims
 /// for its table, to the end of the dword, that no capability but of TPH owns in hardware; the one
-/// of hardware owns what is claimed.
+/// of hardware owns what is claimed. And of each other one in hardware's chain the registers and
+/// the table, and all that vfio-pci-core takes for TPH's, but for what others own.
 fn virtual_bytes(space: &Space, hardware: Option<(u16, u32)>) -> Vec<bool> {
     let size = space.bytes.len();
     let hardware = hardware.map(|(offset, raw)| (usize::from(offset), raw));
     let owners = space.owners(hardware.map(|(offset, _)| offset));
     let free = |at: &usize| !owners[*at].other;
-    let mut bytes = vec![false; size];
+    let mut bytes: Vec<bool> = (0..size)
+        .map(|at| at >= FIRST && (owners[at].tph || space.map[at] == 0x17) && free(&at))
+        .collect();
+    for offset in space.tphs_of_hardware() {
+        if hardware.is_none_or(|(found, _)| found != offset) {
+            bytes[offset..(offset + 12).min(size)].fill(true);
+        }
+    }
     let in_chain: BTreeSet<usize> = tphs(space).into_iter().collect();
     let mut all = in_chain.clone();
     all.extend(hardware.map(|(offset, _)| offset).filter(|&at| at >= FIRST));
@@ -107,6 +115,11 @@ fn virtual_bytes(space: &Space, hardware: Option<(u16, u32)>) -> Vec<bool> {
         for at in (table..end).filter(free) {
             bytes[at] = true;
         }
+    }
+    // The first header stays in the chain, as a whole or as an empty one.
+    let first = FIRST.min(size)..(FIRST + 4).min(size);
+    if bytes[first.clone()].contains(&true) {
+        bytes[first].fill(true);
     }
     bytes
 }
@@ -223,7 +236,7 @@ pub(crate) fn check_arranged_on(
     }
     if let Some((offset, _, offer)) = keep {
         let at = usize::from(offset);
-        let header = |space: &Space| space.dword(at).map(|header| header & 0xf_ffff);
+        let header = |space: &Space| space.read(at).map(|header| header & 0xf_ffff);
         assert_eq!(header(&now), header(space));
         assert_eq!(now.dword(at + 4), Some(offer.capability.raw()));
         assert_eq!(now.dword(at + 8), Some(0));

@@ -56,33 +56,48 @@ impl Space {
     }
 
     /// What vfio-pci-core makes of a space of hardware's, as vfio_ecap_init() does: what it knows
-    /// no length of is not in the user's chain.
+    /// no length of is not in the user's chain, and what it meets again it fills in again. What it
+    /// does not fill in is anything.
     pub(crate) fn of_hardware(hardware: &[u8]) -> Self {
         let mut space = Self {
             map: vec![NOBODY; hardware.len()],
-            bytes: vec![0; hardware.len()],
+            bytes: vec![0x5a; hardware.len()],
             hardware: hardware.to_vec(),
         };
         let mut before = None;
-        for (offset, header) in headers(hardware) {
+        let mut shows = false;
+        let mut offset = FIRST;
+        for _ in 0..hardware.len().saturating_sub(FIRST) / 4 {
+            let Some(header) = dword_of(hardware, offset).filter(|_| offset >= FIRST) else {
+                break;
+            };
             let (id, next) = (header & 0xffff, (header >> 20) & 0xffc);
             let known = if is_hidden(id) {
                 0
             } else {
                 length(hardware, offset)
             };
-            if let (0, Some(before)) = (known, before) {
-                let kept = dword_of(&space.bytes, before).unwrap_or(0) & 0xf_ffff;
-                space.write_virtual(before, kept | (next << 20));
-                continue;
+            match (known, before) {
+                (0, Some(before)) => {
+                    let kept = dword_of(&space.bytes, before).unwrap_or(0) & !0xffc0_0000;
+                    space.write_virtual(before, kept | (next << 20));
+                }
+                _ => {
+                    let len = if known == 0 { 4 } else { known };
+                    let end = (offset + len).min(hardware.len());
+                    space.map[offset..end].fill(id as u8);
+                    space.bytes[offset..end].copy_from_slice(&hardware[offset..end]);
+                    if known == 0 {
+                        space.write_virtual(offset, header & 0xffc0_0000);
+                    }
+                    shows |= known != 0;
+                    before = Some(offset);
+                }
             }
-            let end = (offset + known.max(4)).min(hardware.len());
-            space.map[offset..end].fill(id as u8);
-            space.bytes[offset..end].copy_from_slice(&hardware[offset..end]);
-            if known == 0 {
-                space.write_virtual(offset, header & 0xffc0_0000);
-            }
-            before = Some(offset);
+            offset = next as usize;
+        }
+        if !shows {
+            space.write_virtual(FIRST, 0);
         }
         space
     }
@@ -199,8 +214,15 @@ impl Space {
         owners
     }
 
-    /// What a user finds who walks the chain a dword at a time: (offset, id, version), until it ends
-    /// or repeats.
+    /// The offsets of the TPH capabilities that hardware's chain leads to.
+    pub(crate) fn tphs_of_hardware(&self) -> Vec<usize> {
+        let mut found = headers(&self.hardware);
+        found.retain(|&(_, header)| header & 0xffff == TPH);
+        found.into_iter().map(|(offset, _)| offset).collect()
+    }
+
+    /// What a user finds who walks the chain by dwords: (offset, id, version), until it ends or
+    /// repeats.
     pub(crate) fn walk(&self) -> Vec<(usize, u32, u32)> {
         self.walk_to_the_end().0
     }

@@ -34,6 +34,8 @@ const AER: u32 = 0x01;
 const DSN: u32 = 0x03;
 const PWR: u32 = 0x04;
 const LTR: u32 = 0x18;
+/// vfio-pci-core hides it.
+const SECONDARY: u32 = 0x19;
 /// vfio-pci-core knows none by this number, and hides it.
 const UNKNOWN: u32 = 0x77;
 
@@ -499,6 +501,62 @@ fn r25_a_pointer_that_is_hardwares() {
                 assert!(chain.iter().filter(|entry| entry.id == id).all(writable));
             }
         }
+    }
+}
+
+/// A chain through a capability that vfio-pci-core hides, and yet leads to: it has changed the
+/// pointer past it, and filled in the bytes of a later capability over that. The second TPH
+/// capability is hidden and what is behind it found, also where that leads back and so never ends.
+#[test]
+fn r75_hidden_behind_what_core_hides() {
+    for last in [0, FIRST, 0x140, 0x130, 0x400] {
+        let chain = [
+            other(FIRST, AER, 0x2c),
+            tph(0x140, 0),
+            other(0x400, SECONDARY, 4),
+            other(0x130, VENDOR, 0x40),
+            tph(0x300, 8),
+            other(0x500, LTR, 8),
+        ];
+        let mut hardware = Space::new(4096);
+        // The vendor's registers do not take the place of the header that is in them.
+        for place in [3, 0, 1, 2, 4, 5] {
+            let next = chain.get(place + 1).map_or(last, |next| next.offset);
+            hardware.add(&chain[place], next);
+        }
+        let before = Space::of_hardware(&hardware.hardware);
+        for shown in [None, Some(0x140)] {
+            let offer = everything(3);
+            let shown = shown.map(|offset| (offset, 0x107, &offer));
+            let after = check_arranged(&before, shown).space;
+            assert_eq!(owner(&after, 0x300..0x31c), Some(VIRTUAL), "{last:#x}");
+            assert!(after.bytes[0x300..0x31c].iter().all(|&byte| byte == 0));
+            let at_0x140 = shown.map(|(offset, ..)| usize::from(offset));
+            let mut left = vec![FIRST];
+            left.extend(at_0x140);
+            left.extend([0x400, 0x130, 0x500]);
+            assert_eq!(after.capabilities(), left, "back to {last:#x}");
+        }
+    }
+}
+
+/// One that the user's chain does not lead to is not served from hardware, whoever owns its bytes.
+#[test]
+fn r75_hidden_where_only_hardware_leads() {
+    for (around, entries) in [(None, 8), (Some(other(0x2f0, VENDOR, 0x40)), 0)] {
+        let mut space = Space::with_chain(&[other(FIRST, AER, 0x2c), tph(0x300, entries)], 0);
+        if let Some(around) = around {
+            space.add(&around, 0);
+            space.write_dword(FIRST, AER | (1 << 16) | (0x300 << 20));
+            space.write_dword(0x300, TPH | (1 << 16) | (0x2f0 << 20));
+        }
+        // The user's ends at once.
+        space.write_virtual(FIRST, AER | (1 << 16));
+        let after = check_arranged(&space, None);
+        let end = 0x30c + 2 * entries;
+        assert_eq!(owner(&after.space, 0x300..end), Some(VIRTUAL));
+        assert!(after.space.bytes[0x300..end].iter().all(|&byte| byte == 0));
+        assert!(after.kept[0x300..end].iter().all(|&kept| kept));
     }
 }
 
