@@ -77,6 +77,10 @@ type Lie = (u16, u32, u16);
 const AER: u32 = PCI_EXT_CAP_ID_ERR;
 const DSN: u32 = PCI_EXT_CAP_ID_DSN;
 const TPH: u32 = PCI_EXT_CAP_ID_TPH;
+const VENDOR: u32 = PCI_EXT_CAP_ID_VNDR;
+const DVSEC: u32 = PCI_EXT_CAP_ID_DVSEC;
+/// vfio-pci-core hides it.
+const SECONDARY: u32 = PCI_EXT_CAP_ID_SECPCI;
 /// Chains that never end, or lead astray. TPH is at 0x160, the others at 0x100 and 0x200.
 const CHAINS: [(&str, &[Lie]); 7] = [
     ("the last leads to TPH", &[(0x200, DSN, 0x160)]),
@@ -150,6 +154,92 @@ fn r25_chains_that_do_not_end(bench: &mut Bench) {
         drop(device);
         if endpoint.kernel().tph_cap != 0 {
             endpoint.assert_kernel_agrees();
+        }
+    }
+}
+
+/// Chains in which vfio-pci-core shows hardware's pointer, each begun by the first capability; the
+/// endpoint's own are at 0x100, 0x160 and 0x200. What is said besides headers is a length.
+const POINTERS_OF_HARDWARE: [(&str, &[Lie], &[(u16, u32)]); 4] = [
+    (
+        "two vendor's capabilities, one behind the other",
+        &[
+            (0x100, AER, 0x300),
+            (0x300, VENDOR, 0x320),
+            (0x320, VENDOR, 0x160),
+        ],
+        &[(0x304, 0x020 << 20), (0x324, 0x020 << 20)],
+    ),
+    (
+        "two designated vendor's capabilities",
+        &[
+            (0x100, AER, 0x300),
+            (0x300, DVSEC, 0x320),
+            (0x320, DVSEC, 0x160),
+        ],
+        &[(0x304, 0x020 << 20), (0x324, 0x020 << 20)],
+    ),
+    (
+        "a header inside a vendor's capability",
+        &[
+            (0x100, AER, 0x310),
+            (0x310, DSN, 0x160),
+            (0x160, TPH, 0x300),
+            (0x300, VENDOR, 0x200),
+        ],
+        &[(0x304, 0x040 << 20)],
+    ),
+    (
+        "through a hidden capability to a second TPH capability",
+        &[
+            (0x100, AER, 0x160),
+            (0x160, TPH, 0x400),
+            (0x400, SECONDARY, 0x150),
+            (0x150, VENDOR, 0x300),
+            (0x300, TPH, 0x200),
+        ],
+        &[
+            (0x154, 0x040 << 20),
+            (0x304, 7 | PCI_TPH_LOC_CAP | PCI_TPH_CAP_EXT_TPH | (7 << 16)),
+        ],
+    ),
+];
+
+/// What is behind a hidden TPH capability is found, as it is under vfio-pci, also where
+/// vfio-pci-core shows a pointer of hardware's; and no TPH capability shows anything.
+fn r25_pointers_of_hardware(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    let _quiet = QuietConsole::new();
+    endpoint.set_root_port(root_port::NONE);
+    for (what, lies, registers) in POINTERS_OF_HARDWARE {
+        has_table(&endpoint, 2);
+        for &(offset, id, next) in lies {
+            endpoint.lie(offset, header(id, next));
+        }
+        for &(offset, value) in registers {
+            endpoint.lie(offset, value);
+        }
+        endpoint.bdf.unbind();
+        endpoint.bdf.rediscover();
+        let config = endpoint.bdf.config();
+        let hardware = links(|offset| config.dword(offset));
+
+        endpoint.bdf.bind("vfio-pci").expect("vfio-pci");
+        let stock = links_of(&endpoint.open());
+        let last = stock.last().map(|link| (link.offset, link.next));
+        assert_eq!(last, Some((0x200, 0)), "{what}: {stock:x?}");
+
+        bench::bind(&endpoint, Gate::Safe);
+        let device = endpoint.open();
+        let met = links_of(&device);
+        assert!(!met.iter().any(is_tph), "{what}: {met:x?}");
+        assert_eq!(others(&met), others(&stock), "{what}: {met:x?}");
+        let space = device.config_space();
+        for link in hardware.iter().filter(|link| is_tph(link)) {
+            let start = usize::from(link.offset);
+            let shown = &space[start..start + PCI_TPH_BASE_SIZEOF as usize];
+            assert!(shown.iter().all(|&byte| byte == 0), "{what}: {shown:x?}");
         }
     }
 }
@@ -506,6 +596,7 @@ fn r66_standard_capabilities_past_the_end(bench: &mut Bench) {
 fn main() -> ExitCode {
     harness::run(tests![
         r25_chains_that_do_not_end,
+        r25_pointers_of_hardware,
         r14_capability_inside_the_table,
         r44_capability_that_changes_between_opens,
         r9_capability_registers_that_lie,
