@@ -27,8 +27,13 @@ use arbitrary::Unstructured;
 use proptest::{
     collection::vec,
     prelude::*,
-    sample::select, //
+    sample::select,
+    test_runner::{
+        RngAlgorithm,
+        TestRng, //
+    },
 };
+use std::env;
 
 /// The offer of a device with everything.
 fn everything(policy: u32) -> Offer {
@@ -42,23 +47,32 @@ fn at() -> impl Strategy<Value = u16> {
 }
 
 /// Nothing but noise.
-fn noise() -> impl Strategy<Value = Space> {
-    select(SIZES.to_vec()).prop_flat_map(|size| {
-        let bytes = || vec(any::<u8>(), size);
-        (bytes(), bytes(), bytes()).prop_map(|(map, bytes, hardware)| Space {
-            map,
-            bytes,
-            hardware,
-        })
-    })
+fn noise(seed: u64, size: usize) -> Space {
+    let mut drawn = TestRng::from_seed(RngAlgorithm::XorShift, &[seed.to_le_bytes(); 2].concat());
+    let mut bytes = || {
+        let mut bytes = vec![0; size];
+        drawn.fill_bytes(&mut bytes);
+        bytes
+    };
+    Space {
+        map: bytes(),
+        bytes: bytes(),
+        hardware: bytes(),
+    }
+}
+
+/// So many cases, or as many as PROPTEST_CASES says.
+fn config(cases: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: env::var_os("PROPTEST_CASES").map_or(cases, |_| default.cases),
+        failure_persistence: None,
+        ..default
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 2000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(2000))]
 
     #[test]
     fn r25_r75_hostile_chains(
@@ -83,20 +97,18 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 500,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config(500))]
 
     #[test]
     fn r25_r75_noise(
-        mut space in noise(),
+        seed: u64,
+        size in select(&SIZES[..]),
         offset in at(),
         raw: u32,
         policy in 0u32..4,
         tph: bool,
     ) {
+        let mut space = noise(seed, size);
         if tph && space.bytes.len() >= FIRST + 2 {
             space.bytes[FIRST..FIRST + 2].copy_from_slice(&[0x17, 0]);
         }
