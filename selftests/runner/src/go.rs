@@ -181,8 +181,6 @@ fn write(path: &Path, text: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
 
-    use std::os::unix::fs::PermissionsExt;
-
     use crate::plan::Program;
     use crate::session::{DEFAULT, LEAN};
 
@@ -205,17 +203,15 @@ mod tests {
         fs::create_dir_all(top.join("selftests")).unwrap();
         fs::create_dir_all(top.join("ktap/life.logs")).unwrap();
         fs::write(top.join("boots"), "").unwrap();
-        fs::write(
+        vm::stand_in(
             &run,
-            format!(
-                "#!/bin/sh\ncd {}\nboots=$(wc -l <boots)\necho >>boots\nmkdir -p ktap/life.logs\n\
+            &format!(
+                "cd {}\nboots=$(wc -l <boots)\necho >>boots\nmkdir -p ktap/life.logs\n\
                  begin() {{ echo '==> table'; echo 1..1; }}\n\
                  all() {{ begin; echo 'ok 1 a'; echo '<== 0 1 s'; }}\n{script}\n",
                 top.display()
             ),
-        )
-        .unwrap();
-        fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
+        );
         let setting = Setting {
             top: top.to_owned(),
             ktap: top.join("ktap"),

@@ -145,13 +145,22 @@ pub fn code(status: ExitStatus) -> i32 {
         .unwrap_or(255)
 }
 
+/// Has `script` run in place of `selftests/run`, at this path. What is executed was not just
+/// written: as long as another test's child is between fork and exec, it has open what was, and to
+/// execute that fails with ETXTBSY.
+#[cfg(test)]
+pub fn stand_in(run: &Path, script: &str) {
+    let stand_in = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand-in");
+    std::os::unix::fs::symlink(stand_in, run).unwrap();
+    fs::write(run.with_extension("body"), script).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     use std::env;
     use std::io::Read;
-    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
     use std::thread;
 
@@ -192,8 +201,7 @@ mod tests {
     fn boot_until(script: &str, stop: &Stop) -> Ended {
         let dir = tempfile::tempdir().unwrap();
         let run: PathBuf = dir.path().join("run");
-        fs::write(&run, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).unwrap();
+        stand_in(&run, script);
         let arguments = ["--kernel".to_owned(), "x".to_owned()];
         let errors = dir.path().join("errors");
         let labels = labels(&["table"]);
