@@ -23,8 +23,8 @@ use crate::config::layout;
 use crate::device::{Answer, Endpoint, Origin, Payload};
 use crate::wire::{self, command, Message, RegionAccess, MAX_TRANSFER};
 
-/// How long an interrupt may take to be delivered.
-const DELIVERY: Duration = Duration::from_secs(10);
+/// How long an interrupt may take to be delivered, on a busy host.
+const DELIVERY: Duration = Duration::from_secs(60);
 
 /// An endpoint and its connection, shared by the server's and the control channel's threads.
 pub struct Port {
