@@ -411,6 +411,7 @@ pub const SESSIONS: &[Session] = &[
             instead: Some("differential:--operations=2000"),
             why: "2,000 operations in place of 10,000, for time",
         },
+        deadline: Some(900),
         seconds: 90,
         ..DEFAULT
     },
