@@ -71,9 +71,10 @@ impl Arguments {
     }
 }
 
-/// The longest time for the whole machine and for one test, in seconds; sanitizers take theirs.
+/// The longest time for the whole machine and for one test, in seconds; sanitizers take theirs, and
+/// so does another architecture.
 fn limits(chosen: &Chosen, setting: &Setting) -> (u64, u64) {
-    let (all, test) = if sanitizes(&chosen.kernel) {
+    let (all, test) = if sanitizes(&chosen.kernel) || on_arm64(&chosen.kernel) {
         (2400, 900)
     } else {
         (1200, 240)
@@ -251,6 +252,48 @@ pub fn arguments(chosen: &Chosen, built: &Built, setting: &Setting) -> Vec<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::session::{Session, DEFAULT};
+
+    #[test]
+    fn limits_of_a_kernel() {
+        const OWN: Session = Session {
+            time_limit: Some(3600),
+            deadline: Some(1700),
+            ..DEFAULT
+        };
+        const STORMS: Session = Session {
+            storms: true,
+            ..DEFAULT
+        };
+        let setting = Setting {
+            top: PathBuf::new(),
+            ktap: PathBuf::new(),
+            kdir: None,
+            nested_qemu: None,
+            clients_root: None,
+            soak_cycles: 20,
+            soak_seconds: 10,
+        };
+        for (kernel, session, expected) in [
+            ("lean", &DEFAULT, (1200, 240)),
+            ("plain", &DEFAULT, (1200, 240)),
+            ("debug", &DEFAULT, (2400, 900)),
+            ("arm64", &DEFAULT, (2400, 900)),
+            ("arm64-64k", &DEFAULT, (2400, 900)),
+            ("arm64", &OWN, (3600, 1700)),
+            ("lean", &STORMS, (1300, 340)),
+        ] {
+            let chosen = Chosen {
+                session,
+                label: String::new(),
+                kernel: kernel.to_owned(),
+                programs: Vec::new(),
+                less: None,
+            };
+            assert_eq!(limits(&chosen, &setting), expected, "{kernel}");
+        }
+    }
 
     #[test]
     fn devices_for_a_kernel() {
