@@ -178,7 +178,6 @@ const BENCH: Session = Session {
     by_name: Some("selftests/bench --check runs it"),
     arm64: Share::Not("it was not tried there"),
     time_limit: Some(1500),
-    deadline: Some(1400),
     alone: true,
     seconds: 120,
     ..DEFAULT
