@@ -13,7 +13,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::{Args, Parser};
@@ -156,17 +156,30 @@ fn run_one(test: &Test, devices: &[Bdf]) -> Outcome {
     }
 }
 
+/// Watches over something until this is dropped: a thread, and what tells it to end.
+pub struct Watchdog(Option<(mpsc::Sender<()>, JoinHandle<()>)>);
+
+impl Drop for Watchdog {
+    /// Waits for the thread: there are tests that look at all threads of their process.
+    fn drop(&mut self) {
+        if let Some((done, thread)) = self.0.take() {
+            drop(done);
+            thread.join().expect("the watchdog");
+        }
+    }
+}
+
 /// Ends the process, and says which test it was, when `name` takes too long.
-pub fn watch(name: &'static str, deadline: Duration) -> mpsc::Sender<()> {
+pub fn watch(name: &'static str, deadline: Duration) -> Watchdog {
     let (done, wait) = mpsc::channel();
-    thread::spawn(move || {
+    let thread = thread::spawn(move || {
         if wait.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
             println!("Bail out! {name} has not ended after {deadline:?}");
             // SAFETY: takes no memory; exit handlers could wait for the thread that hangs.
             unsafe { libc::_exit(1) }
         }
     });
-    done
+    Watchdog(Some((done, thread)))
 }
 
 /// Name of this program.

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Barrier;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::{clone, sched_setaffinity, CloneFlags, CpuSet};
 use nix::sys::wait::waitpid;
@@ -33,6 +34,8 @@ use tph_tests::{needs_known_firmware, st, CPU, OTHER_CPU};
 const FOREIGN: u32 = 3;
 /// Those, as a cpuset has them.
 const OWN: &str = "0-1";
+/// A thread that was told to end has ended by then.
+const SOON: Duration = Duration::from_secs(60);
 /// Makes this program the process of [`r72_exited_leader`].
 const EXITED_LEADER: &str = "--exited-leader";
 
@@ -78,7 +81,12 @@ struct Pinned;
 impl Pinned {
     fn to(number: u32) -> Self {
         for thread in threads() {
-            sched_setaffinity(thread, &only(number)).expect("sched_setaffinity");
+            let pinned = sched_setaffinity(thread, &only(number));
+            // Who waits for a thread does not wait for the kernel to have done with it.
+            assert!(
+                matches!(pinned, Ok(()) | Err(Errno::ESRCH)),
+                "sched_setaffinity of {thread}: {pinned:?}"
+            );
         }
         Self
     }
@@ -110,7 +118,14 @@ impl Confined {
     fn new() -> Self {
         let group = own_cpuset();
         group.enter();
-        assert!(threads().iter().all(|&thread| !may_run_on(thread, FOREIGN)));
+        // A thread that ends stays where it was, and is listed until it has.
+        let entered = Instant::now();
+        wait_until(|| {
+            let mut outside = threads();
+            outside.retain(|&thread| may_run_on(thread, FOREIGN));
+            assert!(entered.elapsed() < SOON, "not in the cpuset: {outside:?}");
+            outside.is_empty()
+        });
         Self(group)
     }
 }
