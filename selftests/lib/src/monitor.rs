@@ -4,7 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -58,9 +58,9 @@ pub fn execute(command: &str, arguments: &str) {
     panic!("{JSON_PORT}: no answer to {command}");
 }
 
-/// Does something over and over in another thread, for as long as `body` runs. How often that was,
-/// and what has come of `body`.
-pub fn meanwhile<T>(again: impl Fn() + Sync, body: impl FnOnce() -> T) -> (u64, T) {
+/// Does something over and over in another thread, for as long as `body` runs, which begins when it
+/// was done once. What has come of `body`.
+pub fn meanwhile<T>(again: impl Fn() + Sync, body: impl FnOnce() -> T) -> T {
     /// Also when a test fails: who does something meanwhile is waited for.
     struct Ends<'a>(&'a AtomicBool);
 
@@ -70,18 +70,19 @@ pub fn meanwhile<T>(again: impl Fn() + Sync, body: impl FnOnce() -> T) -> (u64, 
         }
     }
 
-    let (over, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
-    let result = thread::scope(|scope| {
+    let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
         let _ends = Ends(&over);
-        scope.spawn(|| {
+        let other = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 again();
-                rounds.fetch_add(1, Ordering::Relaxed);
+                begun.store(true, Ordering::Relaxed);
             }
         });
+        // It has ended if it panicked.
+        wait_until(|| begun.load(Ordering::Relaxed) || other.is_finished());
         body()
-    });
-    (rounds.into_inner(), result)
+    })
 }
 
 /// Waits for what nobody announces, as long as the harness lets a test run.

@@ -144,7 +144,7 @@ fn two_write_bits_of_a_device(bench: &mut Bench) {
         let toggled = kstate::toggle_neighbour(bdf, AT_ONCE);
         toggled.expect("the bit beside it is what was written last");
     };
-    let (_, lost) = meanwhile(toggle, || {
+    let lost = meanwhile(toggle, || {
         (0..ROUNDS).find(|_| {
             let on = kstate::enable(bdf, StMode::InterruptVector as u8);
             let on = on.is_ok_and(|state| state.tph_enabled);
