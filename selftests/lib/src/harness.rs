@@ -9,6 +9,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::env;
+use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
@@ -175,6 +176,8 @@ pub fn watch(name: &'static str, deadline: Duration) -> Watchdog {
     let thread = thread::spawn(move || {
         if wait.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
             println!("Bail out! {name} has not ended after {deadline:?}");
+            // All that wait, and where, to the kernel's log.
+            let _ = fs::write("/proc/sysrq-trigger", "w");
             // SAFETY: takes no memory; exit handlers could wait for the thread that hangs.
             unsafe { libc::_exit(1) }
         }
