@@ -157,7 +157,7 @@ impl Round {
         let other = (self.processes > 1).then(|| self.start_other(&setup.devices()));
         self.run_threads(self.seed, world, watch);
         if let Some(mut other) = other {
-            let _place = watch.place("waiting for the other process");
+            // All of its operations are not one of ours: it watches them itself.
             let status = other.wait().expect("wait");
             assert!(status.success(), "the other process: {status}");
         }
@@ -178,11 +178,14 @@ impl Round {
         let habits = &habits;
         // Another process may have been faster: then they fail.
         let mut rng = Rng::with_seed(seed);
+        let place = watch.place("at first");
         for (seat, of) in world.seats.iter().enumerate() {
             for op in draw::first(&mut rng, &of.shape) {
+                place.begin(format!("at first: device {seat}: {op:?}"));
                 world.run(seat, &op);
             }
         }
+        drop(place);
         thread::scope(|scope| {
             for thread in 0..self.threads {
                 let mut rng = Rng::with_seed(self.seed ^ (thread + 1).wrapping_mul(0x9e37_79b9));
@@ -221,9 +224,12 @@ impl Round {
             seed: self.seed.rotate_left(32) ^ 0x5bd1_e995,
             ..*self
         };
+        let place = watch.place("the other process's set-up");
         let world = World::new(devices);
+        drop(place);
         other.run_threads(self.seed, &world, watch);
         println!("# {}", world.tally);
+        let _place = watch.place("the other process's end");
         world.clear();
     }
 }
