@@ -12,6 +12,7 @@ DEVICES ?=
 CLIENTS ?=
 T ?=
 TIME ?= 600
+SEED ?=
 
 # Said with AS=. To make itself, AS is an assembler, and so it may be in the environment.
 name := $(if $(filter command line,$(origin AS)),$(AS),vfio_tph)
@@ -93,8 +94,9 @@ deb-test: ## Install them, build the driver by DKMS and from headers alone, load
 host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
 
-fuzz: ## Fuzz the rules and the module, for TIME seconds each (600)
-	@selftests/fuzz-run --seconds $(TIME) $(if $(filter command line,$(origin KERNEL)),--kernel $(KERNEL))
+fuzz: ## Fuzz the rules and the module, for TIME seconds each (600) [SEED=N]
+	@selftests/fuzz-run --seconds $(TIME) $(if $(SEED),--seed $(SEED)) \
+		$(if $(filter command line,$(origin KERNEL)),--kernel $(KERNEL))
 
 check: ## Formatting, lints, documentation, licences; of another KERNEL what its compilers say
 	@.ci/check $(KERNEL)
