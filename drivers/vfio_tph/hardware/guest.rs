@@ -11,6 +11,7 @@
 use super::{
     reached::Reached,
     table::can_have,
+    Failed,
     Guest,
     Outcome, //
     Tph,
@@ -437,9 +438,10 @@ impl Tph {
         }
         // Of a device that was to have TPH on and has lost it, too: the user reads that it is off.
         // A guest has no Device Specific mode.
-        self.wanted = match self.control() {
-            now if map.is_some() && now.st_mode == StMode::DeviceSpecific => Control::RESET,
-            now => now,
+        let now = self.control();
+        self.wanted = match now.st_mode {
+            StMode::DeviceSpecific if map.is_some() => Control::RESET,
+            _ => now,
         };
         self.table.clear();
         if self.mappable {
@@ -448,6 +450,10 @@ impl Tph {
         let done = self.sync(at, true);
         if self.is_pending() || done.is_err() {
             self.table.exchange(0..tags.len(), &mut tags);
+            // It is disabled: this turns nothing on. What may not stay is not selected again.
+            if done != Err(Failed::Misfit) {
+                self.wanted = now;
+            }
             let _ = self.sync(at, false);
             return Err(Refusal::DeviceGone.into());
         }

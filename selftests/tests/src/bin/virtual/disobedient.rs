@@ -8,11 +8,39 @@ use tph_selftests::bench::{Bench, Want};
 use tph_selftests::module::Gate;
 use tph_selftests::monitor::wait_until;
 use tph_selftests::protocol::{Fault, Lost};
-use tph_selftests::tph::control;
+use tph_selftests::tph::{control, Requester, StMode};
+use tph_selftests::uapi::vfio_tph::*;
 use tph_selftests::vfio::cpu;
-use tph_tests::each_table;
+use tph_tests::{each_table, st};
 
 use super::{counter, map, take, Bed, EXTENDED, STANDARD};
+
+/// The first map clears the table. If it does not take that, nothing has changed, nor is another
+/// mode selected.
+pub fn r93_a_first_map_that_is_not_taken(bench: &mut Bench) {
+    let bed = Bed::bare(bench, &Want::MSIX, Gate::Unsafe);
+    let device = &bed.device;
+    let selected = control(StMode::DeviceSpecific, Requester::Disabled);
+    bed.enable((StMode::DeviceSpecific, Requester::Standard));
+    device.program(0, &[cpu(1)]).expect("TPH_ST");
+    device.set_control(selected);
+    for fault in [Fault::MmioAllOnes, Fault::MmioWritesDropped] {
+        bed.endpoint.fault(fault);
+        assert_errno!(device.set_map(&map()), EIO, "{fault:?}");
+        bed.endpoint.fault(Fault::None);
+        let seen = (device.control(), bed.endpoint.control());
+        assert_eq!(seen, (selected, selected), "{fault:?}");
+        bed.assert_holds(&[st(1)], "as before");
+        let flags = device.tph().expect("GET").flags;
+        assert_eq!(flags & VFIO_TPH_FLAG_VIRTUAL, 0, "{fault:?}");
+    }
+    bed.enable((StMode::DeviceSpecific, Requester::Standard));
+    bed.assert_holds(&[st(1)], "enabled again");
+    device.set_control(selected);
+    device.set_map(&map()).expect("TPH_MAP");
+    assert_eq!((device.control(), bed.endpoint.control()), (0, 0));
+    bed.assert_holds(&[], "a map");
+}
 
 /// A device that stops answering: TPH off, entries and map as before.
 pub fn r94_a_device_that_stops_answering(bench: &mut Bench) {

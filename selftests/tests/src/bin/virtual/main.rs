@@ -202,6 +202,7 @@ fn main() -> ExitCode {
         r93_moved_in_d3hot,
         r93_moved_until_it_wakes_up,
         r94_closed_and_opened,
+        r93_a_first_map_that_is_not_taken,
         r94_a_device_that_stops_answering,
         r94_a_table_that_takes_nothing,
         r94_r77_the_other_namespace,
