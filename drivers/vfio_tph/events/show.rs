@@ -22,10 +22,10 @@ use crate::{
         },
         regs::{
             Control,
-            RequesterEnable,
             CAPABILITY,
             CONTROL, //
         },
+        source::Namespace,
         writes::{
             Write,
             Writes, //
@@ -161,7 +161,10 @@ pub(super) fn guest_changed(open: &mut Open<'_, VfioTph>, written: Range<usize>)
         }
         return;
     }
-    let extended = tph.control().requester_enable == RequesterEnable::Extended;
+    // While TPH is off Control does not say which namespace they are of.
+    let extended = tph
+        .guest_table()
+        .is_some_and(|table| table.namespace() == Namespace::Extended);
     // CAST: at most 64.
     let (index, count) = (changed.start as u16, changed.len() as u16);
     open.terms().visible.counters.count(Count::TableWrites);

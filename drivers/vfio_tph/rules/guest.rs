@@ -282,6 +282,11 @@ impl VirtualTable {
         self.len.into()
     }
 
+    /// The namespace of the tags that hardware has, or is to have.
+    pub(crate) fn namespace(&self) -> Namespace {
+        self.namespace
+    }
+
     /// What the guest has written.
     pub(crate) fn values(&self) -> &[u16] {
         self.values.get(..self.len()).unwrap_or(&[])

@@ -8,6 +8,7 @@ mod hostile;
 mod maps;
 mod placement;
 mod reach;
+mod told;
 
 use std::ops::Deref;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ use hostile::*;
 use maps::*;
 use placement::*;
 use reach::*;
+use told::*;
 
 /// What most tests give a guest: virtual tag 1 is CPU 0, and so on. One stands for nothing, one for
 /// a CPU that has a standard tag alone, one for persistent memory.
@@ -202,6 +204,7 @@ fn main() -> ExitCode {
         r93_moved_in_d3hot,
         r93_moved_until_it_wakes_up,
         r94_closed_and_opened,
+        r93_the_namespace_of_what_is_written,
         r93_a_first_map_that_is_not_taken,
         r94_a_device_that_stops_answering,
         r94_a_table_that_takes_nothing,
