@@ -6,6 +6,7 @@
 use super::show::{
     count_lost,
     guest_changed,
+    show_all,
     show_capability,
     with_tph, //
 };
@@ -272,7 +273,7 @@ impl Errand for Mapping<'_> {
     }
 
     fn writes(&self) -> Range<usize> {
-        0..MAX_ENTRIES
+        0..0
     }
 
     fn run(
@@ -293,6 +294,8 @@ impl Errand for Mapping<'_> {
         let set = set.unwrap_or(Err(Refusal::Unsupported.into()))?;
         if set == Outcome::InForce {
             show_capability(open);
+            // Of a device that sleeps, what it is to have when it wakes up.
+            show_all(open);
             (self.done)();
         }
         Ok(set)

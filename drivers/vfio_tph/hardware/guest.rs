@@ -319,17 +319,11 @@ impl Tph {
     /// The map was replaced while the device cannot be reached: when it wakes up, it neither gets a
     /// tag of the old map back nor goes on with one.
     fn drop_stale(&mut self, at: &mut Reached<'_>) {
-        let Self {
-            table,
-            changed,
-            guest,
-            ..
-        } = self;
+        let Self { table, guest, .. } = self;
         if let Some(guest) = guest {
+            // Nothing is written before it wakes up: nobody is told of these.
             guest.table.drop_stale(&mut |entry| {
-                if table.want(entry, 0).is_some() {
-                    *changed |= 1 << entry;
-                }
+                table.want(entry, 0);
             });
         }
         // What cannot be done stays due.

@@ -205,6 +205,7 @@ fn main() -> ExitCode {
         r93_moved_until_it_wakes_up,
         r94_closed_and_opened,
         r93_the_namespace_of_what_is_written,
+        r93_moved_in_d3hot_is_told_once,
         r93_a_first_map_that_is_not_taken,
         r94_a_device_that_stops_answering,
         r94_a_table_that_takes_nothing,
