@@ -141,7 +141,7 @@ impl Tph {
     pub(crate) fn targets_of_map(&self, map: &Map, each: &mut dyn FnMut(Target)) {
         if let Some(guest) = &self.guest {
             let mut table = guest.table.clone();
-            table.moved(&guest.map, map, self.table.wanted());
+            table.moved(&guest.map, map);
             table.targets(self.aim(false), map, each);
         }
     }
@@ -274,7 +274,8 @@ impl Tph {
         Outcome::InForce
     }
 
-    /// Says what hardware's entries are to have for `aim`: those that change are due then.
+    /// Says what hardware's entries are to have for `aim`: those that change are due then, and
+    /// those that come to stand for another CPU.
     fn put(&mut self, at: &Reached<'_>, aim: Aim, firmware: &Firmware<'_>) -> Settled {
         let Self {
             table,
@@ -293,8 +294,12 @@ impl Tph {
             can_have: &|entry| can_have(place, vdev, entry),
         };
         let tags = &mut guest.tags;
-        let want = &mut |entry: usize, tag| {
-            if let Some(old) = table.want(entry, tag) {
+        let want = &mut |entry: usize, tag, always| {
+            let old = match always {
+                true => table.renew(entry, tag),
+                false => table.want(entry, tag),
+            };
+            if let Some(old) = old {
                 let bit = 1 << entry;
                 if let (0, Some(kept)) = (*changed & bit, tags.get_mut(entry)) {
                     *kept = old;
@@ -323,7 +328,7 @@ impl Tph {
         if let Some(guest) = guest {
             // Nothing is written before it wakes up: nobody is told of these.
             guest.table.drop_stale(&mut |entry| {
-                table.want(entry, 0);
+                table.renew(entry, 0);
             });
         }
         // What cannot be done stays due.
@@ -387,7 +392,7 @@ impl Tph {
             return Outcome::Dropped;
         };
         guest.begin();
-        guest.table.moved(&guest.map, map, self.table.wanted());
+        guest.table.moved(&guest.map, map);
         core::mem::swap(&mut guest.map, map);
         let written = match at.reach() {
             // Of a device that sleeps what differs is written when it wakes up.

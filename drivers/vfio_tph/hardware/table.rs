@@ -132,6 +132,11 @@ impl Table {
         self.record.want(entry, tag)
     }
 
+    /// An entry is to have `tag`, and is due. Returns what it was to have before.
+    pub(super) fn renew(&mut self, entry: usize, tag: u16) -> Option<u16> {
+        self.record.renew(entry, tag)
+    }
+
     /// A user is about to allocate or free vectors.
     pub(super) fn vectors_change(&mut self) {
         self.vectors_change = self.place == Place::Msix;

@@ -361,8 +361,8 @@ impl VirtualTable {
         self.open |= open;
     }
 
-    /// The map `old` is replaced by `new`; hardware has `tags`.
-    pub(crate) fn moved(&mut self, old: &Map, new: &Map, tags: &[u16]) {
+    /// The map `old` is replaced by `new`.
+    pub(crate) fn moved(&mut self, old: &Map, new: &Map) {
         for entry in 0..self.len() {
             let bit = 1 << entry;
             let value = self.values[entry];
@@ -371,7 +371,7 @@ impl VirtualTable {
                 self.failed &= !bit;
             }
             // Of an open entry nobody knows which value its tag in hardware came from.
-            if self.open & bit != 0 && tags.get(entry).is_some_and(|&tag| tag != 0) {
+            if self.open & bit != 0 && self.owners[entry] != 0 {
                 self.stale |= bit;
             }
         }
@@ -447,13 +447,14 @@ impl VirtualTable {
     }
 
     /// Finds the tag of each entry that has to be settled for `aim`. `want` takes the tag for an
-    /// entry.
+    /// entry, and whether it is to be written in any case: it is of another CPU than before, or in
+    /// another namespace, and how long that takes must not tell whether it is another tag.
     pub(crate) fn settle(
         &mut self,
         aim: Aim,
         world: &World<'_>,
         before: &mut Before,
-        want: &mut dyn FnMut(usize, u16),
+        want: &mut dyn FnMut(usize, u16, bool),
     ) -> Settled {
         let mut settled = Settled::default();
         self.targets(aim, world.map, &mut |target| {
@@ -464,7 +465,8 @@ impl VirtualTable {
         }
         let (mut left, namespace) = self.unsettled(aim);
         before.keep(self, left);
-        if namespace != self.namespace {
+        let is_other = namespace != self.namespace;
+        if is_other {
             self.open = self.all();
             self.namespace = namespace;
         }
@@ -490,9 +492,9 @@ impl VirtualTable {
                 },
             };
             settled.failed += u32::from(tag.is_none());
-            want(entry, tag.unwrap_or(0));
+            let old = core::mem::replace(&mut self.owners[entry], owner);
+            want(entry, tag.unwrap_or(0), old != owner || is_other && owner != 0);
             self.stale &= !bit;
-            self.owners[entry] = owner;
             if tag.is_some() {
                 self.open &= !bit;
                 self.failed &= !bit;

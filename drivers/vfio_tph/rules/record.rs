@@ -106,11 +106,16 @@ impl<W: DerefMut<Target = [u16]>, S: Set> Record<W, S> {
     /// was to have before, if so.
     #[inline(never)]
     pub(crate) fn want(&mut self, entry: usize, tag: u16) -> Option<u16> {
-        let wanted = self.wanted.get_mut(entry)?;
-        if *wanted == tag {
+        if *self.wanted.get(entry)? == tag {
             return None;
         }
-        let before = core::mem::replace(wanted, tag);
+        self.renew(entry, tag)
+    }
+
+    /// An entry is to have `tag`, and is due. Returns what it was to have before.
+    #[inline(never)]
+    pub(crate) fn renew(&mut self, entry: usize, tag: u16) -> Option<u16> {
+        let before = core::mem::replace(self.wanted.get_mut(entry)?, tag);
         self.make_due(entry..entry + 1);
         Some(before)
     }

@@ -142,7 +142,7 @@ impl Bed {
             let mut touched = false;
             let settled = self
                 .table
-                .settle(aim, &world, &mut self.before, &mut |entry, tag| {
+                .settle(aim, &world, &mut self.before, &mut |entry, tag, _| {
                     hardware[entry] = tag;
                     touched = true;
                 });
@@ -181,7 +181,7 @@ impl Bed {
             }
             _ => {
                 let new = map(input)?;
-                self.table.moved(&of(&self.map), &of(&new), &self.hardware);
+                self.table.moved(&of(&self.map), &of(&new));
                 self.map = new;
                 self.settle(self.control, false);
             }

@@ -243,7 +243,7 @@ impl World_<'_> {
         let needed = self.table.is_unsettled(aim);
         let settled = self
             .table
-            .settle(aim, &world, &mut self.before, &mut |entry, tag| {
+            .settle(aim, &world, &mut self.before, &mut |entry, tag, _| {
                 hardware[entry] = tag;
                 *looked_at += 1;
             });
@@ -272,7 +272,7 @@ impl World_<'_> {
             Event::Map(map) => {
                 let old = core::mem::replace(&mut self.map, map);
                 let (old, new) = (&self.maps[old], &self.maps[map]);
-                self.table.moved(old, new, &self.hardware);
+                self.table.moved(old, new);
                 self.settle(self.control, false);
             }
             Event::Vectors(allocated) => {
@@ -417,7 +417,7 @@ fn r94_the_guests_way_looks_at_one_entry() {
                 retry: true,
                 last: true,
             };
-            table.settle(aim, &world, &mut Before::new(), &mut |_, _| {
+            table.settle(aim, &world, &mut Before::new(), &mut |_, _, _| {
                 looked_at += 1;
             });
             looked_at
@@ -455,13 +455,13 @@ fn r94_what_is_not_known() {
         can_have: &|_| true,
     };
     let before = table.clone();
-    let settled = table.settle(aim(false), &world, &mut Before::new(), &mut |_, _| {
+    let settled = table.settle(aim(false), &world, &mut Before::new(), &mut |_, _, _| {
         panic!("nothing is done")
     });
     assert!(settled.unknown);
     assert_eq!(table, before);
     let mut wanted = Vec::new();
-    let settled = table.settle(aim(true), &world, &mut Before::new(), &mut |entry, tag| {
+    let settled = table.settle(aim(true), &world, &mut Before::new(), &mut |entry, tag, _| {
         wanted.push((entry, tag));
     });
     assert_eq!((settled.failed, wanted), (1, vec![(0, 0x11), (1, 0)]));
@@ -507,7 +507,7 @@ fn r97_what_can_wait_tells_no_tag() {
                         };
                         let mut table = VirtualTable::new(1);
                         table.write(0, &first.to_le_bytes(), &mut Before::new());
-                        table.settle(aim(before), &world, &mut Before::new(), &mut |_, _| ());
+                        table.settle(aim(before), &world, &mut Before::new(), &mut |_, _, _| ());
                         table.write(0, &second.to_le_bytes(), &mut Before::new());
                         // CPU 9 has no standard tag.
                         let has = match map.target(first) {
@@ -523,6 +523,71 @@ fn r97_what_can_wait_tells_no_tag() {
                             !has || as_wanted || closed,
                             "{first} {second} {before:?} {after:?} {allocated}"
                         );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Which entries are written goes by whose they are, not by their tags: it is the same if all CPUs
+/// have equal ones, in both namespaces. And no other is written.
+#[test]
+fn r97_what_is_written_tells_no_tag() {
+    let of_all = |tag: u64| CpuTags::from_raw(0b11 | tag << 8 | tag << 16);
+    let firmware: [&dyn Fn(u32) -> CpuTags; 3] = [&tags, &|_| of_all(0x2a), &|_| of_all(0)];
+    let maps = [
+        map_of(&[Target::Nothing, cpu(1), cpu(2)]),
+        map_of(&[cpu(1), cpu(2), Target::Nothing]),
+    ];
+    let controls = [0x101, 0x301, 0x001].map(|raw| Control::from_raw(raw).expect("a value"));
+    let history = |tags_of: &dyn Fn(u32) -> CpuTags, values: [u16; 2], controls: [Control; 3]| {
+        let mut table = VirtualTable::new(1);
+        let (mut held, mut written) = (0, Vec::new());
+        let mut settle = |table: &mut VirtualTable, map: &Map, control: Control| {
+            let world = World {
+                map,
+                answer: &|target| match target {
+                    Target::Cpu { cpu, .. } => Answer::Tags(tags_of(cpu)),
+                    Target::Nothing => Answer::Failed,
+                },
+                can_have: &|_| true,
+            };
+            let aim = Aim {
+                control,
+                retry: true,
+                last: true,
+            };
+            table.settle(aim, &world, &mut Before::new(), &mut |_, tag, always| {
+                written.push((always || tag != held, tag != held));
+                held = tag;
+            });
+        };
+        for (value, control) in values.into_iter().zip(controls) {
+            table.write(0, &value.to_le_bytes(), &mut Before::new());
+            settle(&mut table, &maps[0], control);
+        }
+        table.moved(&maps[0], &maps[1]);
+        settle(&mut table, &maps[1], controls[2]);
+        written
+    };
+    for first in 0..=4 {
+        for second in 0..=4 {
+            for before in controls {
+                for after in controls {
+                    for moved in [after, after.disabled()] {
+                        let what = format!("{first} {second} {before:?} {after:?} {moved:?}");
+                        let written = |tags_of| {
+                            history(tags_of, [first, second], [before, after, moved])
+                        };
+                        let [different, equal, zero] = firmware.map(written);
+                        assert!(different.iter().all(|(any, new)| any == new), "{what}");
+                        for other in [equal, zero] {
+                            let any = |of: &[(bool, bool)]| -> Vec<bool> {
+                                of.iter().map(|&(any, _)| any).collect()
+                            };
+                            assert_eq!(any(&other), any(&different), "{what}");
+                        }
                     }
                 }
             }
@@ -550,10 +615,10 @@ fn r93_stale_entries_are_dropped() {
     let mut table = VirtualTable::new(4);
     table.write(0, &[1, 0, 2, 0, 0, 0, 2, 0], &mut Before::new());
     let mut held = [0; 4];
-    table.settle(aim, &world, &mut Before::new(), &mut |entry, tag| {
+    table.settle(aim, &world, &mut Before::new(), &mut |entry, tag, _| {
         held[entry] = tag;
     });
-    table.moved(&maps[0], &maps[1], &held);
+    table.moved(&maps[0], &maps[1]);
     let mut dropped = Vec::new();
     table.drop_stale(&mut |entry| dropped.push(entry));
     assert_eq!(dropped, [1, 3]);

@@ -103,6 +103,7 @@ enum Event {
     AllDue,
     Due(Range<usize>),
     Want(usize, u16),
+    Renew(usize, u16),
     Exchange(Range<usize>, Vec<u16>),
     Clear,
     LeaveToReset,
@@ -115,6 +116,7 @@ fn events() -> Vec<Event> {
     // One that is not there changes nothing.
     for entry in 0..=ENTRIES {
         events.extend(TAGS.map(|tag| Event::Want(entry, tag)));
+        events.extend(TAGS.map(|tag| Event::Renew(entry, tag)));
     }
     for start in 0..=ENTRIES {
         for end in start..=ENTRIES {
@@ -150,8 +152,10 @@ fn happens(event: &Event, record: &mut Table, model: &mut Model) -> bool {
                 entry.due = true;
             }
         }
-        Event::Want(at, tag) => {
-            let before = model.get_mut(at).filter(|entry| entry.wanted != tag);
+        Event::Want(at, tag) | Event::Renew(at, tag) => {
+            let always = matches!(event, Event::Renew(..));
+            let before = model.get_mut(at);
+            let before = before.filter(|entry| always || entry.wanted != tag);
             let before = before.map(|entry| {
                 let wanted = entry.wanted;
                 *entry = Entry {
@@ -160,7 +164,11 @@ fn happens(event: &Event, record: &mut Table, model: &mut Model) -> bool {
                 };
                 wanted
             });
-            assert_eq!(record.want(at, tag), before);
+            let found = match always {
+                true => record.renew(at, tag),
+                false => record.want(at, tag),
+            };
+            assert_eq!(found, before);
         }
         Event::Exchange(entries, mut tags) => {
             let expected: Vec<u16> = model[entries.clone()]

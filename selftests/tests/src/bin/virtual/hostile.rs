@@ -58,6 +58,99 @@ pub fn r97_an_enable_tells_no_tag(bench: &mut Bench) {
     }
 }
 
+/// A map in which two CPUs can hardly be told apart by how long a write takes. The tag of CPU 2 is
+/// 0, as is that of what stands for nothing.
+fn telling() -> [Source; 4] {
+    [none(), cpu(0), cpu(1), cpu(2)]
+}
+
+/// What an entry costs that stands for another CPU does not tell whether that one's tag is another.
+pub fn r97_a_write_tells_no_tag(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let bed = Bed::bare(bench, want, Gate::Safe);
+        bed.device.set_map(&telling()).expect("TPH_MAP");
+        // An enable looks at one entry that is not 0: there is one in any case.
+        bed.write(7, &[2]);
+        for on in [STANDARD, EXTENDED] {
+            bed.enable(on);
+            let mut costs = Vec::new();
+            for (before, after) in [(2, 3), (1, 3), (3, 1), (1, 4), (4, 1), (4, 2), (2, 4)] {
+                bed.write(0, &[before]);
+                let enabled = bed.accesses(|| bed.write(0, &[after]));
+                bed.write(0, &[before]);
+                let around = bed.accesses(|| bed.guests_way(0, after, on));
+                costs.push((before, after, enabled, around));
+            }
+            for &(before, after, enabled, around) in &costs {
+                let (_, _, first, way) = costs[0];
+                assert_eq!(enabled, first, "{on:?}: {before} to {after}");
+                assert_eq!(around, way, "{on:?}: {before} to {after}, off meanwhile");
+            }
+        }
+    });
+}
+
+/// Nor does a map that replaces another one, on or off.
+pub fn r97_a_map_tells_no_tag(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let bed = Bed::bare(bench, want, Gate::Safe);
+        let device = &bed.device;
+        let set = |source| device.set_map(&[source, cpu(0)]).expect("TPH_MAP");
+        set(none());
+        bed.write(0, &[1]);
+        bed.write(7, &[2]);
+        for (is_on, pairs) in [
+            (true, &[(0, 1), (0, 2), (2, 0), (2, 1), (1, 2)][..]),
+            (false, &[(0, 1), (0, 2), (2, 0), (2, 1), (1, 2)][..]),
+        ] {
+            let mut costs = Vec::new();
+            for &(before, after) in pairs {
+                set(cpu(before));
+                bed.enable(STANDARD);
+                if !is_on {
+                    device.set_control(1);
+                }
+                let cost = bed.accesses(|| set(cpu(after)));
+                costs.push((before, after, cost));
+            }
+            if is_on {
+                // To and from nothing.
+                for number in [1, 2] {
+                    set(none());
+                    let come = bed.accesses(|| set(cpu(number)));
+                    let go = bed.accesses(|| set(none()));
+                    costs.push((255, number, come));
+                    costs.push((number, 255, go));
+                }
+            }
+            for &(before, after, cost) in &costs {
+                let what = format!("on {is_on}: CPU {before} to {after}");
+                assert_eq!(cost, costs[0].2, "{what}");
+            }
+        }
+    });
+}
+
+/// Nor does an enable in the other namespace: CPU 2 has 0 in both.
+pub fn r97_a_namespace_tells_no_tag(bench: &mut Bench) {
+    each_table(bench, |bench, want| {
+        let bed = Bed::bare(bench, want, Gate::Safe);
+        bed.device.set_map(&telling()).expect("TPH_MAP");
+        bed.write(7, &[2]);
+        let costs = [3, 4].map(|tag| {
+            bed.write(0, &[tag]);
+            bed.enable(STANDARD);
+            bed.device.set_control(1);
+            let there = bed.accesses(|| bed.enable(EXTENDED));
+            bed.device.set_control(1);
+            let back = bed.accesses(|| bed.enable(STANDARD));
+            bed.device.set_control(1);
+            (there, back)
+        });
+        assert_eq!(costs[0], costs[1]);
+    });
+}
+
 /// The pages of the MSI-X table stay out of reach.
 fn nobody_reaches_the_table(bed: &Bed) {
     const BAR: u32 = VFIO_PCI_BAR0_REGION_INDEX;
