@@ -255,12 +255,12 @@ impl Driver for VfioTph {
         &self,
         open: &mut Open<'_, Self>,
         accessible: bool,
-        memory: &mut CallbackMemory<'_>,
+        memory: Option<&mut CallbackMemory<'_>>,
     ) {
-        if accessible {
-            events::doubt(open, memory);
-        } else {
-            events::lose_by_error(open);
+        match memory {
+            _ if !accessible => events::lose_by_error(open),
+            Some(memory) => events::doubt(open, memory),
+            None => events::forget(open),
         }
     }
 

@@ -199,10 +199,7 @@ fn sync_awake(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm
 /// The system is about to sleep. A device in D3hot has what it had, or what a reset leaves; one
 /// whose power is cut, or which firmware or another kernel gets hold of, may have anything.
 pub(crate) fn system_suspend(open: &mut Open<'_, VfioTph>) {
-    with_tph(open, None, |tph, at| {
-        tph.forget();
-        tph.report(at);
-    });
+    forget(open);
 }
 
 /// The system is awake again.
@@ -335,6 +332,16 @@ pub(crate) fn shutdown(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory
 pub(crate) fn lose_by_error(open: &mut Open<'_, VfioTph>) {
     lose(open);
     with_tph(open, None, |tph, at| tph.report(at));
+}
+
+/// The device reports an error while its user is changing the power state: nothing is done to it
+/// before the end of that, and then everything is written anew. That it may have slept, which is on
+/// record, is not enough: if it does not go to D3hot in the end, nobody puts a table in MSI-X back.
+pub(crate) fn forget(open: &mut Open<'_, VfioTph>) {
+    with_tph(open, None, |tph, at| {
+        tph.forget();
+        tph.report(at);
+    });
 }
 
 /// The device reports an error, and can be reached: what it still has stays in force.

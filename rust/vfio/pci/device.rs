@@ -169,12 +169,8 @@ impl<T: Hooks> Device<T> {
     }
 
     /// Runs `f` in a callback of a reset, on the device if it is open. `under_way` says whether a
-    /// reset is under way from then on; `None` leaves that as it is.
-    fn in_reset(
-        &self,
-        f: &dyn Fn(&T, &mut Open<'_, T>, &mut CallbackMemory<'_>),
-        under_way: Option<bool>,
-    ) {
+    /// reset is under way from then on.
+    fn in_reset(&self, f: &dyn Fn(&T, &mut Open<'_, T>, &mut CallbackMemory<'_>), under_way: bool) {
         self.vdev.in_reset(|stable| {
             let mut guard = self.session.locked.lock();
             // SAFETY: If `stable`, whoever asked for the reset holds `memory_lock`, or we do.
@@ -185,10 +181,47 @@ impl<T: Hooks> Device<T> {
                         f(&self.data, open, memory)
                     });
             }
-            if let Some(under_way) = under_way {
-                guard.set_reset(under_way);
-            }
+            guard.set_reset(under_way);
         });
+    }
+
+    /// Runs `f` in a callback of recovery from an error, on the device if it is open. It gets no
+    /// memory while the device must be left alone, because its user is changing the power state:
+    /// what the driver did before the change has to stay so until its end, and a device that comes
+    /// out of D3hot answers before vfio-pci-core has restored it. What the driver does at the end
+    /// makes up for it.
+    fn in_recovery(&self, f: &dyn Fn(&T, &mut Open<'_, T>, Option<&mut CallbackMemory<'_>>)) {
+        self.vdev.in_reset(|stable| {
+            // SAFETY: If `stable`, we hold `memory_lock`. Others who reset the device come later,
+            // or say so first.
+            unsafe { self.unless_in_transit(stable, f) };
+        });
+    }
+
+    /// Runs `f` on the device if it is open, with its memory; without, if it is being reset or its
+    /// user is changing the power state.
+    ///
+    /// # Safety
+    ///
+    /// As for [`SessionLock::locked_in_reset`].
+    unsafe fn unless_in_transit(
+        &self,
+        stable: bool,
+        f: &dyn Fn(&T, &mut Open<'_, T>, Option<&mut CallbackMemory<'_>>),
+    ) {
+        let mut guard = self.session.locked.lock();
+        if guard.is_in_transit() {
+            self.session
+                .locked_with_open(&mut guard, &self.vdev, |open| f(&self.data, open, None));
+            return;
+        }
+        // SAFETY: By the safety requirement.
+        unsafe {
+            self.session
+                .locked_in_reset(&mut guard, &self.vdev, stable, |open, memory| {
+                    f(&self.data, open, Some(memory))
+                });
+        }
     }
 
     /// `pci_error_handlers.reset_prepare`.
@@ -198,7 +231,7 @@ impl<T: Hooks> Device<T> {
     /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn reset_prepare_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
-        unsafe { Self::with_bound(pdev, |this| this.in_reset(&T::reset_prepare, Some(true))) };
+        unsafe { Self::with_bound(pdev, |this| this.in_reset(&T::reset_prepare, true)) };
     }
 
     /// `pci_error_handlers.reset_done`.
@@ -210,7 +243,7 @@ impl<T: Hooks> Device<T> {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
         unsafe {
             Self::with_bound(pdev, |this| {
-                this.in_reset(&T::reset_done, Some(false));
+                this.in_reset(&T::reset_done, false);
                 this.session.over.notify_all();
             })
         };
@@ -230,10 +263,9 @@ impl<T: Hooks> Device<T> {
         unsafe {
             Self::with_bound(pdev, |this| {
                 let accessible = state == bindings::pci_channel_io_normal;
-                this.in_reset(
-                    &|data: &T, open, reset| data.error_detected(open, accessible, reset),
-                    None,
-                )
+                this.in_recovery(&|data, open, memory| {
+                    data.error_detected(open, accessible, memory);
+                });
             });
             Self::vfio_pci_core_error_detected(pdev, state)
         }
@@ -301,7 +333,15 @@ impl<T: Hooks> Device<T> {
     /// Called by the PCI core only, by way of the table, for a bound device, under its lock.
     pub(super) unsafe extern "C" fn resume_callback(pdev: *mut bindings::pci_dev) {
         // SAFETY: The PCI core calls this under the device lock of a bound device.
-        unsafe { Self::with_bound(pdev, |this| this.in_reset(&T::error_resume, None)) };
+        unsafe {
+            Self::with_bound(pdev, |this| {
+                this.in_recovery(&|data, open, memory| {
+                    if let Some(memory) = memory {
+                        data.error_resume(open, memory);
+                    }
+                });
+            })
+        };
     }
 
     /// `pci_driver.shutdown`.

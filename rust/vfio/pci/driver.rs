@@ -189,12 +189,13 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     }
 
     /// An error was reported; the device, which is open, will be reset, or has been disturbed.
-    /// Unless `accessible`, it cannot be reached.
+    /// Unless `accessible`, it cannot be reached. Without `memory` it must be left alone: it may be
+    /// about to lose its state, or to be restored, because its user is changing the power state.
     fn error_detected(
         &self,
         open: &mut Open<'_, Self>,
         accessible: bool,
-        memory: &mut CallbackMemory<'_>,
+        memory: Option<&mut CallbackMemory<'_>>,
     ) {
         let _ = (open, accessible, memory);
     }
@@ -205,7 +206,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
         let _ = open;
     }
 
-    /// Recovery from an error is over; the device, which is open, may have lost its state.
+    /// Recovery from an error is over; the device, which is open, may have lost its state. Not
+    /// called while it must be left alone.
     fn error_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
         let _ = (open, memory);
     }

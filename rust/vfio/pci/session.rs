@@ -204,7 +204,7 @@ pub(super) struct Locked<T: OpenState> {
 
 impl<T: OpenState> Locked<T> {
     /// Whether hardware must be left alone: it may be about to lose its state.
-    fn is_in_transit(&self) -> bool {
+    pub(super) fn is_in_transit(&self) -> bool {
         self.reset || self.change == Change::Power
     }
 
@@ -357,7 +357,8 @@ impl<T: OpenState> SessionLock<T> {
         self.locked_with_open(&mut guard, vdev, f);
     }
 
-    fn locked_with_open(
+    /// As [`Self::with_open`], with the session locked by `guard`.
+    pub(super) fn locked_with_open(
         &self,
         guard: &mut MutexGuard<'_, Locked<T>>,
         vdev: &VfioPciDevice,
