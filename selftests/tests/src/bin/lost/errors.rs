@@ -2,23 +2,27 @@
 
 //! Errors that devices report, and resets of the link that come of them.
 
+use std::thread;
+
 use tph_selftests::aer::{self, Severity};
 use tph_selftests::bench::Bench;
+use tph_selftests::hold::{self, Call, Stuck};
 use tph_selftests::module;
 use tph_selftests::policy::{self, Policy};
-use tph_selftests::protocol::{Access, Entry};
+use tph_selftests::protocol::{Access, Entry, Lost};
 use tph_selftests::root_port;
+use tph_selftests::skip;
 use tph_selftests::tph::{Requester, StMode};
 use tph_selftests::uapi::pci_regs::{
     PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_MEM_MASK, PCI_COMMAND, PCI_COMMAND_MEMORY,
 };
-use tph_tests::bed::{states, Bed, InForce, Kind, D3HOT, STATES};
+use tph_tests::bed::{states, Bed, InForce, Kind, D0, D3HOT, STATES};
 use tph_tests::needs_tph;
 
-use super::resets::reset_and_come_up;
+use super::resets::{assert_control_left_alone, reset_and_come_up};
 use super::{
     agreed, assert_on_with_these_or_none, disabled, is_enabled, lose, pair, Tally, CAPABILITY,
-    ENABLED, LOSSES, MSIX, ON,
+    ENABLED, LOSING, LOSSES, MSIX, ON,
 };
 
 /// A fatal error resets the link, and takes BARs and Command with it: nobody restores them but the
@@ -199,6 +203,72 @@ pub fn r80_non_fatal_error_asleep(bench: &mut Bench) {
         assert!(!kernel.tph_enabled, "{kind:?}: the PCI core's record");
         bed.wake_from_low_power();
         assert_eq!(agreed(&bed, "awake"), before, "{kind:?}");
+        bed.works();
+    });
+}
+
+/// An error comes while a user is about to take the device to D3hot, which may or may not come to
+/// pass. The device is left alone, whatever it has lost: the PCI core is not to save TPH. When the
+/// call is over, or the device awake again, it has what it had.
+pub fn r80_non_fatal_error_before_d3hot(bench: &mut Bench) {
+    const LOSSES: [Option<Lost>; 3] = [None, Some(Lost::Tph), Some(Lost::Everything)];
+    bench.each(LOSING, |bench, kind| {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        for (kill, loss) in LOSSES.map(|loss| [(true, loss), (false, loss)]).concat() {
+            let what = format!("{kind:?}, killed: {kill}, {loss:?}");
+            bed.put(StMode::InterruptVector, Requester::Extended);
+            let before = agreed(&bed, "before");
+            let sleep = Call::WriteByte(bed.device.power_register(), D3HOT as u8);
+            let stuck = Stuck::new(&bed.device, sleep);
+            if let Some(loss) = loss {
+                lose(&bed, loss);
+            }
+            let mark = bed.endpoint.mark();
+            aer::inject(&bed.endpoint.bdf, Severity::NonFatal);
+            bed.endpoint.assert_kernel_has_it_off(&what);
+            assert_control_left_alone(&bed, mark, &what);
+            if kill {
+                stuck.kill();
+                assert_eq!(bed.power_state(), D0 as u8, "{what}");
+            } else {
+                stuck.go_on();
+                assert_eq!(bed.power_state(), D3HOT as u8, "{what}");
+                bed.endpoint.assert_kernel_has_it_off(&what);
+                bed.device.set_power_state(D0);
+            }
+            assert_eq!(agreed(&bed, &what), before, "{what}");
+            bed.restore_interrupts();
+        }
+        bed.works();
+    });
+}
+
+/// An error comes while a user takes the device out of D3hot. It answers already, with its BARs
+/// and its MSI-X table yet to be restored: it is left alone until they are.
+///
+/// Before other tests of errors: once aer_inject has had a bus, it makes all accesses to config
+/// space there under a spinlock.
+pub fn r80_non_fatal_error_on_the_way_to_d0(bench: &mut Bench) {
+    if cfg!(target_arch = "aarch64") {
+        skip!("config space is written under a spinlock: nobody can be held there");
+    }
+    bench.each(LOSING, |bench, kind| {
+        let bed = Bed::new(bench, kind, Policy::DsSt);
+        let what = format!("{kind:?}");
+        bed.put(StMode::InterruptVector, Requester::Extended);
+        let before = agreed(&bed, "before");
+        bed.device.set_power_state(D3HOT);
+        let mark = bed.endpoint.mark();
+        let held = hold::next_write(&bed.endpoint.bdf, PCI_BASE_ADDRESS_0 as u16);
+        let wake = thread::spawn(bed.call(|device| device.set_power_state(D0)));
+        hold::wait();
+        assert_eq!(bed.power_state(), D0 as u8, "what this test is about");
+        aer::inject(&bed.endpoint.bdf, Severity::NonFatal);
+        assert_control_left_alone(&bed, mark, &what);
+        bed.endpoint.assert_kernel_has_it_off(&what);
+        held.release();
+        wake.join().expect("who wakes the device up");
+        assert_eq!(agreed(&bed, &what), before, "{what}");
         bed.works();
     });
 }

@@ -247,9 +247,11 @@ fn main() -> ExitCode {
         r79_freed_in_vain,
         r79_closed_in_vain,
         // The last: lockdep is off when it has seen aer_inject.
+        r80_non_fatal_error_on_the_way_to_d0,
         r80_non_fatal_error,
         r80_non_fatal_error_with_a_loss,
         r80_non_fatal_error_asleep,
+        r80_non_fatal_error_before_d3hot,
         r77_what_becomes_of_control_after_an_error,
         r46_link_is_reset_for_a_neighbour,
         r77_on_after_a_reset_of_the_link,

@@ -195,22 +195,13 @@ pub fn r48_hot_reset_that_fails_in_d3hot(bench: &mut Bench) {
     close(beds);
 }
 
-/// A hot reset that is asked of one device fails, and leaves the Control of the other one alone,
-/// which the kernel believes to be off before and afterwards.
+/// Fails the test if Control was read or written since a place in the log.
 #[track_caller]
-fn fails_and_leaves_alone(asked: &Bed, other: &Bed, what: &str) {
-    let control = u64::from(other.device.tph_offset()) + u64::from(PCI_TPH_CTRL);
+pub fn assert_control_left_alone(bed: &Bed, mark: u64, what: &str) {
+    let control = u64::from(bed.device.tph_offset()) + u64::from(PCI_TPH_CTRL);
     let touches =
         |offset: u64, width: u32| offset < control + 4 && control < offset + u64::from(width);
-    let off = |when| {
-        let when = format!("{what}, {when}");
-        other.endpoint.assert_kernel_has_it_off(&when);
-    };
-    off("before the hot reset");
-    let mark = other.endpoint.mark();
-    assert_errno!(asked.device.hot_reset(&[]), EAGAIN, "{what}");
-    let log = other.endpoint.log_after(mark);
-    off("the hot reset");
+    let log = bed.endpoint.log_after(mark);
     let looked = log.iter().find(|entry| match entry.access {
         Access::ConfigRead { offset, width, .. } | Access::ConfigWrite { offset, width, .. } => {
             touches(offset, width)
@@ -218,6 +209,21 @@ fn fails_and_leaves_alone(asked: &Bed, other: &Bed, what: &str) {
         _ => false,
     });
     assert!(looked.is_none(), "{what}: {looked:?}");
+}
+
+/// A hot reset that is asked of one device fails, and leaves the Control of the other one alone,
+/// which the kernel believes to be off before and afterwards.
+#[track_caller]
+fn fails_and_leaves_alone(asked: &Bed, other: &Bed, what: &str) {
+    let off = |when| {
+        let when = format!("{what}, {when}");
+        other.endpoint.assert_kernel_has_it_off(&when);
+    };
+    off("before the hot reset");
+    let mark = other.endpoint.mark();
+    assert_errno!(asked.device.hot_reset(&[]), EAGAIN, "{what}");
+    assert_control_left_alone(other, mark, what);
+    off("the hot reset");
 }
 
 /// A device that is about to go to D3hot is left alone by the hot reset that fails beside it.
