@@ -441,7 +441,9 @@ fn show(looked: &mut Looked, has_guest: bool, opening: &mut Opening<'_>) -> Resu
     let power = power_state(opening.vdev());
     let (config_map, space) = opening.config();
     let config = Config::new(pdev);
-    chain::read_headers(config_map, space, |at| config.read_u32(at).unwrap_or(u32::MAX));
+    chain::read_headers(config_map, space, |at| {
+        config.read_u32(at).unwrap_or(u32::MAX)
+    });
     // A device that has no such capability is left alone.
     let found = looked.found;
     if found.is_some() || chain::has_tph(space) {

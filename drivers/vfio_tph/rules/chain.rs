@@ -182,12 +182,9 @@ pub(crate) fn has_tph(space: &[u8]) -> bool {
 }
 
 /// Makes all TPH Requester capabilities virtual, those of the user's chain and of hardware's, and
-/// `found` wherever the chain leads: on the terms of `offer` it is shown in its reset state, all
-/// others as zeros, out of the chain. And so any capability whose header their registers cover.
-///
-/// Virtual are the registers of each, whatever else claims them, and of the table what it claims
-/// and no capability of hardware's owns that is none of TPH. Of a dword whose first half ends the
-/// table the other half goes with it. What somebody else owns is read from hardware.
+/// `found`, wherever the chain leads. On the terms of `offer` `found` is shown in its reset state.
+/// All others read as zeros and are out of the chain, and so is any capability whose header their
+/// registers cover.
 ///
 /// The virtual space has all headers of the chain ([`read_headers`]). One that has to lead
 /// elsewhere becomes virtual where vfio-pci-core would serve it from hardware.
@@ -203,43 +200,10 @@ pub(crate) fn arrange(
     offer: Option<&Offer>,
     kept: &mut ByteSet,
 ) -> bool {
-    let at = found
-        .map(|found| usize::from(found.offset))
-        .filter(|&at| at >= EXTENDED_SPACE);
-    let (beyond, keep) = match at {
-        Some(at) if is_tph_of_chain(space, at) => {
-            let fits = at + BASE_SIZE <= space.len();
-            (None, offer.filter(|_| fits).map(|_| at))
-        }
-        at => (at, None),
-    };
-
-    let mut bytes = ByteSet::EMPTY;
-    let in_chain = Chain::new(space).filter(|&(_, header)| is_tph(header));
-    for offset in in_chain.map(|(offset, _)| offset).chain(beyond) {
-        let now = found.filter(|_| at == Some(offset));
-        // What the chain does not lead to has told vfio-pci-core nothing.
-        let then = read_dword(space, offset + usize::from(CAPABILITY))
-            .filter(|_| beyond != Some(offset))
-            .map(Capability::from_raw);
-        let claims = [now.map(|found| found.capability), then];
-        let claimed = claimed(map, offset, claims.into_iter().flatten());
-        bytes.insert(offset..(offset + BASE_SIZE).min(space.len()));
-        for at in claimed.filter(|&at| !owners.others_own(at)) {
-            bytes.insert(at..at + 1);
-        }
-    }
-
-    // Also where the user's chain does not lead, and vfio-pci-core's or hardware's does.
-    for at in EXTENDED_SPACE..space.len() {
-        if owners.is_of_tph(at) || map[at] == TPH && !owners.others_own(at) {
-            bytes.insert(at..at + 1);
-        }
-    }
-
-    if covers_header(&bytes, EXTENDED_SPACE) {
-        bytes.insert(EXTENDED_SPACE..(EXTENDED_SPACE + HEADER).min(space.len()));
-    }
+    let bytes = virtual_bytes(map, space, owners, found);
+    let keep = found
+        .filter(|&found| offer.is_some() && leads_to(space, found))
+        .map(|found| usize::from(found.offset));
 
     relink(map, space, kept, |offset, header| {
         let covered = covers_header(&bytes, offset);
@@ -250,10 +214,12 @@ pub(crate) fn arrange(
     let header = keep.and_then(|offset| read_header(space, offset));
 
     kept.insert_all(&bytes);
-    for at in (0..space.len()).filter(|&at| kept.contains(at)) {
-        map[at] = MAP_VIRTUAL;
+    for (at, (owner, byte)) in map.iter_mut().zip(space.iter_mut()).enumerate() {
+        if kept.contains(at) {
+            *owner = MAP_VIRTUAL;
+        }
         if bytes.contains(at) {
-            space[at] = 0;
+            *byte = 0;
         }
     }
     if let Some(first) = first {
@@ -271,6 +237,43 @@ pub(crate) fn arrange(
     }
     unassign(map, space, kept);
     keep.is_some()
+}
+
+/// The bytes that become virtual: the registers of each TPH Requester capability, whatever else
+/// claims them, and those bytes of its table that no other capability of hardware's owns. What
+/// another one owns is read from hardware.
+#[inline(never)]
+fn virtual_bytes(map: &[u8], space: &[u8], owners: &Owners, found: Option<Location>) -> ByteSet {
+    let found = found.filter(|found| usize::from(found.offset) >= EXTENDED_SPACE);
+    let beyond = found
+        .map(|found| usize::from(found.offset))
+        .filter(|&at| !is_tph_of_chain(space, at));
+    let in_chain = Chain::new(space).filter(|&(_, header)| is_tph(header));
+
+    let mut bytes = ByteSet::EMPTY;
+    for offset in in_chain.map(|(offset, _)| offset).chain(beyond) {
+        let now = found.filter(|found| usize::from(found.offset) == offset);
+        // What the chain does not lead to has told vfio-pci-core nothing.
+        let then = read_dword(space, offset + usize::from(CAPABILITY))
+            .filter(|_| beyond != Some(offset))
+            .map(Capability::from_raw);
+        let claims = [now.map(|found| found.capability), then];
+        let claimed = claimed(map, offset, claims.into_iter().flatten());
+        bytes.insert(offset..(offset + BASE_SIZE).min(space.len()));
+        for at in claimed.filter(|&at| !owners.others_own(at)) {
+            bytes.insert(at..at + 1);
+        }
+    }
+    // Also where the user's chain does not lead, and vfio-pci-core's or hardware's does.
+    for (at, &owner) in map.iter().enumerate().skip(EXTENDED_SPACE) {
+        if owners.is_of_tph(at) || owner == TPH && !owners.others_own(at) {
+            bytes.insert(at..at + 1);
+        }
+    }
+    if covers_header(&bytes, EXTENDED_SPACE) {
+        bytes.insert(EXTENDED_SPACE..(EXTENDED_SPACE + HEADER).min(space.len()));
+    }
+    bytes
 }
 
 /// Whether some of the header at `offset` is in `bytes`.

@@ -493,7 +493,11 @@ impl VirtualTable {
             };
             settled.failed += u32::from(tag.is_none());
             let old = core::mem::replace(&mut self.owners[entry], owner);
-            want(entry, tag.unwrap_or(0), old != owner || is_other && owner != 0);
+            want(
+                entry,
+                tag.unwrap_or(0),
+                old != owner || is_other && owner != 0,
+            );
             self.stale &= !bit;
             if tag.is_some() {
                 self.open &= !bit;

@@ -461,9 +461,14 @@ fn r94_what_is_not_known() {
     assert!(settled.unknown);
     assert_eq!(table, before);
     let mut wanted = Vec::new();
-    let settled = table.settle(aim(true), &world, &mut Before::new(), &mut |entry, tag, _| {
-        wanted.push((entry, tag));
-    });
+    let settled = table.settle(
+        aim(true),
+        &world,
+        &mut Before::new(),
+        &mut |entry, tag, _| {
+            wanted.push((entry, tag));
+        },
+    );
     assert_eq!((settled.failed, wanted), (1, vec![(0, 0x11), (1, 0)]));
     // It waits for the next write, or enable.
     assert!(!table.is_unsettled(aim(false)));
@@ -534,7 +539,7 @@ fn r97_what_can_wait_tells_no_tag() {
 /// have equal ones, in both namespaces. And no other is written.
 #[test]
 fn r97_what_is_written_tells_no_tag() {
-    let of_all = |tag: u64| CpuTags::from_raw(0b11 | tag << 8 | tag << 16);
+    let of_all = |tag: u64| CpuTags::from_raw(0b11 | (tag << 8) | (tag << 16));
     let firmware: [&dyn Fn(u32) -> CpuTags; 3] = [&tags, &|_| of_all(0x2a), &|_| of_all(0)];
     let maps = [
         map_of(&[Target::Nothing, cpu(1), cpu(2)]),
@@ -577,9 +582,8 @@ fn r97_what_is_written_tells_no_tag() {
                 for after in controls {
                     for moved in [after, after.disabled()] {
                         let what = format!("{first} {second} {before:?} {after:?} {moved:?}");
-                        let written = |tags_of| {
-                            history(tags_of, [first, second], [before, after, moved])
-                        };
+                        let written =
+                            |tags_of| history(tags_of, [first, second], [before, after, moved]);
                         let [different, equal, zero] = firmware.map(written);
                         assert!(different.iter().all(|(any, new)| any == new), "{what}");
                         for other in [equal, zero] {
