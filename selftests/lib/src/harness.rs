@@ -170,14 +170,23 @@ impl Drop for Watchdog {
     }
 }
 
-/// Ends the process, and says which test it was, when `name` takes too long.
+/// Prints where in the kernel the threads of this process are.
+fn print_stacks() {
+    let tasks = fs::read_dir("/proc/self/task");
+    for task in tasks.into_iter().flatten().flatten() {
+        let stack = fs::read_to_string(task.path().join("stack")).unwrap_or_default();
+        println!("# thread {}:", task.file_name().to_string_lossy());
+        stack.lines().for_each(|line| println!("#   {line}"));
+    }
+}
+
+/// Ends the process, and says which test it was and where it is, when `name` takes too long.
 pub fn watch(name: &'static str, deadline: Duration) -> Watchdog {
     let (done, wait) = mpsc::channel();
     let thread = thread::spawn(move || {
         if wait.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
             println!("Bail out! {name} has not ended after {deadline:?}");
-            // All that wait, and where, to the kernel's log.
-            let _ = fs::write("/proc/sysrq-trigger", "w");
+            print_stacks();
             // SAFETY: takes no memory; exit handlers could wait for the thread that hangs.
             unsafe { libc::_exit(1) }
         }
