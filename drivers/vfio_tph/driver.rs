@@ -239,7 +239,7 @@ impl Driver for VfioTph {
         events::system_suspend(open);
     }
 
-    fn system_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+    fn system_resume(&self, open: &mut Open<'_, Self>, memory: Option<&mut CallbackMemory<'_>>) {
         events::system_resume(open, memory);
     }
 

@@ -202,12 +202,15 @@ pub(crate) fn system_suspend(open: &mut Open<'_, VfioTph>) {
     forget(open);
 }
 
-/// The system is awake again.
-pub(crate) fn system_resume(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>) {
+/// The system is awake again. If a user is changing the power state nothing is done to the device
+/// before the end of that.
+pub(crate) fn system_resume(open: &mut Open<'_, VfioTph>, memory: Option<&mut CallbackMemory<'_>>) {
     // Recovery from an error may have looked at it too early.
     system_suspend(open);
-    let msix = table_for_tags(open, memory);
-    sync_awake(open, msix, true);
+    if let Some(memory) = memory {
+        let msix = table_for_tags(open, memory);
+        sync_awake(open, msix, true);
+    }
 }
 
 /// Lets vfio-pci-core write what may be the power state.

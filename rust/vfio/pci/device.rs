@@ -367,16 +367,6 @@ impl<T: Hooks> Device<T> {
         // Before the session's lock is taken: a user who opens the device before that is found
         // below, and one who opens it afterwards finds this.
         self.data.system_is_down();
-        // SAFETY: The caller holds the device lock.
-        unsafe { self.with_memory(|open, memory| self.data.shutdown(open, memory)) };
-    }
-
-    /// Runs `f` on the device if it is open, with its memory.
-    ///
-    /// # Safety
-    ///
-    /// The caller holds the device lock.
-    unsafe fn with_memory(&self, f: impl FnOnce(&mut Open<'_, T>, &mut CallbackMemory<'_>)) {
         // Whoever holds `memory_lock` for writing only tries the device lock, which our caller
         // holds: nobody waits for us.
         let _memory = self.vdev.memory_lock();
@@ -385,8 +375,10 @@ impl<T: Hooks> Device<T> {
         // power state, what it decodes, or its vectors. Others who reset it take the device lock.
         unsafe {
             self.session
-                .locked_in_reset(&mut guard, &self.vdev, true, f)
-        };
+                .locked_in_reset(&mut guard, &self.vdev, true, |open, memory| {
+                    self.data.shutdown(open, memory)
+                });
+        }
     }
 
     /// `dev_pm_ops.runtime_suspend`, before vfio-pci-core's.
@@ -434,7 +426,14 @@ impl<T: Hooks> Device<T> {
     pub(super) unsafe fn system_resume(dev: *mut bindings::device) {
         // SAFETY: `dev` is bound to this driver, by the safety requirement.
         let this = unsafe { Self::from_bound(dev) };
-        // SAFETY: The caller holds the device lock, by the safety requirement.
-        unsafe { this.with_memory(|open, reset| this.data.system_resume(open, reset)) };
+        // As in `Self::shutdown`.
+        let _memory = this.vdev.memory_lock();
+        // SAFETY: As in `Self::shutdown`; the caller holds the device lock, by the safety
+        // requirement.
+        unsafe {
+            this.unless_in_transit(true, &|data, open, memory| {
+                data.system_resume(open, memory);
+            })
+        };
     }
 }

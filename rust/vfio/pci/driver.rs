@@ -172,8 +172,10 @@ pub(crate) trait Driver: OpenState + Send + Sync {
     }
 
     /// The system is awake again, and the PCI core has restored what it had saved of the device,
-    /// which is in D0 unless it does not wake up. Users are still frozen.
-    fn system_resume(&self, open: &mut Open<'_, Self>, memory: &mut CallbackMemory<'_>) {
+    /// which is in D0 unless it does not wake up. Users are still frozen. One who was frozen while
+    /// changing the power state goes on with that: the device must be left alone then, and there is
+    /// no `memory`.
+    fn system_resume(&self, open: &mut Open<'_, Self>, memory: Option<&mut CallbackMemory<'_>>) {
         let _ = (open, memory);
     }
 
