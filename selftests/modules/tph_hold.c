@@ -265,7 +265,8 @@ static const struct file_operations held_fops = {
 static vm_fault_t memory_fault(struct vm_fault *vmf)
 {
 	complete(&held);
-	if (wait_for_completion_killable(&released))
+	/* As who waits for a server's page: the system can fall asleep meanwhile. */
+	if (wait_for_completion_state(&released, TASK_KILLABLE | TASK_FREEZABLE_UNSAFE))
 		return VM_FAULT_SIGBUS;
 	vmf->page = alloc_page(GFP_USER | __GFP_ZERO);
 	if (!vmf->page)

@@ -11,6 +11,7 @@ use std::thread;
 
 use tph_selftests::bench::Bench;
 use tph_selftests::engine::{Engine, TagFrom};
+use tph_selftests::hold::{Call, Stuck};
 use tph_selftests::monitor::wait_until;
 use tph_selftests::policy::Policy;
 use tph_selftests::root_port;
@@ -286,6 +287,29 @@ fn r86_amid_calls(bench: &mut Bench) {
     beds.iter().for_each(Bed::works);
 }
 
+/// A user who is about to take a device to D3hot is frozen in the middle of it. When the system
+/// wakes up the device is left alone until they are done: the PCI core is not to save TPH.
+fn r86_amid_a_change_of_power(bench: &mut Bench) {
+    let beds = beds(bench, Policy::DsSt);
+    for bed in beds.iter().filter(|bed| bed.kind.loses_state) {
+        for way in [IDLE, RAM, S3, IMAGE] {
+            let what = format!("{way:?}, {:?}", bed.kind);
+            bed.put(StMode::InterruptVector, Requester::Extended);
+            let before = bed.in_force();
+            let to_d3hot = Call::WriteByte(bed.device.power_register(), D3HOT as u8);
+            let stuck = Stuck::new(&bed.device, to_d3hot);
+            sleep(&beds, way);
+            bed.endpoint.assert_kernel_has_it_off(&what);
+            stuck.go_on();
+            assert_eq!(bed.power_state(), D3HOT as u8, "{what}");
+            bed.endpoint.assert_kernel_has_it_off(&what);
+            bed.device.set_power_state(D0);
+            assert_eq!(bed.in_force(), before, "{what}");
+        }
+    }
+    beds.iter().for_each(Bed::works);
+}
+
 /// What is on the wire is what was before.
 fn r86_tag_on_the_wire(bench: &mut Bench) {
     const IOVA: u64 = 0x10_0000;
@@ -325,6 +349,7 @@ fn main() -> ExitCode {
         r86_comes_up_on,
         r86_comes_up_on_hidden_or_closed,
         r86_amid_calls,
+        r86_amid_a_change_of_power,
         r86_tag_on_the_wire,
     ])
 }
