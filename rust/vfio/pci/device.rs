@@ -21,6 +21,10 @@ use crate::rust::{
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
+/// What a driver does in a callback that finds the device in transit, or not: without memory, or
+/// with.
+type InRecovery<'a, T> = &'a dyn Fn(&T, &mut Open<'_, T>, Option<&mut CallbackMemory<'_>>);
+
 /// A device of a variant driver.
 ///
 /// # Invariants
@@ -190,7 +194,7 @@ impl<T: Hooks> Device<T> {
     /// what the driver did before the change has to stay so until its end, and a device that comes
     /// out of D3hot answers before vfio-pci-core has restored it. What the driver does at the end
     /// makes up for it.
-    fn in_recovery(&self, f: &dyn Fn(&T, &mut Open<'_, T>, Option<&mut CallbackMemory<'_>>)) {
+    fn in_recovery(&self, f: InRecovery<'_, T>) {
         self.vdev.in_reset(|stable| {
             // SAFETY: If `stable`, we hold `memory_lock`. Others who reset the device come later,
             // or say so first.
@@ -204,11 +208,7 @@ impl<T: Hooks> Device<T> {
     /// # Safety
     ///
     /// As for [`SessionLock::locked_in_reset`].
-    unsafe fn unless_in_transit(
-        &self,
-        stable: bool,
-        f: &dyn Fn(&T, &mut Open<'_, T>, Option<&mut CallbackMemory<'_>>),
-    ) {
+    unsafe fn unless_in_transit(&self, stable: bool, f: InRecovery<'_, T>) {
         let mut guard = self.session.locked.lock();
         if guard.is_in_transit() {
             self.session

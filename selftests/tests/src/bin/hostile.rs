@@ -74,6 +74,8 @@ fn others(links: &[Link]) -> BTreeSet<(u16, u16)> {
 
 /// What a link says: its offset, id and next pointer.
 type Lie = (u16, u32, u16);
+/// What a chain is, its links, and other dwords that say something else, by their offsets.
+type Chain = (&'static str, &'static [Lie], &'static [(u16, u32)]);
 
 const AER: u32 = PCI_EXT_CAP_ID_ERR;
 const DSN: u32 = PCI_EXT_CAP_ID_DSN;
@@ -161,7 +163,7 @@ fn r25_chains_that_do_not_end(bench: &mut Bench) {
 
 /// Chains in which vfio-pci-core shows hardware's pointer, each begun by the first capability; the
 /// endpoint's own are at 0x100, 0x160 and 0x200. What is said besides headers is a length.
-const POINTERS_OF_HARDWARE: [(&str, &[Lie], &[(u16, u32)]); 4] = [
+const POINTERS_OF_HARDWARE: [Chain; 4] = [
     (
         "two vendor's capabilities, one behind the other",
         &[
