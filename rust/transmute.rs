@@ -4,8 +4,8 @@
 
 /// Says of structs that they are [`FromBytes`](kernel::transmute::FromBytes) and
 /// [`AsBytes`](kernel::transmute::AsBytes), after a look at their fields: all of them are listed,
-/// except for a flexible array at the end. Does not compile for a struct with a hole, or with a field
-/// that is not both itself.
+/// except for a flexible array at the end. Does not compile for a struct with a hole, or with a
+/// field that is not both itself.
 macro_rules! plain_structs {
     ($($name:ident { $($field:ident: $kind:ty),+ $(,)? })+) => {$(
         const _: () = {

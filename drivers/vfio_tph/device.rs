@@ -10,8 +10,8 @@
 //! - *held*: what hardware has of that, as far as is known.
 //! - *due*: an entry of the ST table for which hardware may have something else than is wanted.
 //! - *refuse*: a device that does not have afterwards what was written to it has refused that.
-//! - *witness*: an entry of the ST table that hardware is known to have, and that is not 0: if it is
-//!   0 when it is read, the device was reset.
+//! - *witness*: an entry of the ST table that hardware is known to have, and that is not 0: if it
+//!   reads as 0, the device was reset.
 //! - *offer*: what a user may have of TPH on a device.
 //! - *terms*: the offer, and what else is fixed when a device is opened.
 //! - *guest*: a user for whom the ST table is one of virtual tags, by a *map*.

@@ -7,7 +7,7 @@
 //! Each event changes what is wanted, or what is known of what is held, and then takes the steps
 //! that [`reconcile::next`] names, and no others. `Documentation/state.rst` has them on one page.
 //! What a guest with virtual tags does to it is in [`guest`]. [`reached`] is what can be reached of
-//! the device meanwhile, [`table`] the ST table; what writes hardware there is for this module alone.
+//! the device meanwhile, [`table`] the ST table; only this module can write hardware by them.
 
 pub(crate) mod guest;
 pub(crate) mod reached;

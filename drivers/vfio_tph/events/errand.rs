@@ -303,7 +303,8 @@ impl Errand for Mapping<'_> {
 }
 
 /// Sets the map of a guest's tags, or takes it away. `done` runs when it is in place, before the
-/// session is unlocked. EIO if the device cannot be woken up; else errors as [`super::sync_pending`].
+/// session is unlocked. EIO if the device cannot be woken up; else errors as
+/// [`super::sync_pending`].
 pub(crate) fn set_map(
     handle: Handle<'_, VfioTph>,
     map: Option<KBox<Map>>,

@@ -148,8 +148,8 @@ pub(crate) enum Hold {
 /// # Invariants
 ///
 /// For `'a` nobody else changes Memory Space Enable or the power state of the device, allocates or
-/// frees interrupt vectors, or resets it unannounced; and, unless the hold is `Hold::Shared`, nobody
-/// else relies on whether it decodes what its user or a reset has switched off.
+/// frees interrupt vectors, or resets it unannounced; and, unless the hold is `Hold::Shared`,
+/// nobody else relies on whether it decodes what its user or a reset has switched off.
 pub(crate) struct Memory<'a> {
     vdev: &'a OpenDevice,
     hold: Hold,
@@ -164,9 +164,9 @@ impl<'a> Memory<'a> {
         Self { vdev, hold }
     }
 
-    /// The MSI-X table, for as long as the device decodes it. Unless the hold is `Hold::Shared`, the
-    /// device is made to decode it until the table is dropped, whatever the user has made of Memory
-    /// Space Enable.
+    /// The MSI-X table, for as long as the device decodes it. Unless the hold is `Hold::Shared`,
+    /// the device is made to decode it until the table is dropped, whatever the user has made of
+    /// Memory Space Enable.
     ///
     /// `None` if there is none that can be used, if the device is in a power state in which it
     /// cannot decode it, if the PCI core recovers it from an error, if it does not answer, or if

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What the vfio core and vfio-pci-core call for a device: the tables of a variant driver, which are
-//! vfio-pci's with some callbacks wrapped.
+//! What the vfio core and vfio-pci-core call for a device: the tables of a variant driver, which
+//! are vfio-pci's with some callbacks wrapped.
 
 use super::{
     device::Device,

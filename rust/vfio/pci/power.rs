@@ -207,8 +207,8 @@ impl<T: Hooks> Power<T> {
         }
     }
 
-    /// As [`Self::around_suspend`], where the whole system falls asleep or an image of it is made. If
-    /// vfio-pci-core's callback refuses that, the driver is told that the device is awake.
+    /// As [`Self::around_suspend`], where the whole system falls asleep or an image of it is made.
+    /// If vfio-pci-core's callback refuses that, the driver is told that the device is awake.
     ///
     /// # Safety
     ///

@@ -197,8 +197,8 @@ impl VfioPciDevice {
 ///
 /// A reference is the proof: vfio-pci-core's virtual config space, its mappings of BARs and what
 /// else there is of an open device exist only while it is open. Safe code cannot make one of a
-/// [`VfioPciDevice`], nor keep one: each that a driver is handed lives as long as the callback, or as
-/// the lock that keeps the device from being closed.
+/// [`VfioPciDevice`], nor keep one: each that a driver is handed lives as long as the callback, or
+/// as the lock that keeps the device from being closed.
 ///
 /// # Invariants
 ///
