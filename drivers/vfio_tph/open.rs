@@ -444,7 +444,8 @@ fn show(looked: &mut Looked, has_guest: bool, opening: &mut Opening<'_>) -> Resu
     chain::read_headers(config_map, space, |at| {
         config.read_u32(at).unwrap_or(u32::MAX)
     });
-    // A device that has no such capability is left alone.
+    // A device that has no such capability goes on showing what it did: the headers above are where
+    // nobody reads them.
     let found = looked.found;
     if found.is_some() || chain::has_tph(space) {
         let owners = match looked.owners.take() {

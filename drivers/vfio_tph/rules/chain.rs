@@ -32,6 +32,9 @@ pub(crate) const MAP_VIRTUAL: u8 = 0xfe;
 /// In the map: the byte is no capability's, and hardware's, for reads and for writes.
 pub(crate) const MAP_UNASSIGNED: u8 = 0xff;
 
+/// Likewise: the id of the registers that each device has, which an extended capability may have,
+/// too.
+const MAP_BASIC: u8 = 0;
 // CAST: ids of vfio-pci-core's map, which has a byte for each.
 pub(super) const TPH: u8 = uapi::PCI_EXT_CAP_ID_TPH as u8;
 const VENDOR: u8 = uapi::PCI_EXT_CAP_ID_VNDR as u8;
@@ -121,12 +124,13 @@ fn is_tph_of_chain(space: &[u8], at: usize) -> bool {
 }
 
 /// Whether vfio-pci-core answers for the byte `at` from hardware in an access that begins at
-/// `from`, in the same dword and of the same owner. It does but for the first bytes of what it
-/// takes for one capability: all that lie next to each other and have the same id.
+/// `from`, in the same dword and of the same owner. It does except for the first bytes of what it
+/// takes for one capability: all that lie next to each other and have the same id. Id 0 stands for
+/// the registers that each device has, which have no first bytes.
 fn is_of_hardware(map: &[u8], from: usize, at: usize) -> bool {
     match map.get(at) {
         None | Some(&MAP_VIRTUAL) => false,
-        Some(&MAP_UNASSIGNED) => true,
+        Some(&(MAP_UNASSIGNED | MAP_BASIC)) => true,
         Some(id) => {
             let before = from.saturating_sub(HEADER);
             before >= EXTENDED_SPACE && map[before..at].iter().all(|other| other == id)
@@ -140,8 +144,9 @@ fn has_bytes_of_hardware(map: &[u8], offset: usize) -> bool {
     (offset..offset + HEADER).any(|at| is_of_hardware(map, at, at))
 }
 
-/// Puts the headers of the user's chain into the virtual space that vfio-pci-core has not there or
-/// does not show: it serves them from hardware. `read` reads the dword at an offset there.
+/// Puts those headers of the user's chain into the virtual space that vfio-pci-core does not have
+/// there, or does not show: it serves them from hardware. `read` reads the dword at an offset of
+/// hardware's.
 ///
 /// These are headers next to another capability of the same id or inside another one, and those of
 /// capabilities that vfio-pci-core hides and yet leads to: it has filled in the bytes of a later
@@ -160,7 +165,7 @@ pub(crate) fn read_headers(map: &[u8], space: &mut [u8], read: impl Fn(usize) ->
     }
 }
 
-/// What vfio-pci-core answers who reads the dword at `offset`.
+/// What vfio-pci-core answers to a read of the dword at `offset`.
 fn served(map: &[u8], offset: usize, in_space: u32, in_hardware: u32) -> u32 {
     let whole = map[offset..offset + HEADER]
         .iter()
@@ -333,7 +338,7 @@ pub(crate) fn insert(
     write_dword(space, at, with_next_pointer(header, next_pointer(first)));
     write_dword(space, at + usize::from(CAPABILITY), offer.capability.raw());
     write_dword(space, EXTENDED_SPACE, with_next_pointer(first, at));
-    // Of a first capability that is shorter than its header.
+    // vfio-pci-core serves it from hardware if its id is 0, or it is shorter than its header.
     if has_bytes_of_hardware(map, EXTENDED_SPACE) {
         let header = EXTENDED_SPACE..EXTENDED_SPACE + HEADER;
         map[header.clone()].fill(MAP_VIRTUAL);

@@ -11,6 +11,8 @@ use std::{
 
 /// `PCI_CAP_ID_INVALID` of vfio-pci-core's map: no capability.
 pub(crate) const NOBODY: u8 = 0xff;
+/// `PCI_CAP_ID_BASIC`: the registers that each device has, and where a header says so.
+pub(crate) const BASIC: u8 = 0;
 /// `PCI_CAP_ID_INVALID_VIRT`.
 pub(crate) const VIRTUAL: u8 = 0xfe;
 pub(crate) const TPH: u32 = 0x17;
@@ -174,7 +176,7 @@ impl Space {
             let behind = before.take_while(|&&owner| owner == owners[at]).count();
             let from = match owners[at] {
                 VIRTUAL => &self.bytes,
-                NOBODY => &self.hardware,
+                NOBODY | BASIC => &self.hardware,
                 _ if behind < 4 => &self.bytes,
                 _ => &self.hardware,
             };
@@ -188,7 +190,7 @@ impl Space {
     pub(crate) fn shows_hardware(&self, offset: usize) -> bool {
         (offset..offset + 4).any(|at| match self.map[at] {
             VIRTUAL => false,
-            NOBODY => true,
+            NOBODY | BASIC => true,
             owner => {
                 let before = self.map[FIRST..at].iter().rev();
                 before.take_while(|&&other| other == owner).take(4).count() == 4

@@ -447,6 +447,17 @@ fn r25_r75_hidden_around_another_capability() {
     }
 }
 
+/// vfio-pci-core serves a first header whose id it takes for 0 from hardware.
+#[test]
+fn r25_a_first_header_without_an_id() {
+    for id in [0, 0x100] {
+        let chain = [other(FIRST, id, 4), tph(0x300, 4), other(0x400, LTR, 8)];
+        let hardware = Space::with_chain(&chain, 0).hardware;
+        let after = check_arranged(&Space::of_hardware(&hardware), None);
+        assert!(after.space.capabilities().contains(&0x400), "id {id:#x}");
+    }
+}
+
 /// What a user finds behind another capability of the same id: vfio-pci-core takes the two for one,
 /// and shows of the second one hardware's pointer, which leads to TPH. The same with a header that
 /// is inside another capability.

@@ -163,7 +163,8 @@ fn r25_chains_that_do_not_end(bench: &mut Bench) {
 
 /// Chains in which vfio-pci-core shows hardware's pointer, each begun by the first capability; the
 /// endpoint's own are at 0x100, 0x160 and 0x200. What is said besides headers is a length.
-const POINTERS_OF_HARDWARE: [Chain; 4] = [
+const POINTERS_OF_HARDWARE: [Chain; 5] = [
+    ("a first header without an id", &[(0x100, 0, 0x160)], &[]),
     (
         "two vendor's capabilities, one behind the other",
         &[
