@@ -260,6 +260,8 @@ impl Driver for VfioTph {
         match memory {
             _ if !accessible => events::lose_by_error(open),
             Some(memory) => events::doubt(open, memory),
+            // That it may have slept, which is on record, is not enough: if it does not go to D3hot
+            // in the end, nobody puts a table in MSI-X back.
             None => events::forget(open),
         }
     }

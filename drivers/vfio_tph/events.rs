@@ -19,10 +19,10 @@ use self::{
     },
     show::{
         count_lost,
-        count_misfit,
         guest_changed,
         recorded,
         show_all,
+        sync_counted,
         trace_control,
         with_tph,
         Show, //
@@ -94,8 +94,7 @@ pub(crate) fn sync_pending(handle: Handle<'_, VfioTph>) -> Result {
         let msix = table_if(needs_memory(&open), &mut memory);
         let lacks_memory = with_tph(&mut open, msix, |tph, at| {
             // If the device is gone, everything stays pending.
-            let done = tph.sync(at, true);
-            count_misfit(terms, tph, done);
+            let _ = sync_counted(terms, tph, at, true);
             tph.lacks_memory(at)
         });
         if lacks_memory != Some(true) {
@@ -187,8 +186,7 @@ fn sync_awake(open: &mut Open<'_, VfioTph>, msix: Option<MsixTable<'_>>, confirm
     };
     with_tph(open, msix, |tph, at| {
         // If the device is gone, everything stays pending.
-        let done = tph.sync(at, confirm);
-        count_misfit(terms, tph, done);
+        let done = sync_counted(terms, tph, at, confirm);
         if done.is_ok() && tph.owes_guest() {
             count_lost(terms, tph.settle_guest(at, missing), tph.is_reachable(at));
         }
@@ -337,9 +335,8 @@ pub(crate) fn lose_by_error(open: &mut Open<'_, VfioTph>) {
     with_tph(open, None, |tph, at| tph.report(at));
 }
 
-/// The device reports an error while its user is changing the power state: nothing is done to it
-/// before the end of that, and then everything is written anew. That it may have slept, which is on
-/// record, is not enough: if it does not go to D3hot in the end, nobody puts a table in MSI-X back.
+/// The device may have anything from now on, and is left alone until the next event, which writes
+/// everything anew.
 pub(crate) fn forget(open: &mut Open<'_, VfioTph>) {
     with_tph(open, None, |tph, at| {
         tph.forget();
@@ -362,8 +359,7 @@ pub(crate) fn sync(open: &mut Open<'_, VfioTph>, memory: &mut CallbackMemory<'_>
     let msix = table_for_tags(open, memory);
     with_tph(open, msix, |tph, at| {
         // If the device is gone, everything stays pending.
-        let done = tph.sync(at, false);
-        count_misfit(terms, tph, done);
+        let _ = sync_counted(terms, tph, at, false);
     });
 }
 

@@ -217,6 +217,11 @@ impl Tph {
         self.held.in_force().unwrap_or(self.wanted)
     }
 
+    /// Whether the requester is wanted to be enabled.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.enabled()
+    }
+
     /// Control as it is recorded of hardware, also of a device that sleeps; the reset state where
     /// nothing is known.
     pub(crate) fn recorded(&self) -> Control {

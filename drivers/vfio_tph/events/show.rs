@@ -133,8 +133,8 @@ pub(super) fn recorded(open: &Open<'_, VfioTph>) -> Control {
     tph.map_or(Control::RESET, Tph::recorded)
 }
 
-/// Says that Control, which was `before`, is another one in hardware: what is wanted and not done,
-/// or will be when a device wakes up, is not in force.
+/// Says that Control, which was `before`, is recorded as another one in hardware. What is wanted
+/// and not done, or will be when a device wakes up, is not in force; nor what nobody knows.
 #[inline(never)]
 pub(super) fn trace_control(open: &Open<'_, VfioTph>, before: Control) {
     let (now, pdev) = (recorded(open), open.vdev().pci());
@@ -221,9 +221,18 @@ pub(super) fn count_lost(terms: &Terms, written: Outcome, awake: bool) {
     }
 }
 
-/// Counts that TPH went off because the device made something else of what a guest had in force.
-pub(super) fn count_misfit(terms: &Terms, tph: &Tph, done: Result<(), Failed>) {
-    if done == Err(Failed::Misfit) && tph.guest_table().is_some() {
+/// [`Tph::sync`]. Counts that TPH went off because the device made something else of what a guest
+/// had in force.
+pub(super) fn sync_counted(
+    terms: &Terms,
+    tph: &mut Tph,
+    at: &mut Reached<'_>,
+    confirm: bool,
+) -> Result<(), Failed> {
+    let was_wanted = tph.is_wanted();
+    let done = tph.sync(at, confirm);
+    if done == Err(Failed::Misfit) && was_wanted && tph.guest_table().is_some() {
         terms.visible.counters.count(Count::LostTags);
     }
+    done
 }

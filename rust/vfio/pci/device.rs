@@ -21,9 +21,9 @@ use crate::rust::{
 use core::ptr::NonNull;
 use kernel::prelude::*;
 
-/// What a driver does in a callback that finds the device in transit, or not: without memory, or
-/// with.
-type InRecovery<'a, T> = &'a dyn Fn(&T, &mut Open<'_, T>, Option<&mut CallbackMemory<'_>>);
+/// What a driver does in a callback. It gets memory unless the device is in transit: about to lose
+/// its state, or to be restored.
+type WithMaybeMemory<'a, T> = &'a dyn Fn(&T, &mut Open<'_, T>, Option<&mut CallbackMemory<'_>>);
 
 /// A device of a variant driver.
 ///
@@ -181,7 +181,7 @@ impl<T: Hooks> Device<T> {
             // Others who reset the device come later, or say so first.
             unsafe {
                 self.session
-                    .locked_in_reset(&mut guard, &self.vdev, stable, |open, memory| {
+                    .locked_with_memory(&mut guard, &self.vdev, stable, |open, memory| {
                         f(&self.data, open, memory)
                     });
             }
@@ -190,14 +190,14 @@ impl<T: Hooks> Device<T> {
     }
 
     /// Runs `f` in a callback of recovery from an error, on the device if it is open. It gets no
-    /// memory while the device must be left alone, because its user is changing the power state:
-    /// what the driver did before the change has to stay so until its end, and a device that comes
-    /// out of D3hot answers before vfio-pci-core has restored it. What the driver does at the end
-    /// makes up for it.
-    fn in_recovery(&self, f: InRecovery<'_, T>) {
+    /// memory while the device must be left alone, because its user is changing the power state or
+    /// it is being reset: what the driver did before has to stay so until the end, and a device
+    /// that comes out of D3hot answers before vfio-pci-core has restored it. What the driver does at
+    /// the end makes up for it.
+    fn in_recovery(&self, f: WithMaybeMemory<'_, T>) {
         self.vdev.in_reset(|stable| {
-            // SAFETY: If `stable`, we hold `memory_lock`. Others who reset the device come later,
-            // or say so first.
+            // SAFETY: If `stable`, we hold `memory_lock`: this thread recovers the device, and is
+            // in no reset by way of vfio-pci-core. Others who reset it come later, or say so first.
             unsafe { self.unless_in_transit(stable, f) };
         });
     }
@@ -207,8 +207,8 @@ impl<T: Hooks> Device<T> {
     ///
     /// # Safety
     ///
-    /// As for [`SessionLock::locked_in_reset`].
-    unsafe fn unless_in_transit(&self, stable: bool, f: InRecovery<'_, T>) {
+    /// As for [`SessionLock::locked_with_memory`].
+    unsafe fn unless_in_transit(&self, stable: bool, f: WithMaybeMemory<'_, T>) {
         let mut guard = self.session.locked.lock();
         if guard.is_in_transit() {
             self.session
@@ -218,7 +218,7 @@ impl<T: Hooks> Device<T> {
         // SAFETY: By the safety requirement.
         unsafe {
             self.session
-                .locked_in_reset(&mut guard, &self.vdev, stable, |open, memory| {
+                .locked_with_memory(&mut guard, &self.vdev, stable, |open, memory| {
                     f(&self.data, open, Some(memory))
                 });
         }
@@ -375,7 +375,7 @@ impl<T: Hooks> Device<T> {
         // power state, what it decodes, or its vectors. Others who reset it take the device lock.
         unsafe {
             self.session
-                .locked_in_reset(&mut guard, &self.vdev, true, |open, memory| {
+                .locked_with_memory(&mut guard, &self.vdev, true, |open, memory| {
                     self.data.shutdown(open, memory)
                 });
         }

@@ -192,7 +192,8 @@ pub(crate) trait Driver: OpenState + Send + Sync {
 
     /// An error was reported; the device, which is open, will be reset, or has been disturbed.
     /// Unless `accessible`, it cannot be reached. Without `memory` it must be left alone: it may be
-    /// about to lose its state, or to be restored, because its user is changing the power state.
+    /// about to lose its state, or to be restored, because its user is changing the power state or
+    /// it is being reset.
     fn error_detected(
         &self,
         open: &mut Open<'_, Self>,

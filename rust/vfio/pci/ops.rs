@@ -46,8 +46,7 @@ const LOW_POWER_EXIT: u32 = bindings::VFIO_DEVICE_FEATURE_LOW_POWER_EXIT;
 const LOOKED_AT: core::ops::RangeInclusive<c_uint> = SET_IRQS..=IOEVENTFD;
 
 impl<T: Hooks> Device<T> {
-    /// Allocates a device for `pdev`. Returns it with one reference, for
-    /// [`Device::put`].
+    /// Allocates a device for `pdev`. Returns it with one reference, for [`Device::put`].
     ///
     /// # Safety
     ///

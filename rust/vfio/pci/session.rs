@@ -376,12 +376,13 @@ impl<T: OpenState> SessionLock<T> {
         }
     }
 
-    /// As [`Self::locked_with_open`], in a callback of a reset.
+    /// As [`Self::locked_with_open`], in a callback that may find the device in any state, with its
+    /// memory.
     ///
     /// # Safety
     ///
     /// As for [`CallbackMemory::new`], while this runs.
-    pub(super) unsafe fn locked_in_reset(
+    pub(super) unsafe fn locked_with_memory(
         &self,
         guard: &mut MutexGuard<'_, Locked<T>>,
         vdev: &VfioPciDevice,
