@@ -209,11 +209,13 @@ fn main() -> ExitCode {
         r93_a_first_map_that_is_not_taken,
         r94_a_device_that_stops_answering,
         r94_a_table_that_takes_nothing,
-        r94_r77_the_other_namespace,
         r94_stops_after_any_access,
         r95_moved,
         r95_the_first_one_stays_where_there_is_room,
         r95_shortened,
+        // From the error that it injects on, the kernel answers by itself for the device's AER
+        // registers, also where a later test puts another capability.
+        r94_r77_the_other_namespace,
         r97_an_enable_tells_no_tag,
         r97_a_write_tells_no_tag,
         r97_a_map_tells_no_tag,
