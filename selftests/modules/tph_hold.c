@@ -265,7 +265,7 @@ static const struct file_operations held_fops = {
 static vm_fault_t memory_fault(struct vm_fault *vmf)
 {
 	complete(&held);
-	/* As who waits for a server's page: the system can fall asleep meanwhile. */
+	/* Like a task that waits for a server's page: the system can fall asleep meanwhile. */
 	if (wait_for_completion_state(&released, TASK_KILLABLE | TASK_FREEZABLE_UNSAFE))
 		return VM_FAULT_SIGBUS;
 	vmf->page = alloc_page(GFP_USER | __GFP_ZERO);

@@ -157,7 +157,7 @@ impl Round {
         let other = (self.processes > 1).then(|| self.start_other(&setup.devices()));
         self.run_threads(self.seed, world, watch);
         if let Some(mut other) = other {
-            // All of its operations are not one of ours: it watches them itself.
+            // Its operations are not ours to watch: it watches them itself.
             let status = other.wait().expect("wait");
             assert!(status.success(), "the other process: {status}");
         }
