@@ -12,7 +12,8 @@ DEVICES ?=
 CLIENTS ?=
 T ?=
 TIME ?= 600
-SEED ?=
+# Said with SEED=; others have one in the environment.
+seed := $(if $(filter command line,$(origin SEED)),$(SEED))
 
 # Said with AS=. To make itself, AS is an assembler, and so it may be in the environment.
 name := $(if $(filter command line,$(origin AS)),$(AS),vfio_tph)
@@ -95,7 +96,7 @@ host-test: ## Run the tests of the hardware-free rules only
 	@kernel/enter make -C selftests host_test
 
 fuzz: ## Fuzz the rules and the module, for TIME seconds each (600) [SEED=N]
-	@selftests/fuzz-run --seconds $(TIME) $(if $(SEED),--seed $(SEED)) \
+	@selftests/fuzz-run --seconds $(TIME) $(if $(seed),--seed $(seed)) \
 		$(if $(filter command line,$(origin KERNEL)),--kernel $(KERNEL))
 
 check: ## Formatting, lints, documentation, licences; of another KERNEL what its compilers say
