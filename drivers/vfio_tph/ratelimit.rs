@@ -17,7 +17,7 @@ pub(crate) enum Message {
     PastTheEnd = bindings::tph_message_TPH_MESSAGE_PAST_THE_END,
     /// The device does not answer, or Control has a reserved value.
     Control = bindings::tph_message_TPH_MESSAGE_CONTROL,
-    /// The MSI-X table refuses a tag.
+    /// The MSI-X table refuses what is written, or does not answer.
     Table = bindings::tph_message_TPH_MESSAGE_TABLE,
     /// Another function is in the IOMMU group.
     NotAlone = bindings::tph_message_TPH_MESSAGE_NOT_ALONE,

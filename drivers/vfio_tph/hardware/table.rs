@@ -206,7 +206,10 @@ impl Table {
             let run = self.run(at.vdev(), first);
             if !self.write(at, run.clone()) {
                 if ratelimit::allows(Message::Table) {
-                    dev_err!(at.pci(), "TPH: the MSI-X table does not take a tag\n");
+                    dev_err!(
+                        at.pci(),
+                        "TPH: the MSI-X table refuses what is written, or does not answer\n"
+                    );
                 }
                 return false;
             }
