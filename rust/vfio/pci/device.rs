@@ -192,8 +192,8 @@ impl<T: Hooks> Device<T> {
     /// Runs `f` in a callback of recovery from an error, on the device if it is open. It gets no
     /// memory while the device must be left alone, because its user is changing the power state or
     /// it is being reset: what the driver did before has to stay so until the end, and a device
-    /// that comes out of D3hot answers before vfio-pci-core has restored it. What the driver does at
-    /// the end makes up for it.
+    /// that comes out of D3hot answers before vfio-pci-core has restored it. What the driver does
+    /// at the end makes up for it.
     fn in_recovery(&self, f: WithMaybeMemory<'_, T>) {
         self.vdev.in_reset(|stable| {
             // SAFETY: If `stable`, we hold `memory_lock`: this thread recovers the device, and is
