@@ -318,36 +318,26 @@ fn r75_the_registers_are_the_drivers(bench: &mut Bench) {
     back_to_normal(&endpoint);
 }
 
-/// A config space in which the user's chain does not lead to TPH, which the PCI core has found.
-#[derive(Clone, Copy, Debug)]
-enum Lost {
-    /// Extended config space ends at its first dword, when the device is opened: none of its bytes
-    /// is anybody's.
-    Ended,
-    /// vfio-pci-core leads the chain past a capability that it does not know, and a vendor's, which
-    /// claims all of the bytes, takes that back.
-    Claimed,
+/// Extended config space that ends at its first dword when the device is opened: none of its bytes is
+/// anybody's. The PCI core has found TPH before.
+fn end_chain(endpoint: &Endpoint) {
+    make_honest(endpoint);
+    endpoint.lie(BEFORE, 0);
 }
 
-impl Lost {
-    /// The device says the same all the time, or from now on.
-    fn put_into(self, endpoint: &Endpoint) {
-        let header = |id: u32, next: u16| id | (1 << 16) | (u32::from(next) << 20);
-        make_honest(endpoint);
-        match self {
-            Self::Ended => endpoint.lie(BEFORE, 0),
-            Self::Claimed => {
-                let (claimant, changed, unknown) = (TPH - 0x20, TPH - 0x10, 0x500);
-                endpoint.lie(BEFORE, header(PCI_EXT_CAP_ID_ERR, changed));
-                endpoint.lie(changed, header(PCI_EXT_CAP_ID_DSN, unknown));
-                endpoint.lie(unknown, header(UNKNOWN, TPH));
-                endpoint.lie(TPH, header(PCI_EXT_CAP_ID_TPH, claimant));
-                endpoint.lie(claimant, header(VENDOR, 0));
-                endpoint.lie(claimant + 4, 0x200 << 20);
-                endpoint.bdf.rediscover();
-            }
-        }
-    }
+/// A chain that vfio-pci-core leads past a capability that it does not know, and a vendor's, which
+/// claims all of the bytes, takes that back: the user reads hardware's pointers.
+fn claim_chain(endpoint: &Endpoint) {
+    let header = |id: u32, next: u16| id | (1 << 16) | (u32::from(next) << 20);
+    let (claimant, changed, unknown) = (TPH - 0x20, TPH - 0x10, 0x500);
+    make_honest(endpoint);
+    endpoint.lie(BEFORE, header(PCI_EXT_CAP_ID_ERR, changed));
+    endpoint.lie(changed, header(PCI_EXT_CAP_ID_DSN, unknown));
+    endpoint.lie(unknown, header(UNKNOWN, TPH));
+    endpoint.lie(TPH, header(PCI_EXT_CAP_ID_TPH, claimant));
+    endpoint.lie(claimant, header(VENDOR, 0));
+    endpoint.lie(claimant + 4, 0x200 << 20);
+    endpoint.bdf.rediscover();
 }
 
 /// Where the chain does not lead to TPH it is hidden, and as much the driver's as where it does:
@@ -355,29 +345,59 @@ impl Lost {
 fn r75_where_the_chain_does_not_lead(bench: &mut Bench) {
     needs_tph();
     let endpoint = bench.pick(&Want::TABLE);
-    for lost in [Lost::Claimed, Lost::Ended] {
-        for policy in [Policy::IvSt, Policy::Literal] {
-            lost.put_into(&endpoint);
-            policy::bind(&endpoint, policy);
-            let device = endpoint.open();
-            assert_errno!(device.tph(), EOPNOTSUPP, "{lost:?}");
-            let mark = endpoint.mark();
-            for at in REGISTERS {
-                device.set_config(at, &[0xff]);
-            }
-            for at in REGISTERS.step_by(4) {
-                device.set_config(at, &IV_ENABLED.to_le_bytes());
-                assert_eq!(device.config_dword(at), 0, "{lost:?}: {at:#x}");
-            }
-            device.set_config(TPH, &[0xff; 12]);
-            let registers = REGISTERS.start.into()..REGISTERS.end.into();
-            let hits = endpoint.config_writes(mark, registers);
-            assert_eq!(hits, [], "{lost:?}, {policy:?}");
-            assert_eq!(endpoint.control() & 0x307, 0, "{lost:?}, {policy:?}");
-            drop(device);
-            endpoint.bdf.unbind();
-            back_to_normal(&endpoint);
+    for policy in [Policy::IvSt, Policy::Literal] {
+        end_chain(&endpoint);
+        policy::bind(&endpoint, policy);
+        let device = endpoint.open();
+        assert_errno!(device.tph(), EOPNOTSUPP, "{policy:?}");
+        let mark = endpoint.mark();
+        for at in REGISTERS {
+            device.set_config(at, &[0xff]);
         }
+        for at in REGISTERS.step_by(4) {
+            device.set_config(at, &IV_ENABLED.to_le_bytes());
+            assert_eq!(device.config_dword(at), 0, "{policy:?}: {at:#x}");
+        }
+        device.set_config(TPH, &[0xff; 12]);
+        let registers = REGISTERS.start.into()..REGISTERS.end.into();
+        let hits = endpoint.config_writes(mark, registers);
+        assert_eq!(hits, [], "{policy:?}");
+        assert_eq!(endpoint.control() & 0x307, 0, "{policy:?}");
+        drop(device);
+        endpoint.bdf.unbind();
+        back_to_normal(&endpoint);
+    }
+}
+
+/// Where the user gets to TPH by pointers of hardware's it is in their chain as any other: shown,
+/// and driven by its registers, of which hardware gets what is judged.
+fn r75_where_pointers_of_hardware_lead(bench: &mut Bench) {
+    needs_tph();
+    let endpoint = bench.pick(&Want::TABLE);
+    for policy in [Policy::IvSt, Policy::Literal] {
+        claim_chain(&endpoint);
+        policy::bind(&endpoint, policy);
+        let device = endpoint.open();
+        let offer = device.tph().expect("TPH");
+        assert_ne!(offer.modes & 1, 0, "{policy:?}: {offer:?}");
+        assert_eq!(device.tph_offset(), TPH, "{policy:?}");
+        let at = TPH + CONTROL;
+        let mark = endpoint.mark();
+        for value in [0x0200u32, 0x0100, 0xffff_ffff] {
+            device.set_config(at, &value.to_le_bytes());
+            assert_eq!(device.control(), endpoint.control() & 0x307, "{value:#x}");
+        }
+        assert_eq!(endpoint.control() & 0x307, 0x100, "{policy:?}: No ST");
+        for (offset, _, value) in endpoint.config_writes(mark, ANYWHERE) {
+            let judged = value & !0x307 == 0 && value >> 8 != 2;
+            assert!(
+                offset == u64::from(at) && judged,
+                "{policy:?}: {offset:#x} {value:#x}"
+            );
+        }
+        drop(device);
+        endpoint.bdf.unbind();
+        back_to_normal(&endpoint);
     }
 }
 
@@ -452,6 +472,7 @@ fn main() -> ExitCode {
         r75_no_byte_of_another_capability,
         r75_the_registers_are_the_drivers,
         r75_where_the_chain_does_not_lead,
+        r75_where_pointers_of_hardware_lead,
         r75_no_interrupt_vector_mode_below_ds_st,
         r84_config_space_of_another_size,
     ])
