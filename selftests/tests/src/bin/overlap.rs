@@ -318,8 +318,8 @@ fn r75_the_registers_are_the_drivers(bench: &mut Bench) {
     back_to_normal(&endpoint);
 }
 
-/// Extended config space that ends at its first dword when the device is opened: none of its bytes is
-/// anybody's. The PCI core has found TPH before.
+/// Extended config space that ends at its first dword when the device is opened: none of its bytes
+/// is anybody's. The PCI core has found TPH before.
 fn end_chain(endpoint: &Endpoint) {
     make_honest(endpoint);
     endpoint.lie(BEFORE, 0);
