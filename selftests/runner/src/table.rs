@@ -315,6 +315,7 @@ pub const SESSIONS: &[Session] = &[
         ],
         // For one of which firmware has no answer.
         cpus: 8,
+        ok_log: &[AER_INJECT],
         ..DEFAULT
     },
     Session {
