@@ -326,7 +326,8 @@ impl Tph {
     fn drop_stale(&mut self, at: &mut Reached<'_>) {
         let Self { table, guest, .. } = self;
         if let Some(guest) = guest {
-            // Nothing is written before it wakes up: nobody is told of these.
+            // Nothing is written before it wakes up. What is written then is told of if the entry
+            // has come to stand for another CPU; the 0 of one that stands for nothing is not.
             guest.table.drop_stale(&mut |entry| {
                 table.renew(entry, 0);
             });

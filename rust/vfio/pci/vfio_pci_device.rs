@@ -122,8 +122,8 @@ impl VfioPciDevice {
         }
     }
 
-    /// Runs `f` in a callback of a reset, and tells it whether memory decoding stays as it is
-    /// meanwhile.
+    /// Runs `f` in a callback of a reset or of recovery from an error, and tells it whether memory
+    /// decoding stays as it is meanwhile.
     ///
     /// A reset that comes through vfio holds `memory_lock` for writing already; another one does
     /// not, and must not wait for it: its holder may be waiting for this very reset.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What an administrator is told of a guest's table: each time that hardware gets tags, and no
-//! other.
+//! What an administrator is told of a guest's table: of each time that hardware gets tags, and not
+//! before it does.
 
 use std::fs;
 
